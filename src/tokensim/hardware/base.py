@@ -1,0 +1,51 @@
+"""A device: what it can do, what it draws, what it costs; and where each number comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A link of one device: ``bandwidth_bytes_per_s`` in one direction, ``latency_s`` for a small message."""
+
+    name: str
+    bandwidth_bytes_per_s: float
+    latency_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Efficiency:
+    """The share of a peak that kernels reach: ``gemm`` and ``attention`` of FLOP/s, ``memory`` of bytes/s."""
+
+    gemm: float
+    attention: float
+    memory: float
+    kernel_overhead_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One accelerator (or socket) as the scheduler sees it. SI units; dense peaks, no sparsity.
+
+    ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to FLOP/s.
+    ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
+    """
+
+    id: str
+    name: str
+    vendor: str
+    kind: str  # gpu | tpu | accelerator | cpu | pim
+    architecture: str
+    memory_bytes: float
+    memory_bandwidth_bytes_per_s: float
+    flops: dict[str, float]
+    intra_node: Link
+    inter_node: Link
+    devices_per_node: int
+    tdp_w: float
+    idle_w: float
+    price_per_hour_usd: float
+    efficiency: Efficiency
+    sources: dict[str, str] = field(default_factory=dict)

@@ -1,0 +1,88 @@
+"""The operators that one step of a model runs on one rank, with their shapes.
+
+A step has ``m`` tokens (every scheduled token is a row) and ``s`` samples (rows that need logits). Each operator
+says which of the two its row count is, its per-rank shape under the parallel plan, and how many times a step
+runs it (``count``, usually the number of layers). Prices are not here: see ``tokensim.cost``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Rows = Literal["tokens", "samples"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gemm:
+    """``y[rows, n] = x[rows, k] @ w[k, n]``; ``weight_dtype`` is what the weights are stored as."""
+
+    name: str
+    n: int
+    k: int
+    count: int
+    weight_dtype: str
+    rows: Rows = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Experts:
+    """Routed experts: each token goes to ``top_k`` of ``experts`` FFNs; ``gemms`` matrices of hidden × intermediate.
+
+    ``experts`` and ``intermediate`` are per rank (expert parallel divides the first, tensor parallel the
+    second); ``total_experts`` is before division. ``gemms`` is 3 for gated FFNs (gate, up, down), else 2.
+    """
+
+    name: str
+    experts: int
+    total_experts: int
+    top_k: int
+    hidden: int
+    intermediate: int
+    gemms: int
+    count: int
+    weight_dtype: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attention:
+    """Attention of ``heads`` query heads over ``kv_heads`` cached heads (per rank), ``count`` layers.
+
+    ``qk_dim``/``v_dim`` are head sizes. ``kv_bytes_per_token`` is what one layer of this rank reads and writes
+    of the cache for one token of context. ``window`` caps the context (sliding window), None is full
+    attention. MLA: ``kv_heads`` is 1 and ``qk_dim``/``v_dim`` are the latent sizes that decode works on.
+    """
+
+    name: str
+    heads: int
+    kv_heads: int
+    qk_dim: int
+    v_dim: int
+    kv_bytes_per_token: float
+    count: int
+    window: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Elementwise:
+    """Norms, activations, rotary, residuals, embedding look-ups, sampling: bound by memory."""
+
+    name: str
+    bytes_per_row: float
+    count: int
+    rows: Rows = "tokens"
+
+
+@dataclass(frozen=True, slots=True)
+class Collective:
+    """A collective over ``ranks`` devices, ``bytes_per_row`` of payload a rank."""
+
+    name: str
+    kind: Literal["all_reduce", "all_gather", "reduce_scatter", "all_to_all"]
+    bytes_per_row: float
+    ranks: int
+    count: int
+    rows: Rows = "tokens"
+
+
+Operator = Gemm | Experts | Attention | Elementwise | Collective

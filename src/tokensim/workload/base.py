@@ -1,0 +1,56 @@
+"""A workload: when requests are meant to arrive, how long they are, and what they share.
+
+Everything is a column, so that a million requests are a few arrays. The engine's client reads the columns;
+nothing here knows about time passing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Segments:
+    """What the prompts are made of, for prefix caching: request ``i`` is ``ids[offsets[i]:offsets[i+1]]``.
+
+    Each segment is ``(id, tokens)``. Two prompts share a prefix as long as their segments have equal ids in the
+    same order; when one id appears with two lengths, the shorter is a prefix of the longer. Ids are ≥ 0. The
+    tokens of a request's segments sum to its ``input_tokens``.
+    """
+
+    offsets: Ints
+    ids: Ints
+    tokens: Ints
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """The requests of one run, in order of arrival.
+
+    ``arrival_s`` [n] seconds from the start, non-decreasing (all zero in a closed loop); ``input_tokens`` and
+    ``output_tokens`` [n] ≥ 1. ``priority`` [n]: smaller is more urgent. ``segments``: shared prompt content
+    (absent: nothing is shared). ``names`` [n]: ids from the trace (absent: the index).
+
+    ``max_in_flight``: the client holds a request back until fewer than that many are in flight.
+    ``concurrency``: a closed loop of that many users; each sends its next request ``think_s`` [n] seconds
+    after its previous one finished (``think_s[i]`` is the pause before request ``i`` is sent).
+    """
+
+    arrival_s: Floats
+    input_tokens: Ints
+    output_tokens: Ints
+    priority: Ints | None = None
+    segments: Segments | None = None
+    names: list[str] | None = None
+    max_in_flight: int | None = None
+    concurrency: int | None = None
+    think_s: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
