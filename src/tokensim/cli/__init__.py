@@ -1,1 +1,47 @@
-""""""
+"""The command ``tokensim``: one thin module a command, and one place that turns errors into exit codes.
+
+Exit codes: 0 done; 1 the simulation could not be completed; 2 the input was refused. Nothing heavy is
+imported before a command runs, so that ``tokensim --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+DONE, INCOMPLETE, REFUSED = 0, 1, 2
+
+
+def main() -> None:
+    """Run the command line and exit; errors become one readable message on stderr.
+
+    ``TOKENSIM_DEBUG=1`` in the environment shows tracebacks.
+    """
+    from tokensim.cli.app import app
+    from tokensim.errors import InputError, SimulationError
+
+    if os.environ.get("TOKENSIM_DEBUG", "0") not in ("", "0"):
+        app(prog_name="tokensim")  # ends the process
+    try:
+        app(prog_name="tokensim")
+    except InputError as error:
+        fail(str(error), REFUSED)
+    except SimulationError as error:
+        fail(str(error), INCOMPLETE)
+    except MemoryError:
+        fail(
+            "out of memory; simulate fewer requests at a time (num_requests, trace.limit)",
+            INCOMPLETE,
+        )
+    except Exception as error:
+        fail(
+            f"internal error: {type(error).__name__}: {error}\n"
+            "  this is a defect of TokenSim; TOKENSIM_DEBUG=1 shows where it happened",
+            INCOMPLETE,
+        )
+
+
+def fail(message: str, code: int) -> None:
+    """Print ``error: message`` on stderr and exit with ``code``."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

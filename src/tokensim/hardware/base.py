@@ -7,22 +7,31 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of one device: ``bandwidth_bytes_per_s`` in one direction, ``latency_s`` for a small message."""
+    """A link of one device: ``bandwidth_bytes_per_s`` in one direction, ``latency_s`` for one hop of a small message.
+
+    ``direct``: every device of the node reaches every other in one hop (NVSwitch, full mesh), so that a collective
+    needs no ring for small messages.
+    """
 
     name: str
     bandwidth_bytes_per_s: float
     latency_s: float
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Efficiency:
-    """The share of a peak that kernels reach: ``gemm`` and ``attention`` of FLOP/s, ``memory`` of bytes/s."""
+    """The share of a peak that kernels reach: ``gemm`` and ``attention`` of FLOP/s, ``memory`` of bytes/s.
+
+    ``gemm_low_precision`` is the share of the fp8 and fp4 peaks (quantised GEMMs reach less of theirs); None: ``gemm``.
+    """
 
     gemm: float
     attention: float
     memory: float
     kernel_overhead_s: float
     source: str
+    gemm_low_precision: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
 """The operators that one step of a model runs on one rank, with their shapes.
 
-A step has ``m`` tokens (every scheduled token is a row) and ``s`` samples (rows that need logits). Each operator
-says which of the two its row count is, its per-rank shape under the parallel plan, and how many times a step
-runs it (``count``, usually the number of layers). Prices are not here: see ``tokensim.cost``.
+A step has ``m`` tokens (every scheduled token is a row) and ``s`` samples (rows that need logits). Each
+operator says which of the two its row count is, its per-rank shape under the parallel plan, and how many
+times a step runs it (``count``, usually the number of layers). Prices are not here: see ``tokensim.cost``.
 """
 
 from __future__ import annotations
@@ -27,10 +27,11 @@ class Gemm:
 
 @dataclass(frozen=True, slots=True)
 class Experts:
-    """Routed experts: each token goes to ``top_k`` of ``experts`` FFNs; ``gemms`` matrices of hidden × intermediate.
+    """Routed experts: each token goes to ``top_k`` FFNs of ``gemms`` matrices of hidden x intermediate.
 
     ``experts`` and ``intermediate`` are per rank (expert parallel divides the first, tensor parallel the
     second); ``total_experts`` is before division. ``gemms`` is 3 for gated FFNs (gate, up, down), else 2.
+    ``replicas`` data-parallel replicas share the experts: for every token of this one, that many are routed.
     """
 
     name: str
@@ -42,15 +43,17 @@ class Experts:
     gemms: int
     count: int
     weight_dtype: str
+    replicas: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Attention:
     """Attention of ``heads`` query heads over ``kv_heads`` cached heads (per rank), ``count`` layers.
 
-    ``qk_dim``/``v_dim`` are head sizes. ``kv_bytes_per_token`` is what one layer of this rank reads and writes
-    of the cache for one token of context. ``window`` caps the context (sliding window), None is full
-    attention. MLA: ``kv_heads`` is 1 and ``qk_dim``/``v_dim`` are the latent sizes that decode works on.
+    ``qk_dim``/``v_dim`` are head sizes. ``kv_bytes_per_token`` is what one layer of this rank reads and
+    writes of the cache for one token of context. ``window`` caps the context (sliding window), None is full
+    attention. MLA: ``kv_heads`` is 1 and ``qk_dim``/``v_dim`` are the latent sizes that decode works on;
+    ``prefill_dims`` are the (qk, v) sizes that prefill works on where they differ (MLA expands the latents).
     """
 
     name: str
@@ -61,6 +64,7 @@ class Attention:
     kv_bytes_per_token: float
     count: int
     window: int | None = None
+    prefill_dims: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,9 @@ Ints = npt.NDArray[np.int64]
 class Segments:
     """What the prompts are made of, for prefix caching: request ``i`` is ``ids[offsets[i]:offsets[i+1]]``.
 
-    Each segment is ``(id, tokens)``. Two prompts share a prefix as long as their segments have equal ids in the
-    same order; when one id appears with two lengths, the shorter is a prefix of the longer. Ids are ≥ 0. The
-    tokens of a request's segments sum to its ``input_tokens``.
+    Each segment is ``(id, tokens)``. Two prompts share a prefix as long as their segments have equal ids in
+    the same order; when one id appears with two lengths, the shorter is a prefix of the longer. Ids are ≥ 0.
+    The tokens of a request's segments sum to its ``input_tokens``.
     """
 
     offsets: Ints
@@ -40,6 +40,9 @@ class Workload:
     ``max_in_flight``: the client holds a request back until fewer than that many are in flight.
     ``concurrency``: a closed loop of that many users; each sends its next request ``think_s`` [n] seconds
     after its previous one finished (``think_s[i]`` is the pause before request ``i`` is sent).
+
+    ``notes``: what a reader of the results should know of the input (rows dropped and why, rules of thumb
+    used).
     """
 
     arrival_s: Floats
@@ -51,6 +54,7 @@ class Workload:
     max_in_flight: int | None = None
     concurrency: int | None = None
     think_s: Floats | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.arrival_s)

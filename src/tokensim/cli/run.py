@@ -1,0 +1,157 @@
+"""``tokensim run``: simulate a scenario, print the report, leave the files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tokensim.cli import INCOMPLETE
+
+if TYPE_CHECKING:
+    from tokensim.scenario.loading import Document
+
+
+def run(
+    scenario: Annotated[
+        Path | None, typer.Argument(help="A scenario (YAML). Without it: --model, --hardware and a workload.")
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="PATH=VALUE", help="Override one value: engine.max_num_seqs=512. Repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
+    ] = None,
+    no_output: Annotated[bool, typer.Option("--no-output", help="Write no files.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Write into a folder that holds other files.")
+    ] = False,
+    plugin: Annotated[
+        list[Path] | None,
+        typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
+    ] = None,
+    exact_steps: Annotated[
+        bool, typer.Option("--exact-steps", help="Walk every step: slower, same result.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    model: Annotated[str | None, typer.Option(metavar="ID", help="Catalog id, or a config.json.")] = None,
+    weights: Annotated[str | None, typer.Option(metavar="DTYPE", help="bfloat16, fp8, int4, ...")] = None,
+    hardware: Annotated[str | None, typer.Option(metavar="ID", help="Catalog id, or a YAML file.")] = None,
+    replicas: Annotated[str | None, typer.Option(metavar="N", help="Instances.")] = None,
+    tensor_parallel_size: Annotated[
+        str | None, typer.Option("--tensor-parallel-size", "-tp", metavar="N", help="Devices of an instance.")
+    ] = None,
+    max_num_seqs: Annotated[str | None, typer.Option(metavar="N", help="Requests in a step at most.")] = None,
+    max_num_batched_tokens: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens in a step at most.")
+    ] = None,
+    max_model_len: Annotated[
+        str | None, typer.Option(metavar="N", help="Tokens of a request at most.")
+    ] = None,
+    gpu_memory_utilization: Annotated[
+        str | None, typer.Option(metavar="SHARE", help="Of device memory, 0 to 1.")
+    ] = None,
+    trace: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Replay this trace instead of the file's workload.")
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(metavar="R", help="Requests a second (replaces a trace's arrivals); inf: all at once."),
+    ] = None,
+    rate_scale: Annotated[str | None, typer.Option(metavar="X", help="Times the trace's own rate.")] = None,
+    input_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every prompt.")] = None,
+    output_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every answer.")] = None,
+    num_requests: Annotated[
+        str | None, typer.Option(metavar="N", help="How many requests; of a trace, the first N.")
+    ] = None,
+    seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of everything random.")] = None,
+) -> None:
+    """Simulate a scenario and report on it.
+
+    Values on the command line win over the file: first the short options, then --set in order. Exit codes:
+    0 done, 1 the simulation could not be completed (partial results say so), 2 the input was refused.
+    """
+    from tokensim.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for file in plugin or []:
+        load_plugin(file)
+    flags = {
+        "model": model,
+        "weights": weights,
+        "hardware": hardware,
+        "replicas": replicas,
+        "tensor-parallel-size": tensor_parallel_size,
+        "max-num-seqs": max_num_seqs,
+        "max-num-batched-tokens": max_num_batched_tokens,
+        "max-model-len": max_model_len,
+        "gpu-memory-utilization": gpu_memory_utilization,
+        "trace": trace,
+        "rate": rate,
+        "rate-scale": rate_scale,
+        "input-tokens": input_tokens,
+        "output-tokens": output_tokens,
+        "num-requests": num_requests,
+        "seed": seed,
+    }
+    document = _document(scenario, flags, set_ or [])
+    folder = None if no_output else output or Path("runs") / (scenario.stem if scenario else "command-line")
+    _simulate(document, folder, force=force, exact_steps=exact_steps, quiet=quiet)
+
+
+def _document(scenario: Path | None, flags: dict[str, str | None], overrides: list[str]) -> Document:
+    """The scenario that the command line asks for, not yet checked."""
+    from tokensim.cli.flags import apply_flags, bare_document, complete_bare
+    from tokensim.scenario.loading import read_document
+
+    document = read_document(scenario) if scenario else bare_document()
+    apply_flags(document, flags)
+    for override in overrides:
+        document.override(override)
+    if scenario is None:
+        complete_bare(document)
+    return document
+
+
+def _simulate(
+    document: Document, folder: Path | None, *, force: bool, exact_steps: bool, quiet: bool
+) -> None:
+    """Run ``document`` and deliver the result; exits with 1 when it was interrupted."""
+    from tokensim.cli.folder import prepare_folder
+    from tokensim.cli.progress import progress_bar
+    from tokensim.errors import InputError, SimulationError
+
+    scenario = document.check()
+    target = prepare_folder(folder, force=force) if folder else None
+
+    from tokensim.assemble import simulate
+
+    try:
+        with progress_bar(quiet) as progress:
+            result = simulate(scenario, exact_steps=exact_steps, progress=progress)
+    except BaseException as error:
+        if target:
+            target.withdraw()
+        if isinstance(error, InputError):
+            raise document.locate(error) from None
+        if isinstance(error, KeyboardInterrupt):
+            raise SimulationError("interrupted before anything ran; nothing was written") from None
+        raise
+    if target:
+        result.save(target.path)
+    if not quiet:
+        from tokensim.report.header import header_of
+        from tokensim.report.terminal import print_report
+
+        print_report(result.summary, header=header_of(scenario), wall_s=result.wall_s)
+        if target:
+            typer.echo(f"Files: {target.path}")
+    if not result.complete:
+        print("error: interrupted; the results are partial", file=sys.stderr)
+        raise typer.Exit(INCOMPLETE)

@@ -1,0 +1,87 @@
+"""What a run leaves in memory: one row a request, one row a step run, as numpy columns.
+
+The recorder fills it, the summary and the report read it. Times are seconds since the start of the workload; a
+time that never came is NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tokensim.cost.base import StepColumns
+from tokensim.workload.base import Floats, Ints
+
+STATUSES = ("unfinished", "finished", "truncated", "rejected")
+"""``truncated``: finished early because it reached the model's context length. ``rejected``: refused on arrival."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestColumns:
+    """One entry a request of the workload, in its order.
+
+    ``intended_s`` is when the client meant to send it, ``arrival_s`` when it did (later only under a cap on
+    requests in flight). ``output_tokens`` were produced, ``requested_output_tokens`` asked for. ``cached_tokens`` is
+    the prefix hit at the first admission, ``recomputed_tokens`` what preemptions threw away and had to be
+    computed again. ``instance`` is −1 where none took it. ``status`` indexes ``STATUSES``.
+    """
+
+    intended_s: Floats
+    arrival_s: Floats
+    scheduled_s: Floats
+    first_token_s: Floats
+    finish_s: Floats
+    input_tokens: Ints
+    requested_output_tokens: Ints
+    output_tokens: Ints
+    cached_tokens: Ints
+    preemptions: Ints
+    recomputed_tokens: Ints
+    instance: Ints
+    status: npt.NDArray[np.int8]
+    names: list[str] | None
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """One entry a run of equal steps, of all instances, in order of the end of recording.
+
+    The run starts at ``start_s`` and ends at ``end_s``; its first step lasts ``first_step_s``, its last
+    ``last_step_s``, those between lie on the line between them. ``running``/``waiting`` requests and
+    ``used_blocks`` are as of the last step's schedule. ``what`` holds the shapes (``StepColumns``).
+    """
+
+    instance: Ints
+    start_s: Floats
+    end_s: Floats
+    first_step_s: Floats
+    last_step_s: Floats
+    running: Ints
+    waiting: Ints
+    used_blocks: Ints
+    prefill_tokens: Ints
+    what: StepColumns
+
+
+@dataclass(frozen=True, slots=True)
+class RunLog:
+    """Everything recorded of one run.
+
+    ``gap_s``/``gap_weight`` correct the inter-token gaps that the step rows imply (each step of duration d gives
+    ``decode`` gaps of d): a pair adds ``weight`` gaps (−1 takes one away) of ``gap_s`` seconds, for requests that sat
+    out steps (preempted, or left out by the token budget). ``end_s`` is the simulated time at which the run
+    ended; ``complete`` is False when it was interrupted.
+    """
+
+    requests: RequestColumns
+    steps: StepRows
+    gap_s: Floats
+    gap_weight: Ints
+    end_s: float
+    complete: bool
+    num_blocks: list[int]
+    """Usable KV blocks, by instance."""
+    wall_s: float
+    """Seconds of real time that the event loop took."""

@@ -1,0 +1,204 @@
+"""A model: the facts of its architecture, and what follows from them.
+
+Only the text decoder is described; the vision tower of a multimodal model is neither counted nor run.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokensim.errors import InputError
+from tokensim.model import dtypes, weights
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoE:
+    """Expert layers: each token goes to ``top_k`` of ``experts`` gated FFNs of width ``intermediate``.
+
+    ``layers`` of the model's layers are such; the others are dense. ``shared_intermediate`` is the total
+    width of the experts that every token visits (0: none); ``shared_gate`` weighs them by a learned scalar
+    (Qwen2-MoE).
+    """
+
+    experts: int
+    top_k: int
+    intermediate: int
+    layers: int
+    shared_intermediate: int = 0
+    shared_gate: bool = False
+    router_bias: bool = False
+    expert_bias: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MLA:
+    """Multi-head latent attention (DeepSeek-V2, arXiv:2405.04434): what is cached is one latent a token.
+
+    ``q_lora_rank`` None means that queries are projected directly.
+    """
+
+    q_lora_rank: int | None
+    kv_lora_rank: int
+    qk_nope_head_dim: int
+    qk_rope_head_dim: int
+    v_head_dim: int
+
+    @property
+    def latent_dim(self) -> int:
+        """Numbers cached for one token in one layer: the latent and the rotary part of the key."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelSpec:
+    """A decoder-only transformer.
+
+    ``intermediate`` is the FFN width of dense layers, ``gated`` says that the FFN has a gate (three
+    matrices). ``norms_per_layer`` counts norms over the hidden size; ``qk_norm`` adds two over the head size.
+    ``embedding_dim`` differs from ``hidden`` only where embeddings are projected (OPT-350M).
+    ``learned_positions`` is the number of learned position vectors (OPT), ``rotary_dim`` the rotated numbers
+    a head in ``rotary_layers`` layers. ``window_layers`` layers attend to the last ``window`` tokens only;
+    Llama 4's chunks of local attention are described by their length, which is the most that a token there
+    can see. ``native_dtype`` is the format in which the weights are published.
+    """
+
+    name: str = ""
+    family: str
+    layers: int
+    hidden: int
+    vocab: int
+    intermediate: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    max_position: int
+    gated: bool = True
+    tied_embeddings: bool = False
+    embedding_dim: int
+    learned_positions: int = 0
+    rotary_dim: int
+    rotary_layers: int
+    norms_per_layer: int = 2
+    norm_bias: bool = False
+    final_norm: bool = True
+    qk_norm: bool = False
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    lm_head_bias: bool = False
+    attention_sinks: bool = False
+    window: int | None = None
+    window_layers: int = 0
+    moe: MoE | None = None
+    mla: MLA | None = None
+    native_dtype: str = "bfloat16"
+    source: str = ""
+
+    @property
+    def parameters(self) -> int:
+        """All parameters of the text decoder; tied embeddings count once."""
+        return sum(t.elements * t.count for t in weights.tensors(self))
+
+    @property
+    def active_parameters(self) -> int:
+        """Parameters that one token meets: all but the routed experts that it does not go to."""
+        if self.moe is None:
+            return self.parameters
+        experts = sum(t.elements * t.count for t in weights.tensors(self) if t.shard == "expert")
+        return self.parameters - experts + experts * self.moe.top_k // self.moe.experts
+
+    @property
+    def dense_layers(self) -> int:
+        """Layers with a dense FFN."""
+        return self.layers - (self.moe.layers if self.moe else 0)
+
+    @property
+    def windows(self) -> tuple[int | None, int]:
+        """The sliding window in tokens (None: no layer has one) and the number of layers that have it."""
+        return self.window, self.window_layers
+
+    def weight_dtype(self, dtype: str) -> str:
+        """The canonical name of a weight format; ``auto`` is the one in which the model is published."""
+        return self.native_dtype if dtype == "auto" else dtypes.weight_dtype(dtype)
+
+    def weight_bytes(self, dtype: str = "auto", tensor: int = 1, expert: int = 1) -> float:
+        """Bytes of weights on the fullest rank when they are stored as ``dtype`` (``tokensim.model.dtypes``).
+
+        ``tensor`` slices matrices and vocabulary as vLLM does: norms, router and MLA's down-projections
+        are on every rank, KV heads are repeated when there are fewer than ranks. ``expert`` > 1 deals whole
+        experts to the ranks instead of slicing each.
+        """
+        return weights.rank_bytes(self, self.weight_dtype(dtype), tensor, expert)
+
+    def kv_heads_per_rank(self, tensor: int = 1) -> int:
+        """Cached KV heads on one of ``tensor`` ranks; at least one, so that few heads repeat."""
+        return 1 if self.mla else max(1, self.kv_heads // tensor)
+
+    def kv_bytes_per_layer(self, dtype: str = "auto", tensor: int = 1) -> float:
+        """Bytes of KV cache of one token in one layer on one rank (MLA's latent is whole on every rank)."""
+        numbers = self.mla.latent_dim if self.mla else 2 * self.kv_heads_per_rank(tensor) * self.head_dim
+        return numbers * dtypes.kv_bytes(dtype)
+
+    def kv_bytes_per_token(self, dtype: str = "auto", tensor: int = 1) -> float:
+        """Bytes of KV cache of one token in all layers on one rank, sliding-window layers included."""
+        return self.layers * self.kv_bytes_per_layer(dtype, tensor)
+
+    def check_parallel(self, tensor: int, expert: int = 1, where: str = "parallel") -> None:
+        """Refuse a plan that vLLM could not shard.
+
+        Raises ``InputError`` at ``where.tensor`` or ``where.expert``.
+
+        ``expert`` is 1 (every expert is sliced over the ``tensor`` ranks), or ``tensor`` times the number of
+        data-parallel replicas among which whole experts are dealt (vLLM's ``--enable-expert-parallel``).
+        """
+
+        def refuse(field: str, message: str, hint: str) -> InputError:
+            return InputError(f"{message} ({self.name or self.family})", where=f"{where}.{field}", hint=hint)
+
+        for field, ranks in (("tensor", tensor), ("expert", expert)):
+            if ranks < 1:
+                raise refuse(field, f"{ranks} is not a number of ranks", "give 1 or more")
+        if not self._shardable(tensor, expert > 1):
+            problem = next(p for p in self._sizes(expert > 1).items() if not _divides(tensor, p))
+            possible = [t for t in range(1, self.heads + 1) if self._shardable(t, expert > 1)]
+            raise refuse(
+                "tensor",
+                f"{tensor} does not divide the model's {problem[0]}, {problem[1]}",
+                "possible: " + ", ".join(map(str, possible)),
+            )
+        if expert == 1:
+            return
+        if self.moe is None:
+            raise refuse("expert", f"{expert}, but the model has no experts", "give 1")
+        if expert % tensor:
+            raise refuse(
+                "expert",
+                f"{expert} is not a multiple of tensor = {tensor}",
+                f"give 1 (slice every expert), or {tensor} times the number of data-parallel replicas",
+            )
+        if expert > self.moe.experts:
+            raise refuse(
+                "expert", f"{expert} ranks for {self.moe.experts} experts", f"at most {self.moe.experts}"
+            )
+
+    def _sizes(self, whole_experts: bool) -> dict[str, int]:
+        sizes = {"attention heads": self.heads}
+        if self.mla is None:
+            sizes["KV heads"] = self.kv_heads
+        if self.dense_layers:
+            sizes["FFN width"] = self.intermediate
+        if self.moe and not whole_experts:
+            sizes["expert width"] = self.moe.intermediate
+        if self.moe and self.moe.shared_intermediate:
+            sizes["shared expert width"] = self.moe.shared_intermediate
+        sizes["padded vocabulary"] = weights.padded_vocab(self.vocab)
+        return sizes
+
+    def _shardable(self, tensor: int, whole_experts: bool) -> bool:
+        return all(_divides(tensor, size) for size in self._sizes(whole_experts).items())
+
+
+def _divides(tensor: int, size: tuple[str, int]) -> bool:
+    """Whether ``tensor`` ranks share ``size`` evenly; KV heads may also be repeated evenly."""
+    name, value = size
+    return value % tensor == 0 or (name == "KV heads" and tensor % value == 0)

@@ -1,0 +1,99 @@
+"""What was simulated, in four lines: model, cluster, engine and workload of a scenario."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tokensim.report.numbers import count
+from tokensim.scenario.schema import Pool, Scenario
+from tokensim.scenario.workload import WorkloadSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A title and the labelled lines under it."""
+
+    title: str
+    lines: tuple[tuple[str, str], ...]
+
+
+def header_of(scenario: Scenario) -> Header:
+    """The header of a report on ``scenario``."""
+    model = _name(scenario.model)
+    weights = "" if scenario.weights == "auto" else f", {scenario.weights} weights"
+    pools = [_pool(pool) for pool in scenario.cluster.pools]
+    engine = scenario.engine
+    changed = {
+        name: value
+        for name, value in engine.model_dump(exclude_defaults=True).items()
+        if name not in ("policy", "version")
+    }
+    return Header(
+        title=scenario.name or f"{model} on {' + '.join(pools)}",
+        lines=(
+            ("model", model + weights),
+            ("cluster", " + ".join(pools)),
+            ("engine", f"{engine.policy} {engine.version}" + (f", {_options(changed)}" if changed else "")),
+            ("workload", _workload(scenario.workload)),
+        ),
+    )
+
+
+def _pool(pool: Pool) -> str:
+    many = f"{pool.replicas} x " if pool.replicas > 1 else ""
+    devices = f" (tensor {pool.parallel.tensor})" if pool.parallel.tensor > 1 else ""
+    return f"{many}{_name(pool.hardware)}{devices}"
+
+
+def _name(part: str | Mapping[str, Any]) -> str:
+    """The name of a model or device that may be given inline."""
+    if isinstance(part, str):
+        return part
+    return str(part.get("name") or part.get("id") or part.get("model_type") or "given inline")
+
+
+def _workload(workload: WorkloadSpec) -> str:
+    parts = []
+    for key, value in workload.model_dump(exclude_defaults=True).items():
+        if key == "trace":
+            rest = {k: v for k, v in value.items() if k != "path"}
+            parts.append(f"trace {value['path']}" + _in_brackets(rest))
+        elif key == "arrivals" and workload.arrivals is not None:
+            parts.append(_kind(workload.arrivals.process, value) + " arrivals")
+        elif key == "input_tokens" and workload.input_tokens is not None:
+            parts.append(_kind(workload.input_tokens.distribution, value) + " input")
+        elif key == "output_tokens" and workload.output_tokens is not None:
+            parts.append(_kind(workload.output_tokens.distribution, value) + " output")
+        elif key == "lengths":
+            parts.append("joint lengths" + _in_brackets(value))
+        elif key == "num_requests":
+            parts.append(f"{count(value)} requests")
+        else:
+            parts.append(_options({key: value}))
+    return ", ".join(parts)
+
+
+def _kind(name: str, options: Mapping[str, Any]) -> str:
+    return name + _in_brackets({k: v for k, v in options.items() if v != name})
+
+
+def _in_brackets(options: Mapping[str, Any]) -> str:
+    text = _options(options)
+    return f" ({text})" if text else ""
+
+
+def _options(options: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(value)}" for name, value in options.items() if value is not None)
+
+
+def _value(value: object) -> str:
+    """A short form: a long list says only its length."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, list | tuple) and len(value) > 4:
+        return f"of {len(value)} entries"
+    return str(value)

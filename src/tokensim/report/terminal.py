@@ -1,0 +1,235 @@
+"""The table at the end of a run: what was simulated, how it went, where the time went, what to mind.
+
+It fits 80 columns, says everything without colour, and keeps to ASCII where the terminal cannot do more.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tokensim.metrics.latency import Distribution
+from tokensim.metrics.summary import Summary
+from tokensim.report.header import Header
+from tokensim.report.numbers import count, duration, money, share
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+WIDTH = 80
+BAR = 16
+LABEL = 12
+MIN_SHARE = 0.0005
+"""Parts of less than this share of the time are not listed (they would read 0.0 %)."""
+
+
+def print_report(
+    summary: Summary, *, header: Header, wall_s: float | None = None, console: Console | None = None
+) -> None:
+    """Print the report on ``summary`` to ``console`` (default: standard output).
+
+    ``wall_s`` is the real time that the event loop took, for the line on the simulation's speed.
+    """
+    from rich.console import Console
+
+    console = console or Console(highlight=False)
+    ascii_only = console.options.ascii_only
+    console.print(render(summary, header=header, wall_s=wall_s, ascii_only=ascii_only), highlight=False)
+
+
+def render(
+    summary: Summary, *, header: Header, wall_s: float | None = None, ascii_only: bool = False
+) -> RenderableType:
+    """The report as one rich renderable."""
+    from rich.console import Group
+    from rich.text import Text
+
+    sections = [
+        _head(summary, header, ascii_only),
+        _latency(summary, ascii_only),
+        _figures(summary, wall_s),
+        _over_time(summary, ascii_only),
+        _time(summary, ascii_only),
+        _notes(summary),
+    ]
+    return Group(*(part for s in sections if s is not None for part in (s, Text())))
+
+
+def _head(summary: Summary, header: Header, ascii_only: bool) -> RenderableType:
+    from rich.console import Group
+    from rich.text import Text
+
+    requests = summary.requests
+    ended = requests.finished + requests.truncated
+    outcome = Text(f"{count(ended)} of {count(requests.total)} requests served", "bold")
+    for name in ("truncated", "rejected", "unfinished"):
+        number = getattr(requests, name)
+        if number:
+            outcome.append(f", {count(number)} {name}", "bold yellow")
+    outcome.append(f" in {duration(summary.makespan_s)} of simulated time")
+    if not summary.complete:
+        outcome.append("  PARTIAL RESULTS", "bold red")
+    rule = Text(("-" if ascii_only else "─") * WIDTH, "dim")
+    return Group(Text(header.title, "bold cyan"), rule, _pairs(header.lines), rule, outcome)
+
+
+def _latency(summary: Summary, ascii_only: bool) -> RenderableType:
+    from rich.table import Table
+    from rich.text import Text
+
+    slo = summary.slo
+    bounds = {bound.metric: bound for bound in slo.bounds} if slo else {}
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    table.add_column("latency", min_width=LABEL - 1, no_wrap=True)
+    for column in ("mean", "p50", "p90", "p95", "p99", "max"):
+        table.add_column(column, justify="right", min_width=7, no_wrap=True)
+    if slo:
+        table.add_column(f"SLO at p{slo.percentile:g}", no_wrap=True, max_width=20)
+    rows: tuple[tuple[str, str, Distribution], ...] = (
+        ("TTFT", "ttft", summary.latency.ttft_s),
+        ("TPOT", "tpot", summary.latency.tpot_s),
+        ("ITL", "itl", summary.latency.itl_s),
+        ("end to end", "e2e", summary.latency.e2e_s),
+        ("queue", "queue", summary.latency.queue_s),
+    )
+    for label, metric, d in rows:
+        cells: list[RenderableType] = [duration(v) for v in (d.mean, d.p50, d.p90, d.p95, d.p99, d.max)]
+        bound = bounds.get(metric)
+        if slo and bound:
+            verdict = _mark(bound.met, ascii_only)
+            cells.append(Text.assemble((verdict[0], verdict[1]), f" {duration(bound.bound_s)}"))
+        table.add_row(label, *cells)
+    return table
+
+
+def _mark(met: bool | None, ascii_only: bool) -> tuple[str, str]:
+    """The sign and style of a verdict."""
+    if met is None:
+        return "?", "yellow"
+    if met:
+        return ("met" if ascii_only else "✓ met"), "green"
+    return ("MISSED" if ascii_only else "✗ missed"), "bold red"
+
+
+def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
+    rate, tokens, usage = summary.throughput, summary.tokens, summary.usage
+    lines = [
+        (
+            "throughput",
+            f"{count(rate.requests_per_s)} requests/s; tokens/s: {count(rate.input_tokens_per_s)} in, "
+            f"{count(rate.output_tokens_per_s)} out, {count(rate.total_tokens_per_s)} in all",
+        )
+    ]
+    if summary.slo:
+        lines.append(
+            (
+                "goodput",
+                f"{count(summary.slo.goodput_per_s)} requests/s within the SLO "
+                f"({share(summary.slo.good_share)} of requests)",
+            )
+        )
+    blocks = sum(i.num_blocks for i in usage.instances)
+    lines += [
+        ("KV cache", f"{share(usage.kv_mean)} mean, {share(usage.kv_max)} max of {count(blocks)} blocks"),
+        (
+            "batch",
+            f"{count(usage.batch_mean)} requests mean, {count(usage.batch_max)} max; "
+            f"at most {count(usage.waiting_max)} waiting",
+        ),
+        ("busy", f"{share(usage.busy_share)} of the time, {count(usage.steps)} steps"),
+        ("prefix hits", f"{share(tokens.cached_share)} of input tokens ({count(tokens.cached)})"),
+        ("preemptions", _preemptions(summary)),
+        (
+            "cost",
+            f"{money(summary.spending.usd)}; "
+            f"{money(summary.spending.usd_per_million_output_tokens)} per million output tokens; "
+            f"at most {summary.spending.energy_kwh_at_most:.3g} kWh",
+        ),
+    ]
+    if wall_s is not None:
+        ended = summary.requests.total - summary.requests.unfinished
+        speed = f"; {count(ended / wall_s)} requests/s" if wall_s > 0 else ""
+        faster = f", {count(summary.simulated_s / wall_s)} x real time" if wall_s > 0 else ""
+        lines.append(("simulated in", f"{duration(wall_s)}{speed}{faster}"))
+    return _pairs(lines)
+
+
+def _preemptions(summary: Summary) -> str:
+    if not summary.preemptions:
+        return "none"
+    requests, tokens = count(summary.preempted_requests), count(summary.tokens.recomputed)
+    return f"{count(summary.preemptions)} (requests: {requests}; tokens recomputed: {tokens})"
+
+
+def _over_time(summary: Summary, ascii_only: bool) -> RenderableType | None:
+    series = summary.usage.series
+    if not series.kv_share:
+        return None
+    end = duration(series.interval_s * len(series.kv_share))
+    lines = [
+        ("over time", f"0 to {end}; each line from 0 to its highest"),
+        ("KV cache", f"{_spark(series.kv_share, ascii_only)} {share(max(series.kv_share))}"),
+        ("running", f"{_spark(series.running, ascii_only)} {count(max(series.running))}"),
+        ("waiting", f"{_spark(series.waiting, ascii_only)} {count(max(series.waiting))}"),
+    ]
+    return _pairs(lines)
+
+
+def _spark(values: Sequence[float], ascii_only: bool) -> str:
+    """One character a value, from nothing to the highest."""
+    levels = " .:-=+*#" if ascii_only else " ▁▂▃▄▅▆▇█"
+    top = max(values)
+    if top <= 0:
+        return levels[0] * len(values)
+    return "".join(levels[max(round(v / top * (len(levels) - 1)), 1 if v > 0 else 0)] for v in values)
+
+
+def _time(summary: Summary, ascii_only: bool) -> RenderableType | None:
+    from rich.table import Table
+    from rich.text import Text
+
+    shares = summary.time
+    if not shares.step_s:
+        return None
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
+    for title in ("time by kind", "time by bound"):
+        table.add_column(title, min_width=LABEL - 1, no_wrap=True)
+        table.add_column("", min_width=BAR, no_wrap=True)
+        table.add_column("", min_width=7, justify="right", no_wrap=True)
+    sides = [
+        [(n, part) for n, part in by.items() if part >= MIN_SHARE] for by in (shares.by_kind, shares.by_bound)
+    ]
+    for row in itertools.zip_longest(*sides):
+        cells: list[RenderableType] = []
+        for entry, style in zip(row, ("cyan", "magenta"), strict=True):
+            name, part = entry or ("", 0.0)
+            cells += [Text(name), Text(_bar(part, ascii_only), style), share(part) if entry else ""]
+        table.add_row(*cells)
+    return table
+
+
+def _bar(part: float, ascii_only: bool) -> str:
+    if ascii_only:
+        return "#" * round(part * BAR)
+    eighths = round(part * BAR * 8)
+    return "█" * (eighths // 8) + " ▏▎▍▌▋▊▉"[eighths % 8].strip()
+
+
+def _notes(summary: Summary) -> RenderableType | None:
+    if not summary.notes:
+        return None
+    return _pairs([("note", note) for note in summary.notes])
+
+
+def _pairs(lines: Sequence[tuple[str, str]]) -> RenderableType:
+    """Labels on the left, text that wraps in its own column on the right."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(min_width=LABEL, style="dim", no_wrap=True)
+    table.add_column()
+    for label, text in lines:
+        table.add_row(label, Text(text))
+    return table

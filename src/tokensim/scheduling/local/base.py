@@ -1,0 +1,134 @@
+"""The local scheduler: who runs in the next step of one instance.
+
+The engine drives it in this order, which is the real engine's own. Synchronous: ``add`` arrivals, ``schedule`` step k,
+(the step runs), ``update`` k. Asynchronous: ``schedule`` k+1 comes before ``update`` k. After a ``schedule`` the engine asks
+``run_length``: how many steps equal to this one may follow each other before the policy has to be asked again; it
+then commits as many of them as really ran with ``advance``.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tokensim.memory import BlockPool
+from tokensim.scheduling.local.request import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What bounds a local scheduler; names and meaning are vLLM's (``num_gpu_blocks`` counts the null block)."""
+
+    num_gpu_blocks: int
+    block_size: int = 16
+    max_model_len: int = 1 << 40
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 8192
+    max_num_scheduled_tokens: int | None = None
+    max_num_active_seqs: int | None = None
+    enable_chunked_prefill: bool = True
+    long_prefill_token_threshold: int = 0
+    long_prefill_token_threshold_adaptive: bool = False
+    enable_prefix_caching: bool = True
+    scheduling_policy: str = "fcfs"
+    scheduler_reserve_full_isl: bool = True
+    watermark: float = 0.0
+    prefill_schedule_interval: int = 1
+    async_scheduling: bool = True
+    window: int | None = None
+    """The model's sliding window, if the cost of a step depends on contexts capped at it."""
+
+
+class Step:
+    """What one step runs.
+
+    ``decode`` requests decode one token each; their contexts sum to ``context`` (``window_context`` with each capped at the
+    window, growing by ``window_growth`` a step). ``chunks`` are prefill chunks (tokens, tokens computed before) of
+    ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds (request, prefix hit in tokens);
+    ``preempted`` holds (request, whether it decoded in the step before). ``whole``: every decoding request got its token; those that
+    first did not for want of budget or memory are in ``sat_out``, those that decode again after that in ``came_back``.
+    """
+
+    __slots__ = (
+        "admitted",
+        "came_back",
+        "chunk_requests",
+        "chunks",
+        "context",
+        "decode",
+        "end_s",
+        "firsts",
+        "index",
+        "preempted",
+        "sat_out",
+        "whole",
+        "window_context",
+        "window_growth",
+    )
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.decode = 0
+        self.context = 0
+        self.window_context = 0
+        self.window_growth = 0
+        self.chunks: list[tuple[int, int]] = []
+        self.chunk_requests: list[Request] = []
+        self.firsts: list[Request] = []
+        self.admitted: list[tuple[Request, int]] = []
+        self.preempted: list[tuple[Request, bool]] = []
+        self.sat_out: list[Request] = []
+        self.came_back: list[Request] = []
+        self.whole = True
+        self.end_s = 0.0
+
+    @property
+    def empty(self) -> bool:
+        """Nothing runs."""
+        return not (self.decode or self.chunks)
+
+
+class LocalScheduler(ABC):
+    """Decides the steps of one instance and owns its KV pool."""
+
+    pool: BlockPool
+
+    @abstractmethod
+    def add(self, request: Request) -> bool:
+        """Hand over an arrival. Returns whether it can change the decision on any step not yet scheduled."""
+
+    @abstractmethod
+    def schedule(self) -> Step:
+        """Decide the next step; it may be empty."""
+
+    @abstractmethod
+    def run_length(self, step: Step) -> int:
+        """How many steps equal to ``step`` (itself included) may follow each other if nothing arrives, ≥ 1.
+
+        Only a step of nothing but decodes can have more than 1. Steps grow alike: each request's context by one.
+        """
+
+    @abstractmethod
+    def advance(self, steps: int) -> None:
+        """``steps`` further steps equal to the last one were scheduled."""
+
+    @abstractmethod
+    def update(self, index: int) -> list[Request]:
+        """The output of step ``index`` has come back: free the requests that finished with it and return them."""
+
+    @abstractmethod
+    def has_work(self) -> bool:
+        """Some request is waiting or running."""
+
+    @abstractmethod
+    def counts(self) -> tuple[int, int]:
+        """(running, waiting) requests."""
+
+    @abstractmethod
+    def live(self) -> Iterator[Request]:
+        """All requests that are running or waiting."""
+
+    @abstractmethod
+    def check_integrity(self) -> None:
+        """Raise ``AssertionError`` if the state contradicts itself (blocks lost, shared by accident, or leaked)."""

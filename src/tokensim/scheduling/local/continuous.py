@@ -1,0 +1,414 @@
+"""Continuous batching with chunked prefill, as vLLM's V1 scheduler does it; the base of every policy like it.
+
+There is no prefill phase and no decode phase. Each step gives every running request, in order of admission, the tokens that it
+still lacks, within a token budget; while it lacks memory, it preempts. Then, if nobody was preempted, waiting requests are admitted
+in order until the head does not fit.
+
+A running request either still prefills (it stands in ``prefilling`` too) or decodes one token a step, and then it is only
+arithmetic in ``decoding``. When budget and memory suffice for all, a step is decided without looking at the decoding
+requests one by one (``_serve_all``); else, and always with ``exact_steps``, the list is walked (``walk.py``): same rules, same result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from tokensim.memory import BlockPool, Table
+from tokensim.scheduling.local import walk
+from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
+from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
+from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
+from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.versions import NEWEST, Rules
+
+
+class ContinuousBatching(LocalScheduler):
+    """The policy. Override ``admission_order``, ``victim`` or ``horizon`` to make another."""
+
+    def __init__(self, limits: Limits, rules: Rules = NEWEST, *, exact_steps: bool = False) -> None:
+        self.limits = limits
+        self.rules = rules
+        self.exact_steps = exact_steps
+        self.block_size = limits.block_size
+        self.pool = BlockPool(
+            limits.num_gpu_blocks,
+            limits.block_size,
+            caching=limits.enable_prefix_caching,
+            unhashed_first=rules.unhashed_blocks_first,
+        )
+        self.pool.settle = self._settle
+        scheduled = limits.max_num_scheduled_tokens
+        self.budget = min(
+            limits.max_num_batched_tokens, limits.max_num_batched_tokens if scheduled is None else scheduled
+        )
+        active = limits.max_num_active_seqs
+        self.max_active = limits.max_num_seqs if active is None else min(active, limits.max_num_seqs)
+        self.watermark = int(limits.watermark * limits.num_gpu_blocks)
+        self.lag = 1 if limits.async_scheduling else 0  # tokens in flight are not in the prefix cache yet
+
+        self.index = 0  # of the last scheduled step
+        self.waiting = self._queue()
+        self.running: dict[Request, None] = {}  # in order of admission
+        self.prefilling: dict[Request, None] = {}  # those of them that do not decode yet, same order
+        self.decoding = (
+            DecodeSet(limits.block_size)
+            if limits.window is None
+            else WindowedDecodeSet(limits.block_size, limits.window)
+        )
+        self.leaving: list[Request] = []  # their last token is in flight
+        self.sitting_out: dict[Request, None] = {}  # decoding, but left out of the last step
+        self._blocked = False  # the head of the queue stays out until somebody leaves
+        self._admissions = 0
+        self._executed = 0
+        self._last_prefill = -limits.prefill_schedule_interval
+        self._capacity_bound = False
+
+    # What a policy of the user's own may say.
+
+    def admission_order(self, waiting: list[Request]) -> Iterable[Request]:
+        """The order in which waiting requests are admitted; called whenever the queue has changed."""
+        return waiting
+
+    def victim(self, running: list[Request]) -> Request:
+        """The request to preempt when memory is short; ``running`` is in order of admission."""
+        if self.limits.scheduling_policy == "priority":
+            return max(running, key=lambda r: (r.priority, r.arrival_s))
+        return running[-1]
+
+    def horizon(self) -> int:
+        """How many steps may pass before this policy wants to be asked again though nothing happened."""
+        return FAR
+
+    # The interface to the engine.
+
+    def add(self, request: Request) -> bool:
+        """See ``LocalScheduler.add``."""
+        nobody_waited = not self.waiting
+        heads = self.waiting.add(request)
+        if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
+            return False
+        return heads or nobody_waited or not self._blocked
+
+    def schedule(self) -> Step:
+        """See ``LocalScheduler.schedule``. HOT PATH."""
+        self.index = index = self.index + 1
+        decoding = self.decoding
+        if index - 1 in decoding.finishing:
+            self._retire(index - 1)
+        step = Step(index)
+        cap = self._prefill_cap() if self.limits.long_prefill_token_threshold else 0
+        deferred = self.limits.prefill_schedule_interval > 1 and self._prefill_deferred()
+        budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
+        if budget < 0:
+            budget = walk.serve_in_order(self, step, cap, deferred)
+        if not step.preempted:
+            if self.waiting:
+                self._admit(step, budget, cap, deferred)
+            if not deferred:
+                self._capacity_bound = bool(self.waiting)
+        else:
+            self._blocked = False
+        if step.decode or step.chunks:
+            self._executed += 1
+            if step.chunks and any(self._prefills(step)):
+                self._last_prefill = self._executed
+        return step
+
+    def run_length(self, step: Step) -> int:
+        """See ``LocalScheduler.run_length``."""
+        if step.chunks or self.prefilling or step.preempted or self.exact_steps or not step.whole:
+            return 1
+        if self.waiting and not self._blocked:
+            return 1
+        index, decoding = step.index, self.decoding
+        last = min(decoding.next_finish(), index + self.horizon() - 1)
+        if self.limits.window is not None:
+            last = min(last, decoding.next_crossing(index))
+        if last <= index:
+            return 1
+        return 1 + decoding.steps_within(index + 1, last - index, self.pool.free)
+
+    def advance(self, steps: int) -> None:
+        """See ``LocalScheduler.advance``."""
+        self.pool.take(self.decoding.blocks_over(self.index + 1, steps))
+        self.index += steps
+        self._executed += steps
+
+    def update(self, index: int) -> list[Request]:
+        """See ``LocalScheduler.update``."""
+        if index in self.decoding.finishing:
+            self._retire(index)
+        if self.sitting_out and self.lag:  # what they had in flight has come back
+            for request in self.sitting_out:
+                self._register_output(request, self.computed(request))
+        done = self.leaving
+        if not done:
+            return done
+        self.leaving = []
+        if len(done) > 1:
+            done.sort(key=_admission)
+        pool, size = self.pool, self.block_size
+        for request in done:
+            request.finished = True
+            if request in self.running:
+                del self.running[request]
+                table = request.table
+                computed = request.length - 1
+                table.blocks = -(-computed // size)
+                if request.content is not None:
+                    if request.shared_output:
+                        pool.stop_growing(request.content, request)
+                    pool.register(table, request.content, computed // size)
+                pool.release(table)
+            else:  # it was preempted while its last token was in flight
+                self.waiting.remove(request)
+            if request.content is not None:
+                pool.forget(request.content)
+        self._blocked = False
+        return done
+
+    def has_work(self) -> bool:
+        """See ``LocalScheduler.has_work``."""
+        return bool(self.running or self.waiting)
+
+    def counts(self) -> tuple[int, int]:
+        """See ``LocalScheduler.counts``."""
+        return len(self.running), len(self.waiting)
+
+    def live(self) -> Iterator[Request]:
+        """See ``LocalScheduler.live``."""
+        yield from self.running
+        yield from self.waiting
+
+    def check_integrity(self) -> None:
+        """See ``LocalScheduler.check_integrity``."""
+        tables: list[Table] = []
+        used = 0
+        seen: set[int] = set()
+        for request in self.running:
+            assert not request.finished, f"{request} runs though it finished"
+            table = request.table
+            tables.append(table)
+            computed = self.computed(request)
+            blocks = -(-computed // self.block_size)
+            assert request.decoding or blocks == table.blocks, f"{request}: {table.blocks} blocks for {computed}"
+            assert (request in self.prefilling) == (not request.decoding), f"{request}: prefilling or decoding?"
+            used += blocks - table.registered
+            for extent in table.extents():
+                if id(extent) not in seen:
+                    seen.add(id(extent))
+                    used += extent.count
+        for request in self.waiting:
+            assert request.table.blocks == 0, f"{request} waits with {request.table.blocks} blocks"
+        active = [r for r in self.running if r.decoding and r.finish_step >= self.index]
+        active = [r for r in active if r not in self.leaving]
+        assert self.decoding.n == len(active), f"{self.decoding.n} decode, {len(active)} in the list"
+        assert self.decoding.base_sum == sum(r.base for r in active)
+        self.pool.check_integrity(tables, used)
+
+    def computed(self, request: Request) -> int:
+        """Tokens of ``request`` whose KV is computed, or being computed by the last scheduled step."""
+        return request.base + min(self.index, request.finish_step) if request.decoding else request.computed
+
+    # How a step is made.
+
+    def _serve_all(self, step: Step, cap: int, deferred: bool) -> int:
+        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have it."""
+        decoding, pool = self.decoding, self.pool
+        n = decoding.n
+        budget = self.budget - n
+        need = decoding.blocks_at(step.index) if n else 0
+        if budget < 0 or need > pool.free:
+            return -1
+        if self.prefilling and not deferred:
+            left, shares = budget, []
+            for request in self.prefilling:
+                tokens = request.tokens - request.computed
+                if cap and tokens > cap:
+                    tokens = cap
+                if tokens > left:
+                    if not self._last_in_line():
+                        return -1
+                    tokens = left
+                    if not tokens:
+                        break
+                left -= tokens
+                blocks = -(-(request.computed + tokens) // self.block_size) - request.table.blocks
+                need += blocks
+                shares.append((request, tokens, blocks))
+            if need > pool.free:
+                return -1
+            budget = left
+        else:
+            shares = []
+        if n:
+            step.decode = n
+            step.context = decoding.context(step.index)
+            if self.limits.window is not None:
+                step.window_context, step.window_growth = decoding.window_context(step.index)
+            for request in list(self.sitting_out):
+                self.come_back(step, request)
+        if need:
+            pool.take(need)
+        for request, tokens, blocks in shares:
+            request.table.blocks += blocks
+            self.run_chunk(step, request, tokens)
+        return budget
+
+    def _last_in_line(self) -> bool:
+        """Whether the prefilling requests are the last of the running ones."""
+        return all(a is b for a, b in zip(reversed(self.prefilling), reversed(self.running), strict=False))
+
+    def run_chunk(self, step: Step, request: Request, tokens: int) -> None:
+        """Run the next ``tokens`` of a prefill, whose blocks the request already holds."""
+        before = request.computed
+        request.computed = computed = before + tokens
+        step.chunks.append((tokens, before))
+        step.chunk_requests.append(request)
+        if request.content is not None:
+            self.pool.register(request.table, request.content, computed // self.block_size)
+        if computed < request.tokens:
+            return
+        self.prefilling.pop(request, None)
+        step.firsts.append(request)
+        request.decoding = True
+        request.base = computed - step.index
+        request.finish_step = request.length - 1 - request.base
+        self.decoding.join(request, step.index)
+        if request.shared_output and request.content is not None:
+            self.pool.start_growing(request.content, request)
+
+    def _admit(self, step: Step, budget: int, cap: int, deferred: bool) -> None:
+        """Admit waiting requests until the head does not fit. HOT PATH."""
+        limits, pool, waiting, running = self.limits, self.pool, self.waiting, self.running
+        size = self.block_size
+        reserve = limits.scheduler_reserve_full_isl
+        self._blocked = True
+        while waiting and budget > 0 and len(running) < self.max_active:
+            request = waiting.head()
+            content = request.content
+            if content is None:
+                hits, hit, idle = [], 0, 0
+            else:
+                hits, hit, idle = pool.find(content, (request.tokens - 1) // size)
+            computed = hit * size
+            tokens = request.tokens - computed
+            if deferred and tokens > 1:
+                self._blocked = False
+                return
+            if cap and tokens > cap:
+                tokens = cap
+            if tokens > budget:
+                if not limits.enable_chunked_prefill:
+                    self._blocked = not limits.long_prefill_token_threshold_adaptive
+                    return
+                tokens = budget
+            blocks = -(-(computed + tokens) // size)
+            free = pool.free - idle - (self.watermark if running else 0)
+            if (
+                reserve and -(-min(request.tokens, limits.max_model_len) // size) - hit > free
+            ) or blocks - hit > free:
+                self._blocked = reserve
+                return
+            waiting.pop()
+            table = request.table
+            if hits:
+                pool.touch(table, hits)
+            pool.take(blocks - hit)
+            table.blocks = blocks
+            request.computed = computed
+            request.decoding = False
+            self._admissions = request.seq = self._admissions + 1
+            running[request] = None
+            step.admitted.append((request, computed))
+            if computed + tokens < request.tokens:
+                self.prefilling[request] = None
+            budget -= tokens
+            self.run_chunk(step, request, tokens)
+
+    def preempt(self, step: Step, request: Request, served: bool) -> None:
+        """Take everything from ``request`` and put it back into the queue; ``served``: it got its token in this step."""
+        size, table = self.block_size, request.table
+        decoding = request.decoding
+        if decoding:
+            computed = request.base + step.index - 1
+            table.blocks = -(-(computed + served) // size)
+            leaving = request.finish_step < step.index
+            if not leaving:
+                self.decoding.leave(request, step.index)
+                self.decoding.withdraw(request)
+            if request.content is not None:
+                if request.shared_output:
+                    self.pool.stop_growing(request.content, request)
+                self._register_output(request, computed + served - (0 if request in self.sitting_out else self.lag))
+            request.tokens = computed + 1
+            request.decoding = False
+        else:
+            computed = request.computed
+            del self.prefilling[request]
+        self.pool.release(table)
+        del self.running[request]
+        request.computed = 0
+        request.preemptions += 1
+        request.recomputed_tokens += computed
+        self.waiting.put_back(request)
+        step.preempted.append((request, decoding and request not in self.sitting_out))
+        self.sitting_out.pop(request, None)
+
+    def _retire(self, index: int) -> None:
+        """The requests whose last token was scheduled in step ``index`` decode no more."""
+        for request in self.decoding.finishing.pop(index):
+            self.decoding.leave(request, index)
+            self.leaving.append(request)
+
+    def _settle(self, growers: Iterable[object]) -> None:
+        """Register what these decoding requests have generated up to the last scheduled step."""
+        for request in growers:
+            assert isinstance(request, Request)
+            if request.decoding:
+                self._register_output(request, self.computed(request) - self.lag)
+
+    def _register_output(self, request: Request, tokens: int) -> None:
+        if request.content is not None:
+            self.pool.register(request.table, request.content, tokens // self.block_size)
+
+    def come_back(self, step: Step, request: Request) -> None:
+        """``request`` decodes in ``step`` after sitting out; nothing of it was in flight, so all it has is known."""
+        del self.sitting_out[request]
+        step.came_back.append(request)
+        self._register_output(request, request.base + step.index)
+
+    def _prefill_cap(self) -> int:
+        """Most tokens of one prefill in this step (0: no cap): ``long_prefill_token_threshold`` and its variants."""
+        limits = self.limits
+        requests = len(self.running) + len(self.waiting)
+        if requests <= 1 and self.rules.lone_request_uncapped:
+            return 0
+        cap = limits.long_prefill_token_threshold
+        if limits.long_prefill_token_threshold_adaptive:
+            cap = max(cap, limits.max_num_batched_tokens // max(requests, 1))
+        return cap
+
+    def _prefill_deferred(self) -> bool:
+        """``prefill_schedule_interval``: whether prefills sit out this step."""
+        since = self._executed + 1 - self._last_prefill
+        return (
+            not self._capacity_bound
+            and since < self.limits.prefill_schedule_interval
+            and len(self.running) > len(self.prefilling)
+        )
+
+    def _prefills(self, step: Step) -> Iterator[bool]:
+        """For each chunk whether it counts as a prefill: any but a one-token rest at admission."""
+        fresh = {request for request, _ in step.admitted}
+        for request, (tokens, _) in zip(step.chunk_requests, step.chunks, strict=True):
+            yield request not in fresh or tokens > 1 or not request.decoding
+
+    def _queue(self) -> WaitingQueue:
+        if type(self).admission_order is not ContinuousBatching.admission_order:
+            return Ordered(self.admission_order)
+        return ByPriority() if self.limits.scheduling_policy == "priority" else Fifo()
+
+
+def _admission(request: Request) -> int:
+    return request.seq

@@ -1,0 +1,139 @@
+"""Waiting queues: who is next, who was sent back. Each is the order that one policy asks for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import Protocol
+
+from tokensim.scheduling.local.request import Request
+
+
+class WaitingQueue(Protocol):
+    """Requests that wait for admission, fresh and preempted ones alike."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[Request]: ...
+
+    def add(self, request: Request) -> bool:
+        """Take a new request; True if it is now the head, or may be."""
+        ...
+
+    def put_back(self, request: Request) -> None:
+        """Take a preempted request."""
+        ...
+
+    def head(self) -> Request:
+        """The next request to admit."""
+        ...
+
+    def pop(self) -> Request:
+        """Remove and return the head."""
+        ...
+
+    def remove(self, request: Request) -> None:
+        """Remove a request from wherever it stands."""
+        ...
+
+
+class Fifo(deque[Request]):
+    """First come, first served; a preempted request goes to the front."""
+
+    def add(self, request: Request) -> bool:
+        """Append; True if nobody waited."""
+        self.append(request)
+        return len(self) == 1
+
+    def put_back(self, request: Request) -> None:
+        """To the front."""
+        self.appendleft(request)
+
+    def head(self) -> Request:
+        """The oldest."""
+        return self[0]
+
+    def pop(self) -> Request:  # type: ignore[override]
+        """Remove and return the oldest."""
+        return self.popleft()
+
+
+class ByPriority:
+    """Ordered by (priority, arrival time, index): vLLM's priority policy. A preempted request is just pushed again."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[int, float, int, Request]] = []
+
+    def __len__(self) -> int:
+        return len(self._heap)
+
+    def __iter__(self) -> Iterator[Request]:
+        return (entry[3] for entry in self._heap)
+
+    def add(self, request: Request) -> bool:
+        """Push; True if it became the head."""
+        heappush(self._heap, (request.priority, request.arrival_s, request.index, request))
+        return self._heap[0][3] is request
+
+    def put_back(self, request: Request) -> None:
+        """Push again."""
+        self.add(request)
+
+    def head(self) -> Request:
+        """The most urgent."""
+        return self._heap[0][3]
+
+    def pop(self) -> Request:
+        """Remove and return the most urgent."""
+        return heappop(self._heap)[3]
+
+    def remove(self, request: Request) -> None:
+        """Remove from the middle; linear."""
+        self._heap = [entry for entry in self._heap if entry[3] is not request]
+        heapify(self._heap)
+
+
+class Ordered:
+    """In the order of a user's function, asked anew whenever the queue has changed."""
+
+    def __init__(self, order: Callable[[list[Request]], Iterable[Request]]) -> None:
+        self._order = order
+        self._requests: list[Request] = []
+        self._sorted = True
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def __iter__(self) -> Iterator[Request]:
+        return iter(self._requests)
+
+    def add(self, request: Request) -> bool:
+        """Add; the order may put it first, so it may be the head."""
+        self._requests.append(request)
+        self._sorted = False
+        return True
+
+    def put_back(self, request: Request) -> None:
+        """Add at the front, for orders that keep equals as they stand."""
+        self._requests.insert(0, request)
+        self._sorted = False
+
+    def head(self) -> Request:
+        """The first in the user's order."""
+        if not self._sorted:
+            ordered = list(self._order(list(self._requests)))
+            if len(ordered) != len(self._requests) or set(ordered) != set(self._requests):
+                raise ValueError("admission_order must return the waiting requests, each once")
+            self._requests, self._sorted = ordered, True
+        return self._requests[0]
+
+    def pop(self) -> Request:
+        """Remove and return the head."""
+        request = self.head()
+        del self._requests[0]
+        return request
+
+    def remove(self, request: Request) -> None:
+        """Remove from wherever it stands."""
+        self._requests.remove(request)

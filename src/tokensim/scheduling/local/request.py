@@ -1,0 +1,84 @@
+"""A request while it is in the system, as the scheduler and the engine see it."""
+
+from __future__ import annotations
+
+from tokensim.memory import Content, Table
+
+NEVER = float("nan")
+
+
+class Request:
+    """One request in flight.
+
+    Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for, ``priority`` (smaller is
+    more urgent), ``content`` (None: prefix caching is off), ``length`` (total tokens at which it finishes: prompt plus output, or
+    the model's limit).
+
+    Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes (``decoding``) and
+    its computed tokens after step ``k`` are ``base + k`` until ``finish_step``. ``seq`` is its place in the order of
+    admission.
+    """
+
+    __slots__ = (
+        "arrival_s",
+        "base",
+        "cached_tokens",
+        "computed",
+        "content",
+        "decoding",
+        "finish_step",
+        "finished",
+        "first_token_s",
+        "index",
+        "input_tokens",
+        "intended_s",
+        "last_token_s",
+        "length",
+        "output_tokens",
+        "preemptions",
+        "priority",
+        "recomputed_tokens",
+        "scheduled_s",
+        "seq",
+        "shared_output",
+        "table",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        index: int,
+        arrival_s: float,
+        input_tokens: int,
+        output_tokens: int,
+        length: int,
+        content: Content | None = None,
+        priority: int = 0,
+        shared_output: bool = False,
+    ) -> None:
+        self.index = index
+        self.arrival_s = arrival_s
+        self.intended_s = arrival_s
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.priority = priority
+        self.content = content
+        self.shared_output = shared_output
+        self.length = length
+        self.tokens = input_tokens
+        self.computed = 0
+        self.decoding = False
+        self.finished = False
+        self.base = 0
+        self.finish_step = 0
+        self.seq = 0
+        self.table = Table()
+        self.preemptions = 0
+        self.cached_tokens = 0
+        self.recomputed_tokens = 0
+        self.scheduled_s = NEVER
+        self.first_token_s = NEVER
+        self.last_token_s = NEVER
+
+    def __repr__(self) -> str:
+        return f"Request({self.index}, {self.input_tokens}→{self.output_tokens})"

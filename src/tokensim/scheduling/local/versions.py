@@ -1,0 +1,72 @@
+"""Rules of vLLM's V1 scheduler that changed between versions: which rule starts where.
+
+Checked against decisions recorded from vLLM 0.19.0, 0.23.0 and 0.33.0. Where in between a rule changed is not known;
+a version between two recorded ones follows the older.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from tokensim.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What differs by version.
+
+    ``unhashed_blocks_first``: freed blocks without a hash go to the front of the free queue, not to its end.
+    ``lone_request_uncapped``: ``long_prefill_token_threshold`` does not bind the only request in the system.
+    ``self_preemption_goes_on``: under the priority policy, after a request has preempted itself, the next ones are still served.
+    ``index_moves_only_for_served``: a victim that stood earlier but was not served in this step makes the loop pass over one.
+    ``pause_before_idle``: after an empty step the engine sleeps 1 ms also when only a finish is left to announce.
+    """
+
+    unhashed_blocks_first: bool
+    lone_request_uncapped: bool
+    self_preemption_goes_on: bool
+    index_moves_only_for_served: bool
+    pause_before_idle: bool
+
+
+_V0_19 = Rules(
+    unhashed_blocks_first=False,
+    lone_request_uncapped=False,
+    self_preemption_goes_on=False,
+    index_moves_only_for_served=True,
+    pause_before_idle=False,
+)
+_V0_23 = replace(_V0_19, pause_before_idle=True)
+_V0_33 = Rules(
+    unhashed_blocks_first=True,
+    lone_request_uncapped=True,
+    self_preemption_goes_on=True,
+    index_moves_only_for_served=False,
+    pause_before_idle=True,
+)
+
+STARTS: dict[tuple[int, int, int], Rules] = {(0, 19, 0): _V0_19, (0, 23, 0): _V0_23, (0, 33, 0): _V0_33}
+"""Version → the rules from it on."""
+
+NEWEST = _V0_33
+
+
+def parse_version(version: str, where: str = "engine.version") -> tuple[int, int, int]:
+    """``"0.23.0"`` → (0, 23, 0); raises ``InputError``."""
+    parts = version.lstrip("v").split(".")
+    if not 1 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
+        raise InputError(f"'{version}' is not a version", where=where, hint="give three numbers: '0.33.0'")
+    numbers = [int(part) for part in parts] + [0, 0]
+    return numbers[0], numbers[1], numbers[2]
+
+
+def rules_of(version: str, where: str = "engine.version") -> Rules:
+    """The rules that hold in ``version``; raises ``InputError`` for one older than the oldest known."""
+    number = parse_version(version, where)
+    known = [start for start in STARTS if start <= number]
+    if not known:
+        oldest = ".".join(map(str, min(STARTS)))
+        raise InputError(
+            f"the rules of version {version} are not known", where=where, hint=f"the oldest known is {oldest}"
+        )
+    return STARTS[max(known)]

@@ -1,0 +1,20 @@
+"""vLLM's V1 scheduler: continuous batching with the rules of one version (0.19.0 to 0.33.0), decision by decision.
+
+The algorithm stands in ``continuous.py``; what changed between versions in ``versions.py``. Models
+``vllm.v1.core.sched.scheduler.Scheduler`` and ``AsyncScheduler`` for a decoder with one full-attention KV group.
+"""
+
+from __future__ import annotations
+
+from tokensim.registry import register
+from tokensim.scheduling.local.base import Limits
+from tokensim.scheduling.local.continuous import ContinuousBatching
+from tokensim.scheduling.local.versions import rules_of
+
+
+@register.local_scheduler("vllm")
+class Vllm(ContinuousBatching):
+    """``policy: vllm``; ``version`` chooses the rules."""
+
+    def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
+        super().__init__(limits, rules_of(version), exact_steps=exact_steps)

@@ -1,0 +1,101 @@
+"""The running requests of one step, served one by one in order of admission, with preemption.
+
+The plain form of the rules (section 2a of the scheduler's specification). ``ContinuousBatching`` uses it when not everybody can
+be served, and for every step of an exact single-step run, where it is the reference for the aggregated form.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tokensim.scheduling.local.base import Step
+from tokensim.scheduling.local.request import Request
+
+if TYPE_CHECKING:
+    from tokensim.scheduling.local.continuous import ContinuousBatching
+
+
+def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: bool) -> int:
+    """Serve ``policy.running`` in ``step``; returns the token budget left for admissions."""
+    pool, size, index = policy.pool, policy.block_size, step.index
+    room = policy.limits.max_model_len - 1
+    running = list(policy.running)
+    goes_on = policy.rules.self_preemption_goes_on and policy.limits.scheduling_policy == "priority"
+    served: dict[Request, tuple[int, int]] = {}  # request → (tokens, computed before)
+    budget = policy.budget
+    at = 0
+    while at < len(running) and budget > 0:
+        request = running[at]
+        if request.decoding:
+            before = request.base + index - 1
+            tokens = 1 if request.finish_step >= index else 0  # else its last token is in flight
+        else:
+            before = request.computed
+            tokens = 0 if deferred else min(request.tokens - before, budget, room - before)
+            if cap and tokens > cap:
+                tokens = cap
+        if tokens <= 0:
+            at += 1
+            continue
+        need = -(-(before + tokens) // size) - (-(-before // size))
+        while need > pool.free:
+            victim = policy.victim(running)
+            place = running.index(victim)
+            was_served = victim in served
+            if was_served:
+                budget += served.pop(victim)[0]
+            del running[place]
+            policy.preempt(step, victim, was_served)
+            if victim is request:
+                break
+            if place < at and (was_served or not policy.rules.index_moves_only_for_served):
+                at -= 1
+        else:
+            if need:
+                pool.take(need)
+                if not request.decoding:
+                    request.table.blocks += need
+            if not request.decoding and request.content is not None:
+                pool.register(request.table, request.content, (before + tokens) // size)
+            served[request] = (tokens, before)
+            budget -= tokens
+            at += 1
+            continue
+        if not goes_on:
+            break
+    _apply(policy, step, served, running)
+    return budget
+
+
+def _apply(
+    policy: ContinuousBatching, step: Step, served: dict[Request, tuple[int, int]], running: list[Request]
+) -> None:
+    """Write down what was decided: contexts of the decodes, chunks, and who sat out."""
+    window = policy.limits.window
+    for request, (tokens, before) in served.items():
+        if request.decoding:
+            step.decode += 1
+            step.context += before + 1
+            if window is not None:
+                step.window_context += min(before + 1, window)
+        else:
+            policy.run_chunk(step, request, tokens)
+    for request in [r for r in policy.sitting_out if r in served]:
+        policy.come_back(step, request)
+    for request in running:
+        if request.decoding and request not in served and request.finish_step >= step.index:
+            _sit_out(policy, step, request)
+
+
+def _sit_out(policy: ContinuousBatching, step: Step, request: Request) -> None:
+    """A decoding request got no token in this step: everything about it comes one step later."""
+    decoding = policy.decoding
+    decoding.leave(request, step.index)
+    decoding.withdraw(request)
+    request.base -= 1
+    request.finish_step += 1
+    decoding.join(request, step.index)
+    step.whole = False
+    if request not in policy.sitting_out:
+        policy.sitting_out[request] = None
+        step.sat_out.append(request)

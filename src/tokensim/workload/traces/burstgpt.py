@@ -1,0 +1,29 @@
+"""BurstGPT: ``Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type``.
+
+Source: github.com/HPMLL/BurstGPT (CC-BY 4.0). ``Timestamp`` is in seconds from midnight of the first day. A
+response of 0 tokens is a failed request. Release 2.0 adds ``Session ID`` and ``Elapsed time``, which are not
+needed here.
+"""
+
+from __future__ import annotations
+
+from tokensim.registry import register
+from tokensim.workload.traces.base import TraceFile, TraceRows
+
+
+@register.trace_format("burstgpt")
+class BurstGPT:
+    """Reads the BurstGPT traces."""
+
+    uses: frozenset[str] = frozenset()
+
+    def recognises(self, file: TraceFile) -> bool:
+        """A table with its column names."""
+        return file.kind != "json" and {"Timestamp", "Request tokens", "Response tokens"} <= set(file.names)
+
+    def read(self, file: TraceFile) -> TraceRows:
+        """See ``TraceFormat``."""
+        table = file.table
+        return TraceRows(
+            table.times_ns("Timestamp"), table.tokens("Request tokens"), table.tokens("Response tokens")
+        )

@@ -1,0 +1,40 @@
+"""Qwen-Bailian: JSON lines of ``chat_id``, ``parent_chat_id``, ``timestamp`` (s), lengths, and ``hash_ids``.
+
+Source: github.com/alibaba-edu/qwen-bailian-usagetraces-anon (Apache-2.0). An id stands for 16 prompt tokens.
+A turn of a conversation carries the turns before it in its prompt; what it shares with them is in its ids.
+"""
+
+from __future__ import annotations
+
+from tokensim.registry import register
+from tokensim.workload.traces.base import TraceFile, TraceRows
+from tokensim.workload.traces.blocks import hash_segments
+
+BLOCK_TOKENS = 16  # README of the trace, alibaba-edu/qwen-bailian-usagetraces-anon
+
+
+@register.trace_format("qwen-bailian")
+class QwenBailian:
+    """Reads the Qwen-Bailian traces; requests are named by ``chat_id``."""
+
+    uses = frozenset({"hash_block_tokens"})
+
+    def recognises(self, file: TraceFile) -> bool:
+        """A table with its keys."""
+        needed = {"chat_id", "timestamp", "input_length", "output_length"}
+        return file.kind != "json" and needed <= set(file.names)
+
+    def read(self, file: TraceFile) -> TraceRows:
+        """See ``TraceFormat``."""
+        table = file.table
+        tokens = table.tokens("input_length")
+        segments = None
+        if "hash_ids" in table.names:
+            segments = hash_segments(table, "hash_ids", tokens, file.spec.hash_block_tokens or BLOCK_TOKENS)
+        return TraceRows(
+            table.times_ns("timestamp"),
+            tokens,
+            table.tokens("output_length"),
+            segments=segments,
+            names=[str(chat) for chat in table.integers("chat_id").tolist()],
+        )

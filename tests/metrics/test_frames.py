@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import polars as pl
+import pytest
+
+from handmade import empty_log, request_columns, run_log
+from tokensim.metrics.frames import requests_frame, steps_frame
+
+DESIGNED = [
+    *("request_id", "arrival_s", "input_tokens", "output_tokens", "cached_tokens", "instance", "scheduled_s"),
+    *("first_token_s", "finish_s", "ttft_s", "tpot_s", "e2e_s", "queue_s", "preemptions", "status"),
+]
+
+
+def test_request_columns_come_in_the_designed_order() -> None:
+    frame = requests_frame(run_log())
+    assert frame.columns[: len(DESIGNED)] == DESIGNED
+    assert frame.columns[len(DESIGNED) :] == ["intended_s", "requested_output_tokens", "recomputed_tokens"]
+
+
+def test_request_rows_hold_what_was_logged() -> None:
+    row = requests_frame(run_log()).row(1, named=True)
+    assert row["request_id"] == "1"
+    assert (row["arrival_s"], row["intended_s"]) == (0.1, 0.05)
+    assert (row["ttft_s"], row["tpot_s"], row["e2e_s"], row["queue_s"]) == pytest.approx((0.2, 0.2, 0.6, 0.1))
+    assert (row["preemptions"], row["recomputed_tokens"], row["cached_tokens"]) == (2, 32, 64)
+
+
+def test_what_never_came_is_null() -> None:
+    frame = requests_frame(run_log())
+    rejected = frame.row(3, named=True)
+    assert rejected["status"] == "rejected"
+    for column in (
+        "instance",
+        "scheduled_s",
+        "first_token_s",
+        "finish_s",
+        "ttft_s",
+        "tpot_s",
+        "e2e_s",
+        "queue_s",
+    ):
+        assert rejected[column] is None
+    assert frame["tpot_s"][2] is None
+    assert frame["status"].to_list() == ["finished", "finished", "finished", "rejected", "truncated"]
+    assert not any(frame[c].is_nan().any() for c in frame.columns if frame[c].dtype == pl.Float64)
+
+
+def test_names_of_the_trace_are_kept() -> None:
+    names = ["a", "b", "c", "d", "e"]
+    frame = requests_frame(run_log(requests=request_columns(names=names)))
+    assert frame["request_id"].to_list() == names
+
+
+def test_step_rows_carry_their_chunks() -> None:
+    frame = steps_frame(run_log())
+    assert len(frame) == 5
+    assert frame["steps"].to_list() == [1, 4, 2, 1, 8]
+    assert frame["chunk_tokens"].to_list() == [[100], None, None, [200, 100], None]
+    assert frame["chunk_context"].to_list() == [[0], None, None, [0, 64], None]
+    assert "row" not in frame.columns
+
+
+def test_frames_of_an_empty_run_have_the_same_types() -> None:
+    assert steps_frame(empty_log()).schema == steps_frame(run_log()).schema
+    assert requests_frame(empty_log()).schema == requests_frame(run_log()).schema

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from handmade import NAN, empty_log, floats, request_columns, run_log
+from tokensim.metrics.log import RunLog
+from tokensim.report.trace import write_trace
+
+
+def _trace(log: RunLog, **limits: int) -> dict[str, Any]:
+    file = io.BytesIO()
+    write_trace(file, log, **limits)
+    tree: dict[str, Any] = json.loads(file.getvalue())
+    return tree
+
+
+def _events(tree: dict[str, Any], **match: object) -> list[dict[str, Any]]:
+    return [e for e in tree["traceEvents"] if all(e.get(k) == v for k, v in match.items())]
+
+
+def test_instances_are_processes() -> None:
+    names = [(e["pid"], e["args"]["name"]) for e in _events(_trace(run_log()), ph="M", name="process_name")]
+    assert names == [(0, "client"), (1, "instance 0"), (2, "instance 1")]
+
+
+def test_each_run_of_steps_is_a_slice() -> None:
+    slices = _events(_trace(run_log()), ph="X")
+    assert [(e["pid"], e["name"]) for e in slices] == [
+        *((1, "prefill"), (1, "decode"), (1, "decode"), (2, "prefill"), (2, "decode")),
+    ]
+    assert (slices[2]["ts"], slices[2]["dur"]) == pytest.approx((500_000, 500_000))
+    assert slices[2]["args"] == {
+        "steps": 2,
+        "decode requests": 2,
+        "prefill tokens": 0,
+        "first step (ms)": 200,
+        "last step (ms)": 300,
+    }
+
+
+def test_counters_follow_blocks_and_queues() -> None:
+    tree = _trace(run_log())
+    assert [e["args"]["used"] for e in _events(tree, ph="C", name="KV blocks", pid=1)] == [10, 20, 40]
+    assert [e["args"] for e in _events(tree, ph="C", name="requests", pid=1)][2] == {
+        "running": 3,
+        "waiting": 2,
+    }
+
+
+def test_a_request_is_a_slice_with_its_phases_inside() -> None:
+    events = _events(_trace(run_log()), cat="request", id="1")
+    assert [(e["ph"], e["name"], round(e["ts"])) for e in events] == [
+        ("b", "request", 100_000),
+        ("b", "queue", 100_000),
+        ("e", "queue", 200_000),
+        ("b", "prefill", 200_000),
+        ("e", "prefill", 300_000),
+        ("b", "decode", 300_000),
+        ("e", "decode", 700_000),
+        ("e", "request", 700_000),
+    ]
+    assert events[0]["args"]["preemptions"] == 2
+    assert events[0]["args"]["status"] == "finished"
+
+
+def test_a_rejected_request_is_a_mark_of_the_client() -> None:
+    (mark,) = _events(_trace(run_log()), name="rejected")
+    assert (mark["ph"], mark["pid"], mark["ts"], mark["args"]["request"]) == ("i", 0, 600_000, "3")
+
+
+def test_an_unfinished_request_lasts_to_the_end() -> None:
+    cut = request_columns(
+        finish_s=floats(0.5, 0.7, 1.0, NAN, NAN), status=np.array([1, 1, 1, 3, 0], dtype=np.int8)
+    )
+    tree = _trace(run_log(requests=cut, complete=False))
+    assert tree["otherData"]["complete"] is False
+    assert _events(tree, cat="request", id="4")[-1]["ts"] == 2_000_000
+
+
+def test_a_whole_run_says_so() -> None:
+    assert _trace(run_log())["otherData"] == {"shown": "the whole run", "complete": True}
+
+
+@pytest.mark.parametrize(("limits", "until"), [({"max_steps": 2}, 0.5), ({"max_requests": 3}, 0.6)])
+def test_a_long_run_is_cut_and_says_so(limits: dict[str, int], until: float) -> None:
+    tree = _trace(run_log(), **limits)
+    note = f"the first {until:g} s of 2 s: later steps and requests are left out"
+    assert tree["otherData"]["shown"] == note
+    assert _events(tree, ph="i", s="g")[0]["name"] == "end of this timeline: " + note
+    assert all(
+        e["ts"] < until * 1e6 for e in [*_events(tree, ph="X"), *_events(tree, ph="b", name="request")]
+    )
+    assert len(_events(tree, ph="X")) <= limits.get("max_steps", 5)
+    assert len(_events(tree, ph="b", name="request")) <= limits.get("max_requests", 5)
+
+
+def test_names_of_any_kind_are_escaped() -> None:
+    names = ['a"b', "ü\n", "c", "d", "e\\"]
+    starts = _events(_trace(run_log(requests=request_columns(names=names))), ph="b", name="request")
+    assert [e["args"]["request"] for e in starts] == [names[0], names[1], names[2], names[4]]
+
+
+def test_an_empty_run_is_an_empty_timeline() -> None:
+    tree = _trace(empty_log())
+    assert {e["ph"] for e in tree["traceEvents"]} == {"M"}
