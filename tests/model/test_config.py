@@ -101,7 +101,7 @@ def test_absent_and_null_kv_heads_mean_one_for_each_head() -> None:
         ),
         ({"num_experts": 8}, "config.json: num_experts: 8 experts in a model type without experts"),
         ({"kv_lora_rank": 512}, "config.json: kv_lora_rank: latent attention in a model type without it"),
-        ({"mamba_d_state": 16}, "config.json: mamba_d_state: 16: state-space layers is not modelled"),
+        ({"mamba_d_state": 16}, "config.json: mamba_d_state: 16 is not modelled: state-space layers"),
         ({"torch_dtype": "float8"}, "config.json: torch_dtype: 'float8' is not modelled"),
         ({"rope_scaling": "yarn"}, "config.json: rope_scaling: must be a mapping, got 'yarn'"),
         (

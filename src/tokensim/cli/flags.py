@@ -55,6 +55,10 @@ def apply_flags(document: Document, flags: Mapping[str, str | None]) -> None:
             _check_single_pool(document, origin, place)
         if name == "trace":
             _replace_workload(document, text, origin)
+        elif name == "rate-scale" and not _section(document, "workload").get("trace"):
+            raise InputError(
+                "there is no trace to scale", where=origin, hint="--rate sets the rate of synthetic requests"
+            )
         elif name == "rate":
             document.set(
                 place, _arrivals(document.data.get("workload"), _value(text, origin), origin), origin

@@ -1,6 +1,6 @@
 """The folder that a run will write: checked, and made, before anything runs.
 
-Hours of simulation must not end at a folder that cannot be written, nor overwrite what a slip of the hand named.
+Hours of simulation must not end at a folder that cannot be written, nor overwrite what a slip named.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def build_cost(
 ) -> StepCost:
     """The step cost registered under ``kind`` for one rank's ``operators`` on ``device``.
 
-    ``auto`` is the best source there is: the roofline. ``options`` go to the class that is built (the roofline takes
-    ``host_step_s`` and ``host_request_s``). Raises ``InputError`` for an unknown ``kind``.
+    ``auto`` is the best source there is: the roofline. ``options`` go to the class that is built (the
+    roofline takes ``host_step_s`` and ``host_request_s``). Raises ``InputError`` for an unknown ``kind``.
     """
     build = register.operator_cost.get("roofline" if kind == "auto" else kind, where)
     return cast(StepCost, build(operators, device, activation_dtype=activation_dtype, **options))

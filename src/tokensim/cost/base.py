@@ -1,8 +1,8 @@
 """How long a step takes: the interface between the engine and every source of operator times.
 
 The engine walks *step runs*, so a cost is asked for two things only: the line on which a pure decode step of
-``n`` requests lies, and the time of any other single step. Where the time went is computed afterwards, from the
-columns that the recorder kept, so that the loop pays nothing for it.
+``n`` requests lies, and the time of any other single step. Where the time went is computed afterwards, from
+the columns that the recorder kept, so that the loop pays nothing for it.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class StepColumns:
 
     ``decode`` requests decode in each step, with ``context`` = C and ``window_context`` = W at the first one;
     each later step adds ``decode`` to C and ``window_growth`` to W. ``chunk_tokens``/``chunk_context`` are
-    prefill chunks (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples``
-    is the number of rows that need logits, in each step.
+    prefill chunks (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to.
+    ``samples`` is the number of rows that need logits, in each step.
     """
 
     steps: Ints
@@ -80,9 +80,9 @@ class StepCost(Protocol):
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
-        """Seconds of one step: ``decode`` requests (C, W as above) and prefill ``chunks`` of (tokens, cached before).
+        """Seconds of one step: ``decode`` requests (C, W as above) and prefill ``chunks``.
 
-        With no chunks it lies on ``decode_line(decode)``.
+        A chunk is (tokens, cached before). With no chunks it lies on ``decode_line(decode)``.
         """
         ...
 

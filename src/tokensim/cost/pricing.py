@@ -1,16 +1,16 @@
 """What each operator costs on one device: operators with shapes in, plain coefficients out.
 
-The roofline: an operator lasts as long as the slower of its arithmetic (``flops / (peak · efficiency)``) and its
-traffic (``bytes / (bandwidth · efficiency)``), plus a fixed overhead for each kernel. Everything but attention
-depends only on the number of rows of the step (``RowPrice``); attention depends on the contexts too
+The roofline: an operator lasts as long as the slower of its arithmetic (``flops / (peak · efficiency)``) and
+its traffic (``bytes / (bandwidth · efficiency)``), plus a fixed overhead for each kernel. Everything but
+attention depends only on the number of rows of the step (``RowPrice``); attention depends on the contexts too
 (``AttentionPrice``). All coefficients are already multiplied by the operator's ``count``.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 
@@ -21,25 +21,26 @@ from tokensim.model.operators import Attention, Collective, Elementwise, Experts
 from tokensim.workload.base import Floats
 
 EXPERT_KERNELS = 2
-"""Kernels of a routed-experts layer that carry the weights: gate-and-up, then down (vLLM's ``fused_experts``)."""
+"""Kernels of a routed-experts layer that carry the weights: gate-and-up, then down (vLLM's
+``fused_experts``)."""
 
 ATTENTION_KERNELS = 2
 """Kernels of an attention layer: the write of the new keys and values, and attention itself (vLLM runs one
 variable-length kernel for prefill chunks and decodes together)."""
 
 LINK_EFFICIENCY = 0.7
-"""Share of a link's bandwidth that large collectives reach. NCCL all-reduce between 134 and 537 MB on 2, 4 and 8 devices,
-aiconfigurator-core 0.12 tables: 0.73, 0.80 on H100, 0.66 to 0.77 on A100, 0.61 to 0.84 on B200, 0.62 on two RTX PRO 6000
-over PCIe 5. (NVIDIA/nccl-tests issue 212 puts the protocol's own overhead at 20 %.)"""
+"""Share of a link's bandwidth that large collectives reach. NCCL all-reduce between 134 and 537 MB on 2, 4
+and 8 devices, aiconfigurator-core 0.12 tables: 0.73, 0.80 on H100, 0.66 to 0.77 on A100, 0.61 to 0.84 on
+B200, 0.62 on two RTX PRO 6000 over PCIe 5. (NVIDIA/nccl-tests issue 212 puts the protocol's own overhead at
+20 %.)"""
 
 COLLECTIVE_BASE_S = 4e-6
-"""Fixed time of a small collective besides its hops: vLLM's all-reduce of 16 KB in a CUDA graph takes 4.5 to 5.3 µs on 2
-to 8 H100, 5.3 to 6.5 µs on A100, 5.1 µs on two RTX PRO 6000 (aiconfigurator-core 0.12 tables), two hops included."""
+"""Fixed time of a small collective besides its hops: vLLM's all-reduce of 16 KB in a CUDA graph takes 4.5 to
+5.3 µs on 2 to 8 H100, 5.3 to 6.5 µs on A100, 5.1 µs on two RTX PRO 6000 (aiconfigurator-core 0.12 tables),
+two hops included."""
 
 LOW_PRECISION = ("fp8", "fp4")
 """Weight dtypes that are multiplied as they are where the device can."""
-
-N = TypeVar("N", float, Floats)
 
 _SIXTEEN_BIT = {
     "bfloat16": ("bfloat16", "float16", "float32"),
@@ -50,11 +51,11 @@ _SIXTEEN_BIT = {
 
 @dataclass(frozen=True, slots=True)
 class RowPrice:
-    """An operator whose time depends on the number of rows alone; ``rows`` says which rows (tokens or samples).
+    """An operator whose time depends on the number of rows (tokens or samples) alone.
 
-    Seconds: ``max(compute_s·r, fixed_s + row_s·r + routed_s·(1 − miss^r)) + network_s + network_row_s·r +
-    overhead_s``. ``routed`` is the traffic of expert weights, of which a step of ``r`` tokens is expected to touch
-    the share ``1 − miss^r``.
+    Seconds: ``max(compute_s·r, fixed_s + row_s·r + routed_s·(1 - miss^r)) + network_s + network_row_s·r +
+    overhead_s``. ``routed`` is the traffic of expert weights, of which a step of ``r`` tokens is expected to
+    touch the share ``1 - miss^r``.
     """
 
     operator: str
@@ -76,16 +77,22 @@ class RowPrice:
     def seconds(self, rows: int) -> float:
         """Seconds for ``rows`` ≥ 1."""
         compute = self.compute_s * rows
-        memory = self.memory_seconds(float(rows))
+        memory = self.fixed_s + self.row_s * rows + self.routed_s * self.hit(float(rows))
         return max(compute, memory) + self.network_s + self.network_row_s * rows + self.overhead_s
 
-    def memory_seconds(self, rows: N) -> N:
-        """Seconds that the traffic of ``rows`` takes, for a number or an array of them."""
-        return self.fixed_s + self.row_s * rows + self.routed_s * (1.0 - self.miss**rows)
+    def hit(self, rows: float) -> float:
+        """The share of this rank's experts that ``rows`` tokens are expected to touch."""
+        return 1.0 - math.pow(self.miss, rows)
+
+    def memory_seconds(self, rows: Floats) -> Floats:
+        """Seconds that the traffic takes, for each number of ``rows``."""
+        return self.fixed_s + self.row_s * rows + self.routed_s * (1.0 - np.power(self.miss, rows))
 
     def traffic(self, rows: Floats) -> Floats:
         """Bytes moved for each number of ``rows``."""
-        return self.bytes_fixed + self.bytes_row * rows + self.bytes_routed * (1.0 - self.miss**rows)
+        return (
+            self.bytes_fixed + self.bytes_row * rows + self.bytes_routed * (1.0 - np.power(self.miss, rows))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ class AttentionPrice:
 
     A *pair* is one query token looking at one cached token. Decode is the slower of arithmetic and traffic, a
     line through the origin in the sum of contexts (``decode_s``), plus ``query_s`` a request for queries and
-    outputs. A prefill chunk is the slower of ``pair_s·pairs`` and ``token_s·(tokens read) + query_s·(new tokens)``.
+    outputs. A prefill chunk is the slower of ``pair_s·pairs`` and ``token_s·(tokens read) + query_s·(new
+    tokens)``.
     """
 
     operator: str
@@ -111,7 +119,7 @@ class AttentionPrice:
 
 
 def pairs_and_reads(tokens: int, cached: int, window: int | None) -> tuple[int, int]:
-    """(query, context) pairs of a causal chunk of ``tokens`` after ``cached``, and cached tokens it reads, exactly.
+    """(query, context) pairs of a causal chunk of ``tokens`` after ``cached``, and tokens that it reads.
 
     Query ``i`` (from 1) sees ``min(cached + i, window)`` tokens, itself among them.
     """
@@ -133,12 +141,13 @@ def pairs_and_reads_array(tokens: Floats, cached: Floats, window: int | None) ->
 
 
 def compute_dtype(device: Device, weights: str, activation_dtype: str) -> str:
-    """The dtype in which ``device`` multiplies weights stored as ``weights``; raises ``InputError`` if there is none.
+    """The dtype in which ``device`` multiplies weights stored as ``weights``; raises ``InputError`` if there
+    is none.
 
-    ``fp8`` and ``fp4`` weights use the device's units of that dtype where it has them. All other quantised weights
-    are expanded to the activation dtype first (weight-only, as vLLM's Marlin kernels do). A device without the
-    activation dtype runs in the other 16-bit dtype (V100 and T4 have no bfloat16: vLLM asks for ``--dtype half``
-    there), then in float32.
+    ``fp8`` and ``fp4`` weights use the device's units of that dtype where it has them. All other quantised
+    weights are expanded to the activation dtype first (weight-only, as vLLM's Marlin kernels do). A device
+    without the activation dtype runs in the other 16-bit dtype (V100 and T4 have no bfloat16: vLLM asks for
+    ``--dtype half`` there), then in float32.
     """
     weights = weight_dtype(weights)
     if weights in LOW_PRECISION and weights in device.flops:
@@ -146,7 +155,9 @@ def compute_dtype(device: Device, weights: str, activation_dtype: str) -> str:
     ladder = _SIXTEEN_BIT.get(activation_dtype)
     if ladder is None:
         raise InputError(
-            f"activations cannot be '{activation_dtype}'", where="weights", hint="known: " + ", ".join(_SIXTEEN_BIT)
+            f"activations cannot be '{activation_dtype}'",
+            where="weights",
+            hint="known: " + ", ".join(_SIXTEEN_BIT),
         )
     for dtype in ladder:
         if dtype in device.flops:
@@ -190,7 +201,9 @@ class _Pricer:
     def __init__(self, device: Device, activation_dtype: str) -> None:
         self.device = device
         self.activation_dtype = activation_dtype
-        compute_dtype(device, activation_dtype, activation_dtype)  # refuses a device that cannot run it at all
+        compute_dtype(
+            device, activation_dtype, activation_dtype
+        )  # refuses a device that cannot run it at all
         self.activation_bytes = BYTES[activation_dtype]
         self.byte_rate = device.memory_bandwidth_bytes_per_s * device.efficiency.memory
 
@@ -208,7 +221,8 @@ class _Pricer:
         )
 
     def experts(self, op: Experts) -> RowPrice:
-        """The weights of the experts that are expected to be hit, uniformly routed; compute for the rows that stay here."""
+        """The weights of the experts that are expected to be hit, uniformly routed; compute for the rows that
+        stay here."""
         weights = float(op.gemms * op.hidden * op.intermediate)
         share = op.top_k * op.experts / op.total_experts  # expert rows on this rank for each token
         return self._row(
@@ -240,7 +254,8 @@ class _Pricer:
         )
 
     def attention(self, op: Attention) -> AttentionPrice:
-        """Scores and weighted sum: ``2·heads·(qk + v)`` FLOPs a pair; the cache is read once a chunk or decode."""
+        """Scores and weighted sum: ``2·heads·(qk + v)`` FLOPs a pair; the cache is read once a chunk or
+        decode."""
         rate = (
             self.device.flops[compute_dtype(self.device, self.activation_dtype, self.activation_dtype)]
             * self.device.efficiency.attention
@@ -268,9 +283,9 @@ class _Pricer:
     def collective(self, op: Collective) -> RowPrice:
         """A ring: every hop waits for the slowest link, which is the network once the ring leaves the node.
 
-        Where every device reaches every other directly, a phase has one hop (vLLM's custom all-reduce). Traffic is a
-        ring's in both cases. ``bytes_per_row`` is the buffer of a rank: what it holds (all_reduce, reduce_scatter), contributes
-        (all_gather), or sends in sum (all_to_all).
+        Where every device reaches every other directly, a phase has one hop (vLLM's custom all-reduce).
+        Traffic is a ring's in both cases. ``bytes_per_row`` is the buffer of a rank: what it holds
+        (all_reduce, reduce_scatter), contributes (all_gather), or sends in sum (all_to_all).
         """
         p = op.ranks
         if p <= 1:

@@ -4,16 +4,15 @@ A step of ``m`` tokens, ``s`` samples, ``n`` decodes with context sum ``C`` and 
 
     host + rows(m, s) + query·n + slope·C + window_slope·W + Σ chunks max(pairs, bytes)
 
-``rows`` is remembered for every ``m`` and ``s`` that occurred, so that the loop of the engine never walks operators.
-Two things that real engines do are left to measured tables: CUDA graphs pad a decode batch to the next captured
-size, and attention kernels lose occupancy on short chunks over long contexts.
+``rows`` is remembered for every ``m`` and ``s`` that occurred, so that the loop of the engine never walks
+operators. Two things that real engines do are left to measured tables: CUDA graphs pad a decode batch to the
+next captured size, and attention kernels lose occupancy on short chunks over long contexts.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -32,23 +31,14 @@ from tokensim.registry import register
 from tokensim.workload.base import Floats
 
 HOST_STEP_S = 0.3e-3
-"""Seconds of the engine process between two steps that the device does not hide. Between 0.2 and 1 ms were measured on
-vLLM V1 with asynchronous scheduling (what TPOT of single streams leaves over operator tables, H100 and RTX 4090); the
-low end is taken, as the kernels' own launch gaps are in ``Efficiency.kernel_overhead_s``."""
+"""Seconds of the engine process between two steps that the device does not hide. Between 0.2 and 1 ms were
+measured on vLLM V1 with asynchronous scheduling (what TPOT of single streams leaves over operator tables,
+H100 and RTX 4090); the low end is taken, as the kernels' own launch gaps are in
+``Efficiency.kernel_overhead_s``."""
 
-HOST_REQUEST_S = 2e-6
-"""Seconds a step for each request in it (input preparation, sampled-token bookkeeping). vLLM V1's per-request work
-is vectorised into the persistent batch (vLLM blog, "V1: A Major Upgrade to vLLM's Core Architecture", 2025)."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunking:
-    """What the hot path needs of one attention operator to price a prefill chunk."""
-
-    window: int | None
-    pair_s: float
-    token_s: float
-    query_s: float
+HOST_REQUEST_S = 0.0
+"""Seconds a step for each request in it. None by default: under asynchronous scheduling (vLLM's default) what
+grows with the batch (input preparation, output processing) runs while the device does."""
 
 
 @register.operator_cost("roofline")
@@ -56,8 +46,8 @@ class RooflineCost:
     """Step cost of ``operators`` (one rank of one model) on ``device``; implements ``cost.base.StepCost``.
 
     ``activation_dtype`` is the model's 16-bit (or 32-bit) dtype. ``host_step_s`` is added to every step and
-    ``host_request_s`` for each request in it. Raises ``InputError`` if the device cannot compute in the dtypes, or
-    if layers have different sliding windows.
+    ``host_request_s`` for each request in it. Raises ``InputError`` if the device cannot compute in the
+    dtypes, or if layers have different sliding windows.
     """
 
     window: int | None
@@ -84,7 +74,8 @@ class RooflineCost:
         self._slope = sum(a.decode_s for a in self._attention if a.window is None)
         self._window_slope = sum(a.decode_s for a in self._attention if a.window is not None)
         self._decode_s = sum(a.query_s for a in self._attention) + host_request_s
-        self._chunking = _merged(self._attention)
+        # plain tuples: what the hot path unpacks for each chunk
+        self._chunk_prices = tuple((a.window, a.pair_s, a.token_s, a.query_s) for a in self._attention)
         self._token_seconds: dict[int, float] = {}
         self._sample_seconds: dict[int, float] = {0: 0.0}
         self._lines: dict[int, DecodeLine] = {}
@@ -116,7 +107,8 @@ class RooflineCost:
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
-        """Seconds of one step: ``decode`` requests (C, W) and prefill ``chunks`` of (tokens, cached before)."""
+        """Seconds of one step: ``decode`` requests (C, W) and prefill ``chunks`` of (tokens, cached
+        before)."""
         if not chunks and samples == decode:
             line = self.decode_line(decode)
             return line.base + line.slope * context + line.window_slope * window_context
@@ -124,10 +116,14 @@ class RooflineCost:
         chunk_s = 0.0
         for new, cached in chunks:
             tokens += new
-            for part in self._chunking:
-                pairs, reads = pairs_and_reads(new, cached, part.window)
-                compute = part.pair_s * pairs
-                memory = part.token_s * reads + part.query_s * new
+            for window, pair_s, token_s, query_s in self._chunk_prices:
+                reads = cached + new
+                if window is None or reads <= window:
+                    compute = pair_s * (new * (cached + reads + 1)) / 2
+                else:
+                    pairs, reads = pairs_and_reads(new, cached, window)
+                    compute = pair_s * pairs
+                memory = token_s * reads + query_s * new
                 chunk_s += compute if compute > memory else memory
         return (
             self._rows(tokens, samples)
@@ -180,10 +176,10 @@ class RooflineCost:
             False: float(times @ steps.context + later @ steps.decode),
             True: float(times @ steps.window_context + later @ steps.window_growth),
         }
-        for price in self._attention:
-            tally = tallies[(price.operator, "attention")]
-            tally.add_decodes(price, decodes, sums[price.window is not None])
-            tally.add_chunks(price, chunk_tokens, chunk_context)
+        for attention in self._attention:
+            tally = tallies[(attention.operator, "attention")]
+            tally.add_decodes(attention, decodes, sums[attention.window is not None])
+            tally.add_chunks(attention, chunk_tokens, chunk_context)
         host = self.host_step_s * times.sum() + self.host_request_s * (decodes + len(chunk_tokens))
         tallies[("host", "host")] = _Tally(bounds={"host": float(host)})
         return [tally.result(operator, kind) for (operator, kind), tally in tallies.items()]
@@ -255,8 +251,3 @@ def _single_window(attention: Sequence[AttentionPrice]) -> int | None:
             hint="all layers with a window must share one",
         )
     return windows[0] if windows else None
-
-
-def _merged(attention: Sequence[AttentionPrice]) -> tuple[_Chunking, ...]:
-    """One entry for each attention operator that a chunk must be priced for."""
-    return tuple(_Chunking(a.window, a.pair_s, a.token_s, a.query_s) for a in attention)

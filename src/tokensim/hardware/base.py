@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A link of one device: ``bandwidth_bytes_per_s`` in one direction, ``latency_s`` for one hop of a small message.
+    """A link of one device, in one direction; ``latency_s`` is one hop of a small message.
 
-    ``direct``: every device of the node reaches every other in one hop (NVSwitch, full mesh), so that a collective
-    needs no ring for small messages.
+    ``direct``: every device of the node reaches every other in one hop (NVSwitch, full mesh), so that a
+    collective needs no ring for small messages.
     """
 
     name: str
@@ -23,7 +23,8 @@ class Link:
 class Efficiency:
     """The share of a peak that kernels reach: ``gemm`` and ``attention`` of FLOP/s, ``memory`` of bytes/s.
 
-    ``gemm_low_precision`` is the share of the fp8 and fp4 peaks (quantised GEMMs reach less of theirs); None: ``gemm``.
+    ``gemm_low_precision`` is the share of the fp8 and fp4 peaks (quantised GEMMs reach less of theirs); None:
+    ``gemm``.
     """
 
     gemm: float
@@ -38,8 +39,8 @@ class Efficiency:
 class Device:
     """One accelerator (or socket) as the scheduler sees it. SI units; dense peaks, no sparsity.
 
-    ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to FLOP/s.
-    ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
+    ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to
+    FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
     """
 
     id: str

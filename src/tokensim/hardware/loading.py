@@ -1,7 +1,8 @@
 """From a reference to a ``Device``: a catalog id, a YAML file, or an inline mapping, checked key by key.
 
-The catalog has one file a device, ``catalog/<id>.yaml``, and ``catalog/aliases.yaml`` with other names for them; loading a
-device opens its file alone. A user's file or mapping has the same keys, or ``base:`` and what differs from it.
+The catalog has one file a device, ``catalog/<id>.yaml``, and ``catalog/aliases.yaml`` with other names for
+them; loading a device opens its file alone. A user's file or mapping has the same keys, or ``base:`` and what
+differs from it.
 """
 
 from __future__ import annotations
@@ -58,10 +59,10 @@ def catalog_names() -> list[str]:
 def load_device(ref: str | Path | Mapping[str, Any] | Device, where: str = "hardware") -> Device:
     """The device that ``ref`` names or describes.
 
-    ``ref`` is a registered or catalog id (in any case), the path of a YAML file, or a mapping: a whole device, or
-    ``{base: h100-sxm-80gb, memory_bandwidth: 5 TB/s}``. Quantities take units or are in SI. ``where`` is the place
-    in the scenario that errors name. Raises ``InputError`` for an unknown name, an unreadable file, an unknown or missing
-    key, or an impossible value.
+    ``ref`` is a registered or catalog id (in any case), the path of a YAML file, or a mapping: a whole
+    device, or ``{base: h100-sxm-80gb, memory_bandwidth: 5 TB/s}``. Quantities take units or are in SI.
+    ``where`` is the place in the scenario that errors name. Raises ``InputError`` for an unknown name, an
+    unreadable file, an unknown or missing key, or an impossible value.
     """
     if isinstance(ref, Device):
         return ref
@@ -83,10 +84,10 @@ def _named(name: str, where: str) -> Device:
                 raise InputError(
                     f"the registered device '{registered}' gave a {type(device).__name__}",
                     where=where,
-                    hint="register a tokensim.hardware.Device or a function without arguments that returns one",
+                    hint="register a Device, or a function without arguments that returns one",
                 )
             return device
-    if not (CATALOG / f"{key}.yaml").is_file() or key == ALIASES:
+    if Path(key).name != key or key == ALIASES or not (CATALOG / f"{key}.yaml").is_file():
         key = _aliases().get(key, "")
     if not key:
         raise InputError(
@@ -175,10 +176,9 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
     )
 
 
-def _on_base(
-    changes: dict[str, Any], base: Any, where: str, folder: Path
-) -> tuple[dict[str, Any], str]:
-    """The fields of device ``base`` with ``changes`` on top, nested mappings merged key by key, and a name."""
+def _on_base(changes: dict[str, Any], base: Any, where: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """The fields of device ``base`` with ``changes`` on top, nested mappings merged key by key, and a
+    name."""
     if not isinstance(base, str | Path):
         raise InputError(f"base is {base!r}", where=where, hint="give a catalog id or a path to a YAML file")
     path = Path(base)
@@ -201,7 +201,8 @@ def _on_base(
 
 
 def _as_fields(device: Device) -> dict[str, Any]:
-    """The mapping that describes ``device``, in SI; ``load_device`` of it gives an equal device but for the id."""
+    """The mapping that describes ``device``, in SI; ``load_device`` of it gives an equal device but for the
+    id."""
 
     def link(value: Link) -> dict[str, Any]:
         return {
@@ -274,7 +275,8 @@ class _Reader:
     def mapping(
         self, key: str, known: tuple[str, ...] = (), optional: tuple[str, ...] = ()
     ) -> Mapping[str, Any]:
-        """A nested mapping with all ``known`` keys, some ``optional`` ones and no others (any, if none are given)."""
+        """A nested mapping with all ``known`` keys, some ``optional`` ones and no others (any, if none are
+        given)."""
         value = self.fields[key]
         if not isinstance(value, Mapping):
             raise self._refuse(key, f"{value!r} is not a mapping")
@@ -295,7 +297,9 @@ class _Reader:
         for dtype in rates:
             if dtype not in COMPUTE_DTYPES:
                 raise InputError(
-                    f"unknown dtype 'flops.{dtype}'", where=self.where, hint=nearest(str(dtype), COMPUTE_DTYPES)
+                    f"unknown dtype 'flops.{dtype}'",
+                    where=self.where,
+                    hint=nearest(str(dtype), COMPUTE_DTYPES),
                 )
         if not rates:
             raise self._refuse("flops", "no dtype is given; known: " + ", ".join(COMPUTE_DTYPES))
@@ -316,7 +320,8 @@ class _Reader:
 
     def efficiency(self) -> Efficiency:
         """Shares between 0 (excluded) and 1."""
-        shares, low = ("gemm", "attention", "memory"), "gemm_low_precision"
+        shares: tuple[str, ...] = ("gemm", "attention", "memory")
+        low = "gemm_low_precision"
         fields = self.mapping("efficiency", (*shares, "kernel_overhead", "source"), (low,))
         if low in fields:
             shares = (*shares, low)

@@ -101,9 +101,7 @@ def _refuse_unmodelled(f: Fields, family: Family) -> None:
         raise f.error("kv_lora_rank", "latent attention in a model type without it")
     for field, what in _UNMODELLED.items():
         if f.get(field):
-            raise f.error(
-                field, f"{f.get(field)!r}: {what} is not modelled", "leave the field out if it has no effect"
-            )
+            raise f.error(field, f"{f.get(field)!r} is not modelled: {what}")
 
 
 def _context(f: Fields, model: ModelSpec) -> int:

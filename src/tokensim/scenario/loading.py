@@ -96,8 +96,6 @@ def from_mapping(
         return Scenario.model_validate(dict(data))
     except ValidationError as error:
         raise refuse(from_validation(error, Scenario, data), where, origins or {}) from None
-    except RecursionError:
-        raise refuse([Problem((), "it contains itself", "remove the alias")], where, {}) from None
 
 
 def dump_scenario(scenario: Scenario) -> str:

@@ -56,6 +56,13 @@ def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
     return float(text.replace(".inf", "inf").replace(".nan", "nan"))
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Quoted and escaped where a line break or another unprintable character would not survive."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
 _Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
 
@@ -65,14 +72,16 @@ def parse(text: str, where: str) -> tuple[Any, dict[Path, int]]:
 
     Raises ``InputError`` that names ``where`` and the line: broken syntax, a key given twice, more documents.
     """
-    loader = _Loader(text)
+    lines: dict[Path, int] = {}
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
-        lines: dict[Path, int] = {}
         if node is None:
             return None, lines
-        _walk(node, (), lines, set(), where)
+        _walk(node, (), lines, set(), (), where)
         return loader.construct_document(node), lines
+    except InputError:
+        raise
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark else ""
@@ -85,19 +94,26 @@ def parse(text: str, where: str) -> tuple[Any, dict[Path, int]]:
         raise InputError(
             f"not valid YAML: {str(error).splitlines()[0] or type(error).__name__}", where=where
         ) from None
-    finally:
-        loader.dispose()
 
 
-def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], seen: set[int], where: str) -> None:
-    """Note the line of ``node`` and all below it; refuse a key given twice."""
+def _walk(
+    node: yaml.Node, path: Path, lines: dict[Path, int], seen: set[int], above: tuple[int, ...], where: str
+) -> None:
+    """Note the line of ``node`` and all below it; refuse a key given twice, and an alias of what it is in."""
     lines.setdefault(path, node.start_mark.line + 1)
+    if id(node) in above:
+        raise InputError(
+            f"{dotted(path)} is an alias of a section that it stands in",
+            where=f"{where}:{node.start_mark.line + 1}",
+            hint="write the value out instead of the alias",
+        )
     if id(node) in seen:
         return
     seen.add(id(node))
+    above = (*above, id(node))
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            _walk(item, (*path, index), lines, seen, where)
+            _walk(item, (*path, index), lines, seen, above, where)
     elif isinstance(node, yaml.MappingNode):
         first: dict[str, int] = {}
         for key, value in node.value:
@@ -112,7 +128,7 @@ def _walk(node: yaml.Node, path: Path, lines: dict[Path, int], seen: set[int], w
                     hint=f"it stands in line {first[name]} already; keep one of them",
                 )
             first[name] = line
-            _walk(value, (*path, name), lines, seen, where)
+            _walk(value, (*path, name), lines, seen, above, where)
             lines[(*path, name)] = line
 
 

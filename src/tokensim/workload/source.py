@@ -14,10 +14,8 @@ Kind = Literal["csv", "jsonl", "json", "parquet"]
 
 
 def resolve(path: str | Path, base_dir: Path) -> Path:
-    """``path`` relative to ``base_dir``, or, where only that exists, to the current folder; ``~`` is home."""
-    given = Path(path).expanduser()
-    beside = base_dir / given
-    return given if not beside.exists() and given.exists() else beside
+    """``path`` as a scenario in the folder ``base_dir`` means it; ``~`` is home."""
+    return base_dir / Path(path).expanduser()
 
 
 def read_bytes(path: Path) -> bytes:

@@ -113,12 +113,18 @@ class Table:
         cut = row == len(self) - 1 and self.kind == "csv" and not self.data.endswith(b"\n")
         return "missing (the last line looks cut off)" if cut else "missing"
 
-    def times_ns(self, name: str, unit: str = "s") -> Ints:
-        """Times in whole ns, from numbers counted in ``unit`` or dates; refuses times that go backwards."""
+    def times_ns(self, name: str, unit: str | None = None) -> Ints:
+        """Times in whole ns, from dates or numbers; refuses times that go backwards.
+
+        Numbers are counted in ``unit`` (s, ms, us, ns; None: seconds); dates have no unit.
+        """
         column = self.column(name)
-        if column.dtype.is_temporal() or (column.dtype.is_nested() is False and self._has_dates(column)):
+        if column.dtype.is_temporal() or self._has_dates(column):
+            if unit is not None:
+                self.refuse(0, f"'{name}' is {column[0]}", f"expected a number, counted in {unit}")
             times = self._dates_ns(name)
         else:
+            unit = unit or "s"
             scale = _NS[unit]
             values = self.floats(name, f"a time in {unit}, or a date")
             if np.abs(values).max() * scale > 2.0**62:

@@ -19,15 +19,15 @@ from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
-from tokensim.scheduling.local.versions import NEWEST, Rules
+from tokensim.scheduling.local.versions import rules_of
 
 
 class ContinuousBatching(LocalScheduler):
     """The policy. Override ``admission_order``, ``victim`` or ``horizon`` to make another."""
 
-    def __init__(self, limits: Limits, rules: Rules = NEWEST, *, exact_steps: bool = False) -> None:
+    def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
         self.limits = limits
-        self.rules = rules
+        self.rules = rules = rules_of(version)
         self.exact_steps = exact_steps
         self.block_size = limits.block_size
         self.pool = BlockPool(

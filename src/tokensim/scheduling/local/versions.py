@@ -1,14 +1,14 @@
 """Rules of vLLM's V1 scheduler that changed between versions: which rule starts where.
 
-Checked against decisions recorded from vLLM 0.19.0, 0.23.0 and 0.33.0. Where in between a rule changed is not known;
-a version between two recorded ones follows the older.
+Checked against decisions recorded from vLLM 0.19.0, 0.23.0 and 0.33.0. Versions in between that are not known to follow one of
+them are refused (``tokensim.scenario.versions``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from tokensim.errors import InputError
+from tokensim.scenario.versions import Version, parse_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,28 +45,15 @@ _V0_33 = Rules(
     pause_before_idle=True,
 )
 
-STARTS: dict[tuple[int, int, int], Rules] = {(0, 19, 0): _V0_19, (0, 23, 0): _V0_23, (0, 33, 0): _V0_33}
+STARTS: dict[Version, Rules] = {
+    Version(0, 19, 0): _V0_19,
+    Version(0, 23, 0): _V0_23,
+    Version(0, 33, 0): _V0_33,
+}
 """Version → the rules from it on."""
 
-NEWEST = _V0_33
 
-
-def parse_version(version: str, where: str = "engine.version") -> tuple[int, int, int]:
-    """``"0.23.0"`` → (0, 23, 0); raises ``InputError``."""
-    parts = version.lstrip("v").split(".")
-    if not 1 <= len(parts) <= 3 or not all(part.isdigit() for part in parts):
-        raise InputError(f"'{version}' is not a version", where=where, hint="give three numbers: '0.33.0'")
-    numbers = [int(part) for part in parts] + [0, 0]
-    return numbers[0], numbers[1], numbers[2]
-
-
-def rules_of(version: str, where: str = "engine.version") -> Rules:
-    """The rules that hold in ``version``; raises ``InputError`` for one older than the oldest known."""
-    number = parse_version(version, where)
-    known = [start for start in STARTS if start <= number]
-    if not known:
-        oldest = ".".join(map(str, min(STARTS)))
-        raise InputError(
-            f"the rules of version {version} are not known", where=where, hint=f"the oldest known is {oldest}"
-        )
-    return STARTS[max(known)]
+def rules_of(version: str) -> Rules:
+    """The rules that hold in ``version``; raises ``ValueError`` for a version that is not modelled."""
+    number = parse_version(version)
+    return STARTS[max(start for start in STARTS if start <= number)]

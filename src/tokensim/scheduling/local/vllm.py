@@ -7,14 +7,9 @@ The algorithm stands in ``continuous.py``; what changed between versions in ``ve
 from __future__ import annotations
 
 from tokensim.registry import register
-from tokensim.scheduling.local.base import Limits
 from tokensim.scheduling.local.continuous import ContinuousBatching
-from tokensim.scheduling.local.versions import rules_of
 
 
 @register.local_scheduler("vllm")
 class Vllm(ContinuousBatching):
-    """``policy: vllm``; ``version`` chooses the rules."""
-
-    def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
-        super().__init__(limits, rules_of(version), exact_steps=exact_steps)
+    """``policy: vllm``; ``engine.version`` chooses the rules."""

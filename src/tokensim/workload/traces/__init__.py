@@ -81,6 +81,6 @@ def _recognise(file: TraceFile) -> str:
         "no known trace format: its columns are " + ", ".join(names[:12]),
         where=str(file.path),
         hint=(typo + "\n  " if typo else "")
-        + "say which is which: columns: {arrival_s: ..., input_tokens: ..., output_tokens: ...}\n  or rename: "
+        + "say which is which: columns: {arrival_s: ..., input_tokens: ..., ...}\n  or rename: "
         + "; ".join(f"{name} has {', '.join(columns)}" for name, columns in _COLUMNS.items()),
     )

@@ -7,6 +7,34 @@ import numpy as np
 from tokensim.errors import InputError
 from tokensim.workload.base import Ints, Segments
 from tokensim.workload.table import Table
+from tokensim.workload.traces.base import TraceFile
+
+
+def prompt_segments(
+    file: TraceFile, input_tokens: Ints, name: str | None, block: int | None
+) -> Segments | None:
+    """The prompts' content from the column ``name`` of ``file``; None where nothing says what is shared.
+
+    ``block`` is the format's tokens an id, which ``hash_block_tokens`` in the scenario overrides. Raises
+    ``InputError`` where neither is known, or ``hash_block_tokens`` is set and there are no ids.
+    """
+    given = file.spec.hash_block_tokens
+    if name is None:
+        if given is not None:
+            raise InputError(
+                "hash_block_tokens is set, and the trace has no 'hash_ids'",
+                where=str(file.path),
+                hint="leave it out",
+            )
+        return None
+    block = given or block
+    if block is None:
+        raise InputError(
+            f"how many tokens does one of '{name}' stand for?",
+            where=str(file.path),
+            hint="set workload.trace.hash_block_tokens, e.g. 16",
+        )
+    return hash_segments(file.table, name, input_tokens, block)
 
 
 def hash_segments(table: Table, name: str, input_tokens: Ints, block: int) -> Segments:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from tokensim.errors import InputError
 from tokensim.registry import register
 from tokensim.workload.traces.base import TraceFile, TraceRows
-from tokensim.workload.traces.blocks import hash_segments
+from tokensim.workload.traces.blocks import prompt_segments
 
 
 @register.trace_format("generic")
@@ -36,26 +36,16 @@ class Generic:
         arrival, hashes = column("arrival_s"), column("hash_ids")
         priority, request = column("priority"), column("request_id")
         tokens = table.tokens(mapped.get("input_tokens", "input_tokens"))
-        segments = None
-        if hashes is not None:
-            if file.spec.hash_block_tokens is None:
-                raise InputError(
-                    f"how many tokens does one of '{hashes}' stand for?",
-                    where=str(file.path),
-                    hint="set workload.trace.hash_block_tokens, e.g. 16",
-                )
-            segments = hash_segments(table, hashes, tokens, file.spec.hash_block_tokens)
-        elif file.spec.hash_block_tokens is not None:
+        unit = file.spec.time_unit
+        if unit is not None and arrival is None:
             raise InputError(
-                "hash_block_tokens is set and the file has no 'hash_ids'",
-                where=str(file.path),
-                hint="name the column: columns: {hash_ids: ...}",
+                "time_unit is set, and the trace has no arrivals", where=str(file.path), hint="leave it out"
             )
         return TraceRows(
-            table.times_ns(arrival, file.spec.time_unit or "s") if arrival is not None else None,
+            table.times_ns(arrival, unit) if arrival is not None else None,
             tokens,
             table.tokens(mapped.get("output_tokens", "output_tokens")),
-            segments=segments,
+            segments=prompt_segments(file, tokens, hashes, None),
             priority=table.integers(priority) if priority is not None else None,
             names=[str(name) for name in table.column(request)] if request is not None else None,
         )

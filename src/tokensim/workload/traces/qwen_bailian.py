@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from tokensim.registry import register
 from tokensim.workload.traces.base import TraceFile, TraceRows
-from tokensim.workload.traces.blocks import hash_segments
+from tokensim.workload.traces.blocks import prompt_segments
 
 BLOCK_TOKENS = 16  # README of the trace, alibaba-edu/qwen-bailian-usagetraces-anon
 
@@ -28,13 +28,11 @@ class QwenBailian:
         """See ``TraceFormat``."""
         table = file.table
         tokens = table.tokens("input_length")
-        segments = None
-        if "hash_ids" in table.names:
-            segments = hash_segments(table, "hash_ids", tokens, file.spec.hash_block_tokens or BLOCK_TOKENS)
+        hashes = "hash_ids" if "hash_ids" in table.names else None
         return TraceRows(
             table.times_ns("timestamp"),
             tokens,
             table.tokens("output_length"),
-            segments=segments,
+            segments=prompt_segments(file, tokens, hashes, BLOCK_TOKENS),
             names=[str(chat) for chat in table.integers("chat_id").tolist()],
         )

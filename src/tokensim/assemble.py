@@ -1,0 +1,257 @@
+"""The one place that turns a scenario into objects: model, devices, costs, schedulers, instances, requests.
+
+``simulate`` is all that most users need. What can be told to be wrong before anything runs is refused here: unknown
+names, a model that does not fit, a plan that does not divide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from tokensim.cost import StepCost, build_cost
+from tokensim.engine import Instance, Progress, Simulation
+from tokensim.errors import InputError
+from tokensim.hardware import Device, load_device
+from tokensim.memory import derive_capacity
+from tokensim.metrics.log import RunLog
+from tokensim.metrics.slo import Slo
+from tokensim.metrics.spending import InstanceFacts
+from tokensim.metrics.summary import Summary, summarize
+from tokensim.model import ModelSpec, load_model, operators
+from tokensim.registry import load_plugin, register
+from tokensim.report.files import write_run
+from tokensim.scenario import Engine, Pool, Scenario, dump_scenario, resolved_engine
+from tokensim.scheduling.cluster import GlobalScheduler
+from tokensim.scheduling.local import Limits, LocalScheduler
+from tokensim.scheduling.local.versions import rules_of
+from tokensim.workload import Workload, build_workload
+
+if TYPE_CHECKING:
+    import polars as pl
+
+LIMITS = {field for field in Limits.__slots__} - {"window"}
+
+
+class Result:
+    """What came out of a run: ``summary``, ``requests`` and ``steps`` as tables, ``log`` with the raw columns.
+
+    ``complete`` is False when the run was interrupted; ``wall_s`` is the real time of the event loop.
+    """
+
+    def __init__(self, scenario: Scenario, log: RunLog, summary: Summary, instances: list[str]) -> None:
+        self.scenario = scenario
+        self.log = log
+        self.summary = summary
+        self.complete = log.complete
+        self.wall_s = log.wall_s
+        self._instances = instances
+
+    @cached_property
+    def requests(self) -> pl.DataFrame:
+        """One row a request: see ``tokensim.metrics.frames``."""
+        from tokensim.metrics.frames import requests_frame
+
+        return requests_frame(self.log)
+
+    @cached_property
+    def steps(self) -> pl.DataFrame:
+        """One row a run of equal steps."""
+        from tokensim.metrics.frames import steps_frame
+
+        return steps_frame(self.log)
+
+    def save(self, folder: str | Path) -> list[Path]:
+        """Leave the files of the run in ``folder``; returns their paths."""
+        return write_run(
+            folder,
+            summary=self.summary,
+            log=self.log,
+            scenario_yaml=dump_scenario(self.scenario),
+            instance_names=self._instances,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """A pool worked out: its device, engine with every default filled in, limits and cost of a step."""
+
+    pool: Pool
+    device: Device
+    engine: Engine
+    limits: Limits
+    cost: StepCost
+    notes: tuple[str, ...]
+
+    @property
+    def devices(self) -> int:
+        """Of one instance."""
+        return self.pool.parallel.tensor
+
+
+def simulate(
+    scenario: Scenario,
+    *,
+    exact_steps: bool = False,
+    plugins: Sequence[str | Path] = (),
+    progress: Progress | None = None,
+) -> Result:
+    """Run ``scenario`` and return what happened.
+
+    ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files that register
+    parts. ``progress(simulated_s, done, total)`` is called a few times a second. Raises ``InputError`` for what cannot be
+    simulated and ``SimulationError`` if the simulation cannot be completed; Ctrl-C gives an incomplete result.
+    """
+    for plugin in plugins:
+        load_plugin(plugin)
+    model = load_model(scenario.model, "model")
+    plans = [plan_pool(scenario, index, model) for index in range(len(scenario.cluster.pools))]
+    router = register.global_scheduler.get(scenario.cluster.router.policy, "cluster.router.policy")
+    workload = build_workload(scenario.workload, scenario.seed)
+    simulation = Simulation(workload, cast(GlobalScheduler, router(seed=scenario.seed)))
+    names: list[str] = []
+    facts: list[InstanceFacts] = []
+    for index, plan in enumerate(plans):
+        where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
+        make = _scheduler_maker(plan, where, exact_steps)
+        for replica in range(plan.pool.replicas):
+            names.append(f"{plan.pool.name}-{replica}")
+            facts.append(_facts(plan))
+            simulation.add_instance(_instance(simulation, plan, make()))
+    _check_lengths(workload, plans)
+    log = simulation.run(progress)
+    slo = Slo(**{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e")},
+              percentile=scenario.slo.percentile)
+    summary = summarize(log, facts, slo)
+    notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
+    summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
+    return Result(_filled_in(scenario, plans), log, summary, names)
+
+
+def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
+    """Work out pool ``index``; raises ``InputError`` for what does not fit or divide."""
+    pool = scenario.cluster.pools[index]
+    at = f"cluster.pools[{index}]"
+    device = load_device(pool.hardware, f"{at}.hardware")
+    tensor, expert = pool.parallel.tensor, pool.parallel.expert
+    model.check_parallel(tensor, expert, where=f"{at}.parallel")
+    own = f"{at}.engine" if pool.engine else "engine"
+    engine = resolved_engine(
+        scenario.pool_engine(pool),
+        device_memory_bytes=device.memory_bytes,
+        is_a100="a100" in device.id,
+        model_max_len=model.max_position,
+        where=own,
+    )
+    assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
+    activation = scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
+    if activation not in ("bfloat16", "float16", "float32"):
+        activation = "bfloat16"
+    kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
+    notes: tuple[str, ...] = ()
+    blocks = engine.num_gpu_blocks
+    if blocks is None:
+        blocks = derive_capacity(
+            model,
+            device,
+            weights=scenario.weights,
+            kv_dtype=kv_dtype,
+            tensor=tensor,
+            expert=expert,
+            block_size=engine.block_size,
+            utilization=engine.gpu_memory_utilization,
+            max_num_batched_tokens=engine.max_num_batched_tokens,
+            max_num_seqs=engine.max_num_seqs,
+            where=f"{at}.hardware",
+        ).num_gpu_blocks
+    room = (blocks - 1) * engine.block_size
+    if engine.max_model_len > room:
+        if scenario.pool_engine(pool).max_model_len is not None:
+            raise InputError(
+                f"max_model_len is {engine.max_model_len}, but the KV pool holds only {room} tokens"
+                f" ({blocks - 1} blocks of {engine.block_size})",
+                where=f"{own}.max_model_len",
+                hint=f"at most {room}; or more device memory, more ranks, a larger num_gpu_blocks",
+            )
+        notes = (f"{pool.name}: the KV pool holds {room} tokens, so max_model_len is that, not the model's {engine.max_model_len}",)
+        engine = engine.model_copy(update={"max_model_len": room})
+    engine = engine.model_copy(update={"num_gpu_blocks": blocks})
+    cost = build_cost(
+        scenario.performance.operators,
+        operators(model, scenario.weights, kv_dtype, tensor, expert, activation_dtype=activation),
+        device,
+        activation_dtype=activation,
+    )
+    limits = Limits(**{name: getattr(engine, name) for name in LIMITS}, window=cost.window)
+    return PoolPlan(pool, device, engine, limits, cost, notes)
+
+
+def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[[], LocalScheduler]:
+    policy: Any = register.local_scheduler.get(plan.engine.policy, f"{where}.policy")
+
+    def make() -> LocalScheduler:
+        options = plan.engine.policy_options
+        try:
+            return cast(LocalScheduler, policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options))
+        except TypeError as error:
+            raise InputError(
+                f"the policy '{plan.engine.policy}' does not take these options: {error}",
+                where=f"{where}.policy_options",
+                hint="a policy is made as Policy(limits, version, exact_steps=…, **policy_options)",
+            ) from error
+
+    return make
+
+
+def _instance(simulation: Simulation, plan: PoolPlan, scheduler: LocalScheduler) -> Instance:
+    assert plan.engine.max_model_len is not None
+    return Instance(
+        len(simulation.instances),
+        scheduler,
+        plan.cost,
+        simulation.recorder,
+        max_model_len=plan.engine.max_model_len,
+        caching=plan.engine.enable_prefix_caching,
+        asynchronous=plan.engine.async_scheduling,
+        pause_before_idle=rules_of(plan.engine.version).pause_before_idle,
+        on_finish=simulation.on_finish,
+    )
+
+
+def _facts(plan: PoolPlan) -> InstanceFacts:
+    device = plan.device
+    return InstanceFacts(
+        cost=plan.cost,
+        devices=plan.devices,
+        price_per_hour_usd=device.price_per_hour_usd,
+        tdp_w=device.tdp_w,
+        idle_w=device.idle_w,
+    )
+
+
+def _check_lengths(workload: Workload, plans: Sequence[PoolPlan]) -> None:
+    """Refuse a workload of which no request could be served; single ones are rejected on arrival, as a server does."""
+    longest = max(plan.engine.max_model_len or 0 for plan in plans)
+    shortest = int(workload.input_tokens.min())
+    if shortest >= longest:
+        raise InputError(
+            f"every prompt is too long: the shortest has {shortest} tokens, max_model_len is {longest}",
+            where="workload",
+            hint=f"prompts must be shorter than {longest} tokens; or raise engine.max_model_len, or the KV pool that bounds it",
+        )
+
+
+def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
+    """The scenario with what the engine worked out written into each pool, so that it can be repeated exactly."""
+    pools = []
+    for plan in plans:
+        worked_out = {
+            name: getattr(plan.engine, name)
+            for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks")
+        }
+        pools.append(plan.pool.model_copy(update={"engine": {**plan.pool.engine, **worked_out}}))
+    cluster = scenario.cluster.model_copy(update={"pools": pools})
+    return scenario.model_copy(update={"cluster": cluster})

@@ -1,0 +1,237 @@
+"""One serving instance: it asks its scheduler for steps, prices them, and runs as many equal ones as it can at once.
+
+The time axis is the real engine's. Synchronous: a step is scheduled when the one before has ended. Asynchronous: step k+1 is
+scheduled when step k starts, so that the device never waits; an arrival during step k first runs in step k+2, and what a finish
+in k frees is usable from the schedule of k+2. An instance is therefore always between two *decisions*; it
+tells the loop when the next one is due, and an arrival may move it forward, to the first step boundary that can still react.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+from tokensim.cost.base import StepCost
+from tokensim.metrics.recorder import FINISHED, TRUNCATED, Recorder
+from tokensim.scheduling.local import LocalScheduler, Request, Step
+
+EMPTY_STEP_PAUSE_S = 1e-3
+"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``EngineCoreProc._process_engine_step``)."""
+
+
+class Instance:
+    """Instance ``index``, in the middle of ``run`` equal steps or idle (``due_s`` None)."""
+
+    def __init__(
+        self,
+        index: int,
+        scheduler: LocalScheduler,
+        cost: StepCost,
+        recorder: Recorder,
+        *,
+        max_model_len: int,
+        caching: bool,
+        asynchronous: bool,
+        pause_before_idle: bool,
+        on_finish: Callable[[float], None],
+    ) -> None:
+        self.index = index
+        self.scheduler = scheduler
+        self.cost = cost
+        self.recorder = recorder
+        self.max_model_len = max_model_len
+        self.caching = caching
+        self.asynchronous = asynchronous
+        self.pause_before_idle = pause_before_idle
+        self.on_finish = on_finish
+        self.due_s: float | None = None  # the next decision
+        self.end_s = 0.0  # of the last scheduled step
+        self._ready_s = 0.0  # the host sleeps until then
+        self._step: Step | None = None  # in flight: the first of the run
+        self._run = 1
+        self._start_s = 0.0  # of the run's first step
+        self._first_s = 0.0  # duration of the run's first step
+        self._growth_s = 0.0  # what each later step of the run lasts longer
+        self._counts = (0, 0)
+
+    def arrive(self, request: Request, now: float, follows: bool) -> bool:
+        """Take a request; whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very instant."""
+        matters = self.scheduler.add(request)
+        if self.due_s is None:
+            self.due_s = max(now, self._ready_s)
+            return True
+        if not matters or self._run == 1:
+            return False
+        steps = self._boundary(now, follows)
+        if steps >= self._run:
+            return False
+        self._set_run(steps)
+        return True
+
+    def decide(self, now: float) -> None:
+        """A decision is due: the output of the step before is processed, the next steps are scheduled. HOT PATH."""
+        scheduler = self.scheduler
+        flying = self._step
+        if flying is not None:
+            self._record(flying)
+            if self._run > 1:
+                scheduler.advance(self._run - 1)
+            last = flying.index + self._run - 1
+            if not self.asynchronous:
+                self._finish(last)
+                flying = None
+        before_s = self.end_s
+        step = scheduler.schedule()
+        self._counts = scheduler.counts()
+        if step.preempted or step.sat_out:
+            self._note_interruptions(step, before_s)
+        if flying is not None:
+            self._finish(last)
+        if step.empty:
+            self._rest(now, flying is not None)
+            return
+        start = before_s if flying is not None else now
+        self._step = step
+        self._start_s = start
+        decode = step.decode
+        if step.chunks:
+            self._first_s = self.cost.step_time(
+                decode, step.context, step.window_context, step.chunks, decode + len(step.firsts)
+            )
+            self._set_run(1)
+            self._note_progress(step, now)
+        else:
+            self._set_run(self._price_decodes(step))
+            if step.came_back:
+                self._note_progress(step, now)
+
+    def _price_decodes(self, step: Step) -> int:
+        """Set the duration of the first step and its growth; returns how many steps the run may have."""
+        decode, context = step.decode, step.context
+        line = self.cost.decode_line(decode)
+        if context > line.limit:
+            self._first_s = self.cost.step_time(decode, context, step.window_context, (), decode)
+            return 1
+        self._first_s = line.base + line.slope * context + line.window_slope * step.window_context
+        self._growth_s = line.slope * decode + line.window_slope * step.window_growth
+        steps = self.scheduler.run_length(step)
+        if context + decode * (steps - 1) > line.limit:
+            steps = 1 + int((line.limit - context) / decode)
+        return steps
+
+    def _set_run(self, steps: int) -> None:
+        """The run has this many steps: when it ends, and when the next decision is due."""
+        self._run = steps
+        first = self._first_s
+        if steps == 1:
+            self.end_s = self._start_s + first
+            self.due_s = self._start_s if self.asynchronous else self.end_s
+            return
+        growth = self._growth_s
+        self.end_s = self._start_s + steps * first + growth * (steps * (steps - 1) / 2)
+        if self.asynchronous:
+            steps -= 1
+            self.due_s = self._start_s + steps * first + growth * (steps * (steps - 1) / 2)
+        else:
+            self.due_s = self.end_s
+
+    def _boundary(self, now: float, strictly: bool) -> int:
+        """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is due."""
+        first, growth, start = self._first_s, self._growth_s, self._start_s
+        ahead = now - start
+        if ahead <= 0:
+            steps = 0
+        elif growth > 0:
+            linear = first - growth / 2
+            steps = int((sqrt(linear * linear + 2 * growth * ahead) - linear) / growth)
+        else:
+            steps = int(ahead / first)
+        steps = max(0, steps - 1)
+        while True:
+            end = start + steps * first + growth * (steps * (steps - 1) / 2)
+            if end > now or (end == now and not strictly):
+                break
+            steps += 1
+        return steps + 1 if self.asynchronous else max(steps, 1)
+
+    def _finish(self, index: int) -> None:
+        """The output of step ``index``, which ends at ``end_s``, has come back."""
+        end = self.end_s
+        recorder = self.recorder
+        for request in self.scheduler.update(index):
+            i = request.index
+            output = request.length - request.input_tokens
+            recorder.finish_s[i] = end
+            recorder.status[i] = FINISHED if output == request.output_tokens else TRUNCATED
+            recorder.output_tokens[i] = output
+            recorder.scheduled_s[i] = request.scheduled_s
+            recorder.first_token_s[i] = request.first_token_s
+            if request.cached_tokens:
+                recorder.cached_tokens[i] = request.cached_tokens
+            if request.preemptions:
+                recorder.preemptions[i] = request.preemptions
+                recorder.recomputed_tokens[i] = request.recomputed_tokens
+            self.on_finish(end)
+
+    def _note_progress(self, step: Step, now: float) -> None:
+        """Who was admitted, who got a first token or one after an interruption."""
+        end = self.end_s
+        for request, hit in step.admitted:
+            if request.preemptions == 0:
+                request.scheduled_s = now
+                request.cached_tokens = hit
+            else:
+                request.recomputed_tokens -= min(hit, request.recomputed_tokens)
+        for request in step.firsts:
+            if request.first_token_s != request.first_token_s:
+                request.first_token_s = end
+            else:
+                self.recorder.gap(end - request.last_token_s, 1)
+        for request in step.came_back:
+            self.recorder.gap(end - request.last_token_s, 1)
+            self.recorder.gap(self._first_s, -1)
+
+    def _note_interruptions(self, step: Step, before_s: float) -> None:
+        """Who lost its place in the batch: its last token came with the step before."""
+        for request, decoded in step.preempted:
+            if decoded:
+                request.last_token_s = before_s
+        for request in step.sat_out:
+            request.last_token_s = before_s
+
+    def _rest(self, now: float, after_step: bool) -> None:
+        """Nothing can run: wait for the step in flight and its pause, or for an arrival."""
+        self._step = None
+        self._run = 1
+        work = self.scheduler.has_work()
+        if after_step:
+            self._ready_s = self.end_s
+            if work or self.pause_before_idle:
+                self._ready_s += EMPTY_STEP_PAUSE_S
+            self.due_s = self._ready_s if work else None
+        else:
+            self.due_s = None
+
+    def _record(self, step: Step) -> None:
+        recorder, steps = self.recorder, self._run
+        row = len(recorder.steps)
+        recorder.step_instance.append(self.index)
+        recorder.start_s.append(self._start_s)
+        recorder.end_s.append(self.end_s)
+        recorder.first_step_s.append(self._first_s)
+        recorder.last_step_s.append(self._first_s + (steps - 1) * self._growth_s if steps > 1 else self._first_s)
+        recorder.steps.append(steps)
+        recorder.decode.append(step.decode)
+        recorder.context.append(step.context)
+        recorder.window_context.append(step.window_context)
+        recorder.window_growth.append(step.window_growth)
+        recorder.samples.append(step.decode + len(step.firsts))
+        running, waiting = self._counts
+        recorder.running.append(running)
+        recorder.waiting.append(waiting)
+        pool = self.scheduler.pool
+        recorder.used_blocks.append(pool.num_blocks - pool.free)
+        for tokens, before in step.chunks:
+            recorder.chunk_row.append(row)
+            recorder.chunk_tokens.append(tokens)
+            recorder.chunk_context.append(before)

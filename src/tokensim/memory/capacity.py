@@ -1,0 +1,79 @@
+"""How many KV blocks an instance has, derived as the engine derives it at start-up.
+
+vLLM loads the weights, runs one step of ``max_num_batched_tokens`` to see the peak of activations, and gives what is left of
+``device memory × gpu_memory_utilization`` to the KV cache (``vllm/v1/worker/gpu_worker.py``, ``determine_available_memory``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tokensim.errors import InputError
+from tokensim.hardware import Device
+from tokensim.model import ModelSpec
+
+GIB = 2**30
+
+RESERVED_BYTES = 0.75 * GIB
+"""Device memory outside the allocator (CUDA context, communication buffers) and captured graphs. Between 0.5 GiB (H100,
+Qwen3-14B, vLLM 0.23) and 0.8 GiB (RTX 4090, Llama-3.1-8B, vLLM 0.19) fit the block counts that those servers reported."""
+
+LOGITS_BYTES = 6
+"""A logit in 16 bits and its 32-bit copy for the sampler (``vllm/v1/sample/sampler.py``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capacity:
+    """Where the memory of one device goes, bytes; ``num_gpu_blocks`` counts the null block."""
+
+    device_bytes: float
+    usable_bytes: float
+    weight_bytes: float
+    activation_bytes: float
+    reserved_bytes: float
+    block_bytes: float
+    num_gpu_blocks: int
+
+
+def activation_bytes(model: ModelSpec, tokens: int, seqs: int, tensor: int) -> float:
+    """Peak of a step of ``tokens`` tokens: residual, input and output of the FFN with its gate, and the logits of ``seqs``."""
+    ffn = max(model.intermediate, model.moe.intermediate * model.moe.top_k if model.moe else 0) / tensor
+    return tokens * 2 * (3 * model.hidden + 3 * ffn) + min(seqs, tokens) * model.vocab * LOGITS_BYTES
+
+
+def derive_capacity(
+    model: ModelSpec,
+    device: Device,
+    *,
+    weights: str,
+    kv_dtype: str,
+    tensor: int,
+    expert: int,
+    block_size: int,
+    utilization: float,
+    max_num_batched_tokens: int,
+    max_num_seqs: int,
+    where: str,
+) -> Capacity:
+    """The KV capacity of one rank of ``model`` on ``device``. Raises ``InputError`` if the model does not fit."""
+    usable = device.memory_bytes * utilization
+    weight = model.weight_bytes(weights, tensor, expert)
+    activations = activation_bytes(model, max_num_batched_tokens, max_num_seqs, tensor)
+    block = model.kv_bytes_per_token(kv_dtype, tensor) * block_size
+    left = usable - weight - activations - RESERVED_BYTES
+    blocks = int(left // block)
+    if blocks < 2:
+        needed = (weight + activations + RESERVED_BYTES + 2 * block) / utilization
+        ranks = f" over {tensor} devices" if tensor > 1 else ""
+        raise InputError(
+            f"{model.name} does not fit on {device.id}{ranks}: weights {weight / GIB:.1f} GiB"
+            f" + activations {activations / GIB:.1f} + reserve {RESERVED_BYTES / GIB:.2f} of"
+            f" {usable / GIB:.1f} GiB usable ({device.memory_bytes / GIB:.1f} × {utilization:g}) a device"
+            " leave no room for KV blocks",
+            where=where,
+            hint=f"it needs {needed / GIB:.1f} GiB a device: more tensor-parallel ranks, a larger device,"
+            " smaller weights (fp8, int4), or a higher engine.gpu_memory_utilization",
+        )
+    return Capacity(
+        device.memory_bytes, usable, weight, activations, RESERVED_BYTES, block, blocks
+    )
