@@ -1,4 +1,4 @@
-"""Arrival processes: rates and burstiness by theory, exact counts, and streams that do not disturb each other."""
+"""Arrival processes: rates and burstiness by theory, exact counts, and separate random streams."""
 
 from __future__ import annotations
 

@@ -45,7 +45,10 @@ def refusal(folder: Path, data: str | bytes, spec: dict[str, Any] | None = None,
         (HEADER, "trace.csv: the file has a header and no rows"),
         ("\n" + HEADER + A1, "line 1: the first line is empty"),
         # truncated
-        (HEADER + A1 + "2023-11-16 18:17", "line 3: 1 field where the header has 3 (the last line is cut off)"),
+        (
+            HEADER + A1 + "2023-11-16 18:17",
+            "line 3: 1 field where the header has 3 (the last line is cut off)",
+        ),
         (HEADER + A1 + A2.strip()[:-1], "line 3: 'GeneratedTokens' is missing (the last line looks cut off)"),
         (M1 + M2[:40], "line 2: the last line is cut off\n  the file is truncated; fetch it again"),
         (TALK[:-30], "line 1: the JSON document is cut off"),
@@ -61,26 +64,47 @@ def refusal(folder: Path, data: str | bytes, spec: dict[str, Any] | None = None,
         (HEADER + A1 + HEADER + A2, "line 3: 'TIMESTAMP' is TIMESTAMP"),
         (M1 + HEADER + M2, "line 2: is not a JSON object: TIMESTAMP,ContextTokens"),
         (M1 + "[1, 2]\n" + M2, "line 2: is not a JSON object: [1, 2]"),
-        (M1 + '{"chat_id": 1, "timestamp": 1.5, "input_length": 9, "output_length": 1}\n', "line 1: 'chat_id' is missing"),
+        (
+            M1 + '{"chat_id": 1, "timestamp": 1.5, "input_length": 9, "output_length": 1}\n',
+            "line 1: 'chat_id' is missing",
+        ),
         (TALK[:-1] + ", " + M1 + "]", "[1]: no list of 'conversations'"),
         # values
-        (HEADER + A1 + A2.replace("3180", "NaN"), "line 3: 'ContextTokens' is NaN\n  expected a number of tokens"),
+        (
+            HEADER + A1 + A2.replace("3180", "NaN"),
+            "line 3: 'ContextTokens' is NaN\n  expected a number of tokens",
+        ),
         (HEADER + A1 + A2.replace("3180", ""), "line 3: 'ContextTokens' is missing"),
         (HEADER + A1 + A2.replace("3180", "many"), "line 3: 'ContextTokens' is many"),
-        (HEADER + A1 + A2.replace("3180", "31.5"), "line 3: 'ContextTokens' is 31.5\n  expected a number of tokens, whole"),
+        (
+            HEADER + A1 + A2.replace("3180", "31.5"),
+            "line 3: 'ContextTokens' is 31.5\n  expected a number of tokens, whole",
+        ),
         (HEADER + A1 + A2.replace("3180", "-3"), "line 3: 'ContextTokens' is -3\n  a length is negative"),
         (HEADER + A1 + A2.replace("3180", "99999999999"), "line 3: 'ContextTokens' is 99999999999"),
         (HEADER + A1.replace("4808", "0"), "every row has 0 input or 0 output tokens"),
-        (HEADER + A1 + A2.replace("2023-11-16", "16.11.2023"), "line 3: 'TIMESTAMP' is 16.11.2023 18:17:04.0319600"),
-        (M1 + M2.replace("600", '"long"'), "line 2: 'input_length' is 'long', a text\n  a number in the first row"),
+        (
+            HEADER + A1 + A2.replace("2023-11-16", "16.11.2023"),
+            "line 3: 'TIMESTAMP' is 16.11.2023 18:17:04.0319600",
+        ),
+        (
+            M1 + M2.replace("600", '"long"'),
+            "line 2: 'input_length' is 'long', a text\n  a number in the first row",
+        ),
         (M1 + M2.replace("600", "NaN"), "line 2: 'input_length' is NaN"),
         (M1 + M2.replace("600", "true"), "line 2: 'input_length' is True"),
         (M1 + M2.replace('"input_length": 600, ', ""), "line 2: 'input_length' is missing"),
         (M1 + M2.replace("[0, 2]", "[0]").replace("600", "1400"), "line 2: 1 hash_ids for 1400 input tokens"),
-        (M1 + M2.replace("[0, 2]", "7"), "line 2: 'hash_ids' is 7, a number\n  a list in the first row"),
+        (
+            M1 + M2.replace("[0, 2]", "7"),
+            "line 2: 'hash_ids' is 7, a number\n  a list of a number in the first row",
+        ),
         (M1 + M2.replace("[0, 2]", "[0, null]"), "'hash_ids' holds something that is no id"),
         # time
-        (HEADER + A2 + A1, "line 3: time goes backwards: 'TIMESTAMP' is 2023-11-16 18:17:03.9799600 after 2023-11-16 18:17:04"),
+        (
+            HEADER + A2 + A1,
+            "line 3: time goes backwards: 'TIMESTAMP' is 2023-11-16 18:17:03.9799600 after 2023",
+        ),
         (M2 + M1, "line 2: time goes backwards: 'timestamp' is 0 after 9\n  sort the trace by time"),
         (OURS + "0,5,5\n\n2,5,5\n1,5,5\n", "line 5: time goes backwards: 'arrival_s' is 1 after 2"),
         (OURS + "nan,5,5\n", "line 2: 'arrival_s' is nan\n  expected a time in s, or a date"),
@@ -90,11 +114,14 @@ def refusal(folder: Path, data: str | bytes, spec: dict[str, Any] | None = None,
         ("a,b\n1,2\n", "no known trace format: its columns are a, b"),
         ("arrival_s,input_tokens,input_tokens\n1,2,3\n", "line 1: the column 'input_tokens' is there twice"),
         ('[{"a": 1}]', "one JSON document, and no list of conversations"),
-        ('[{"conversations": [{"from": "cat", "value": "x"}]}]', "[0].conversations[0]: unknown speaker 'cat'"),
+        (
+            '[{"conversations": [{"from": "cat", "value": "x"}]}]',
+            "[0].conversations[0]: unknown speaker 'cat'",
+        ),
         ('[{"conversations": [{"from": "human"}]}]', "[0].conversations[0]: is not a message"),
         ('[{"conversations": [{"from": "human", "value": "x"}]}]', "no conversation has an answer"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_trace_is_refused_in_plain_words(tmp_path: Path, data: str | bytes, says: str) -> None:
     assert says in refusal(tmp_path, data)
 
@@ -119,21 +146,41 @@ def test_an_absent_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None
         (HEADER + A1, {"format": "sharegpt"}, "no list of 'conversations'"),
         (TALK, {"format": "azure"}, "is one JSON document, and 'azure' is a table"),
         (HEADER + A1, {"format": "generic"}, "no column 'input_tokens'"),
-        (HEADER + A1, {"tokenizer": "t.json"}, "workload.trace.tokenizer: a trace of format 'azure' does not use"),
+        (
+            HEADER + A1,
+            {"tokenizer": "t.json"},
+            "workload.trace.tokenizer: a trace of format 'azure' does not use",
+        ),
         (HEADER + A1, {"hash_block_tokens": 16}, "does not use hash_block_tokens"),
         (HEADER + A1, {"format": "azure", "columns": {"arrival_s": "T"}}, "or set format: generic"),
         (HEADER + A1, {"options": {"x": 1}}, "does not use options"),
-        (OURS + "0,5,5\n", {"columns": {"arrival_s": "arival_s"}}, "no column 'arival_s'\n  did you mean 'arrival_s'?"),
-        (OURS + "0,5,5\n", {"hash_block_tokens": 16}, "hash_block_tokens is set, and the trace has no 'hash_ids'"),
+        (
+            OURS + "0,5,5\n",
+            {"columns": {"arrival_s": "arival_s"}},
+            "no column 'arival_s'\n  did you mean 'arrival_s'?",
+        ),
+        (
+            OURS + "0,5,5\n",
+            {"hash_block_tokens": 16},
+            "hash_block_tokens is set, and the trace has no 'hash_ids'",
+        ),
         (OURS + "2023-01-01 00:00:00,5,5\n", {"time_unit": "ms"}, "expected a number, counted in ms"),
-        ("input_tokens,output_tokens\n5,5\n", {"time_unit": "ms"}, "time_unit is set, and the trace has no arrivals"),
+        (
+            "input_tokens,output_tokens\n5,5\n",
+            {"time_unit": "ms"},
+            "time_unit is set, and the trace has no arrivals",
+        ),
         ("input_tokens,output_tokens\n5,5\n", {}, "the trace has no arrivals\n  add workload.arrivals"),
         ("input_tokens,output_tokens\n5,5\n", {"start": 5}, "the trace has no arrivals\n"),
         (M1.replace("600", "1"), {"hash_block_tokens": 1}, "2 hash_ids for 1 input tokens"),
         (OURS + "0,5,5\n9,5,5\n", {"start": 10}, "no request in the window\n  trace.csv lasts 9.0 s"),
-        ("input_tokens,output_tokens,hash_ids\n5,5,[1]\n", {"hash_block_tokens": 5}, "'hash_ids' is not a list"),
+        (
+            "input_tokens,output_tokens,hash_ids\n5,5,[1]\n",
+            {"hash_block_tokens": 5},
+            "'hash_ids' is not a list",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_key_that_does_not_fit_the_trace_is_refused(
     tmp_path: Path, data: str, trace: dict[str, Any], says: str
 ) -> None:

@@ -15,7 +15,10 @@ from tokensim.errors import InputError
 from tokensim.scenario.workload import WorkloadSpec
 from tokensim.workload import Workload, build_workload
 
-AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\r\n2023-11-16 18:17:03.9799600,4808,10\r\n2023-11-16 18:17:04.0319600,3180,8"
+AZURE = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\r\n"
+    "2023-11-16 18:17:03.9799600,4808,10\r\n2023-11-16 18:17:04.0319600,3180,8"
+)
 MOONCAKE = [
     {"timestamp": 0, "input_length": 1000, "output_length": 5, "hash_ids": [0, 1]},
     {"timestamp": 1500, "input_length": 1024, "output_length": 6, "hash_ids": [0, 2]},
@@ -54,7 +57,7 @@ def check_segments(workload: Workload) -> None:
     assert s.ids.min() >= 0
 
 
-# --- formats -------------------------------------------------------------------------------------------------
+# --- formats ---
 
 
 def test_azure_2023(tmp_path: Path) -> None:
@@ -225,7 +228,7 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
     assert jsonl.input_tokens.tolist() == [1000, 1024, 100]
 
 
-# --- what is done with a trace -------------------------------------------------------------------------------
+# --- what is done with a trace ---
 
 
 def ten(folder: Path) -> Path:
@@ -293,7 +296,7 @@ def test_a_resampled_trace_is_the_same_for_a_smaller_number(tmp_path: Path) -> N
     assert (many.arrival_s[:50] == few.arrival_s).all()
 
 
-# --- the real traces -----------------------------------------------------------------------------------------
+# --- the real traces ---
 
 
 def real(shared: Path, name: str) -> Path:
@@ -308,8 +311,8 @@ def real(shared: Path, name: str) -> Path:
     [
         ("azure_2023_code.csv", 8_819, 3435.948056, 18_059_974, 245_896),
         ("azure_2023_conv.csv", 19_366, 3501.721937, 22_361_870, 4_088_665),
-        ("mooncake_conversation.jsonl", 12_031, 3536.999, 144_793_823, 4_121_864),
-        ("mooncake_synthetic.jsonl", 3_993, 1022.025, 61_194_626, 595_432),
+        ("mooncake_conversation.jsonl", 12_031, 3536.999, 144_793_823, 4_122_048),
+        ("mooncake_synthetic.jsonl", 3_993, 1022.025, 61_194_628, 595_432),
         ("servegen_deepseek_r1_5rps.csv", 8_987, 1799.1804, 15_865_794, 9_968_578),
     ],
 )

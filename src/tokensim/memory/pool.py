@@ -9,7 +9,7 @@ extents that it touches, not of blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tokensim.memory.prefix import Content, Extent, Hit, Node, lookup
 
@@ -21,12 +21,13 @@ class Table:
     in ``extent.next``.
     """
 
-    __slots__ = ("blocks", "entries", "registered")
+    blocks = 0
+    registered = 0
+    entries: Sequence[tuple[Extent, int]] = ()
 
-    def __init__(self) -> None:
-        self.blocks = 0
-        self.registered = 0
-        self.entries: list[tuple[Extent, int]] = []
+    def append(self, extent: Extent, blocks: int) -> None:
+        """Add the next registered blocks."""
+        self.entries = [*self.entries, (extent, blocks)]
 
     def extents(self) -> list[Extent]:
         """The registered extents, first to last."""
@@ -89,15 +90,17 @@ class BlockPool:
 
     def touch(self, table: Table, hits: list[Hit]) -> None:
         """Give a found prefix to ``table``: its blocks leave the free queue and gain a reference."""
+        entries = list(table.entries)
         for hit in hits:
             extent = self._isolate(hit)
             if extent.refs == 0:
                 self._unlink(extent)
                 self.free -= extent.count
             extent.refs += 1
-            table.entries.append((extent, hit.count))
+            entries.append((extent, hit.count))
             table.blocks += hit.count
         table.registered = table.blocks
+        table.entries = entries
 
     def take(self, blocks: int) -> None:
         """Take ``blocks`` from the front of the free queue, evicting what they cached. There must be that many."""
@@ -157,7 +160,7 @@ class BlockPool:
                     extent.next = None
                     self.free += extent.count
                     self._append(extent)
-            table.entries.clear()
+            table.entries = ()
         table.blocks = table.registered = 0
 
     def forget(self, content: Content) -> None:
@@ -244,11 +247,11 @@ class BlockPool:
                 and extent.first + held == first
             ):
                 extent.count += count
-                table.entries[-1] = (extent, held + count)
+                table.entries = [*table.entries[:-1], (extent, held + count)]
                 return
         extent = Extent(node, first, count, 1)
         node.extents.append(extent)
-        table.entries.append((extent, count))
+        table.append(extent, count)
 
     def _isolate(self, hit: Hit) -> Extent:
         extent = hit.extent

@@ -137,21 +137,25 @@ def _jsonl_slowly(data: bytes, path: Path) -> pl.DataFrame:
 
 def _same_type(name: str, value: object, first: object, where: str) -> None:
     """Refuse a value of another type than in the first row (whole and broken numbers are one type)."""
-
-    def kind(x: object) -> str:
-        if isinstance(x, bool):
-            return "true/false"
-        for types, word in (
-            ((int, float), "a number"),
-            (str, "a text"),
-            (list, "a list"),
-            (dict, "an object"),
-        ):
-            if isinstance(x, types):
-                return word
-        return "null"
-
-    if kind(value) != kind(first):
+    found, expected = _type_words(value), _type_words(first)
+    if found != expected and not (
+        isinstance(value, list) and isinstance(first, list) and not (value and first)
+    ):
         raise InputError(
-            f"'{name}' is {value!r:.40}, {kind(value)}", where=where, hint=f"{kind(first)} in the first row"
+            f"'{name}' is {value!r:.40}, {found}", where=where, hint=f"{expected} in the first row"
         )
+
+
+def _type_words(value: object) -> str:
+    if isinstance(value, list):
+        inner = sorted({_type_words(item) for item in value})
+        return "a list of " + " and ".join(inner) if inner else "a list"
+    for types, words in (
+        (bool, "true/false"),
+        (int | float, "a number"),
+        (str, "a text"),
+        (dict, "an object"),
+    ):
+        if isinstance(value, types):
+            return words
+    return "null"

@@ -47,9 +47,9 @@ def _near_files(path: Path) -> str:
         return f"there is no folder {folder}"
     names = [p.name for p in folder.iterdir() if p.is_file()]
     close = difflib.get_close_matches(path.name, names, n=3, cutoff=0.5)
-    return (
-        "did you mean " + " or ".join(f"'{c}'" for c in close) + "?" if close else f"none like it in {folder}"
-    )
+    if not close:
+        return f"there is none like it in {folder}"
+    return "did you mean " + " or ".join(f"'{name}'" for name in close) + "?"
 
 
 def as_text(data: bytes, path: Path) -> bytes:

@@ -69,7 +69,7 @@ class Table:
             row = int(np.argmax(bad))
             self.refuse(
                 row,
-                f"'{name}' is {values[row]}",
+                f"'{name}' is {self._found(self.column(name), row)}",
                 "a length is negative" if values[row] < 0 else f"expected {least} to {_MOST_TOKENS:,} tokens",
             )
         return values
@@ -79,11 +79,10 @@ class Table:
         import polars as pl
 
         column = self.column(name)
-        if column.dtype.is_integer() and not column.has_nulls():
-            return column.cast(pl.Int64, strict=True).to_numpy()
-        whole = column.cast(pl.Int64, strict=False) if column.dtype == pl.String else None
-        if whole is not None and not whole.has_nulls():
-            return whole.to_numpy()
+        if column.dtype.is_integer() or column.dtype == pl.String:
+            whole = column.cast(pl.Int64, strict=False)
+            if not whole.has_nulls():
+                return whole.to_numpy()
         values = self.floats(name, what)
         odd = values != np.rint(values)
         if odd.any():
@@ -108,8 +107,9 @@ class Table:
 
     def _found(self, column: pl.Series, row: int) -> str:
         """The value at ``row`` for a message."""
-        if column[row] is not None:
-            return str(column[row]).strip()
+        value = column[row]
+        if value is not None:
+            return "NaN" if value != value else str(value).strip()
         cut = row == len(self) - 1 and self.kind == "csv" and not self.data.endswith(b"\n")
         return "missing (the last line looks cut off)" if cut else "missing"
 
@@ -127,7 +127,7 @@ class Table:
             unit = unit or "s"
             scale = _NS[unit]
             values = self.floats(name, f"a time in {unit}, or a date")
-            if np.abs(values).max() * scale > 2.0**62:
+            if np.abs(values).max() > 2.0**62 / scale:
                 self.refuse(
                     int(np.argmax(np.abs(values))),
                     f"'{name}' is beyond 146 years",

@@ -9,7 +9,7 @@ then commits as many of them as really ran with ``advance``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from tokensim.memory import BlockPool
@@ -50,38 +50,22 @@ class Step:
     first did not for want of budget or memory are in ``sat_out``, those that decode again after that in ``came_back``.
     """
 
-    __slots__ = (
-        "admitted",
-        "came_back",
-        "chunk_requests",
-        "chunks",
-        "context",
-        "decode",
-        "end_s",
-        "firsts",
-        "index",
-        "preempted",
-        "sat_out",
-        "whole",
-        "window_context",
-        "window_growth",
-    )
+    # Most steps are nothing but decodes: the rest is made when it is needed.
+    decode = 0
+    context = 0
+    window_context = 0
+    window_growth = 0
+    chunks: Sequence[tuple[int, int]] = ()
+    chunk_requests: Sequence[Request] = ()
+    firsts: Sequence[Request] = ()
+    admitted: Sequence[tuple[Request, int]] = ()
+    preempted: Sequence[tuple[Request, bool]] = ()
+    sat_out: Sequence[Request] = ()
+    came_back: Sequence[Request] = ()
+    whole = True
 
     def __init__(self, index: int) -> None:
         self.index = index
-        self.decode = 0
-        self.context = 0
-        self.window_context = 0
-        self.window_growth = 0
-        self.chunks: list[tuple[int, int]] = []
-        self.chunk_requests: list[Request] = []
-        self.firsts: list[Request] = []
-        self.admitted: list[tuple[Request, int]] = []
-        self.preempted: list[tuple[Request, bool]] = []
-        self.sat_out: list[Request] = []
-        self.came_back: list[Request] = []
-        self.whole = True
-        self.end_s = 0.0
 
     @property
     def empty(self) -> bool:
@@ -114,7 +98,7 @@ class LocalScheduler(ABC):
         """``steps`` further steps equal to the last one were scheduled."""
 
     @abstractmethod
-    def update(self, index: int) -> list[Request]:
+    def update(self, index: int) -> Sequence[Request]:
         """The output of step ``index`` has come back: free the requests that finished with it and return them."""
 
     @abstractmethod

@@ -12,73 +12,38 @@ class Request:
 
     Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for, ``priority`` (smaller is
     more urgent), ``content`` (None: prefix caching is off), ``length`` (total tokens at which it finishes: prompt plus output, or
-    the model's limit).
+    the model's limit); ``shared_output``: other prompts may contain its output.
 
     Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes (``decoding``) and
     its computed tokens after step ``k`` are ``base + k`` until ``finish_step``. ``seq`` is its place in the order of
     admission.
     """
 
-    __slots__ = (
-        "arrival_s",
-        "base",
-        "cached_tokens",
-        "computed",
-        "content",
-        "decoding",
-        "finish_step",
-        "finished",
-        "first_token_s",
-        "index",
-        "input_tokens",
-        "intended_s",
-        "last_token_s",
-        "length",
-        "output_tokens",
-        "preemptions",
-        "priority",
-        "recomputed_tokens",
-        "scheduled_s",
-        "seq",
-        "shared_output",
-        "table",
-        "tokens",
-    )
+    # What most requests never change stands in the class: a million of them are made on the hot path.
+    content: Content | None = None
+    priority = 0
+    shared_output = False
+    computed = 0
+    decoding = False
+    finished = False
+    base = 0
+    finish_step = 0
+    seq = 0
+    preemptions = 0
+    cached_tokens = 0
+    recomputed_tokens = 0
+    scheduled_s = NEVER
+    first_token_s = NEVER
+    last_token_s = NEVER
 
-    def __init__(
-        self,
-        index: int,
-        arrival_s: float,
-        input_tokens: int,
-        output_tokens: int,
-        length: int,
-        content: Content | None = None,
-        priority: int = 0,
-        shared_output: bool = False,
-    ) -> None:
+    def __init__(self, index: int, arrival_s: float, input_tokens: int, output_tokens: int, length: int) -> None:
         self.index = index
         self.arrival_s = arrival_s
-        self.intended_s = arrival_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
-        self.priority = priority
-        self.content = content
-        self.shared_output = shared_output
         self.length = length
         self.tokens = input_tokens
-        self.computed = 0
-        self.decoding = False
-        self.finished = False
-        self.base = 0
-        self.finish_step = 0
-        self.seq = 0
         self.table = Table()
-        self.preemptions = 0
-        self.cached_tokens = 0
-        self.recomputed_tokens = 0
-        self.scheduled_s = NEVER
-        self.first_token_s = NEVER
-        self.last_token_s = NEVER
 
     def __repr__(self) -> str:
         return f"Request({self.index}, {self.input_tokens}→{self.output_tokens})"

@@ -27,6 +27,7 @@ class QwenBailian:
     def read(self, file: TraceFile) -> TraceRows:
         """See ``TraceFormat``."""
         table = file.table
+        chats = [str(chat) for chat in table.integers("chat_id").tolist()]
         tokens = table.tokens("input_length")
         hashes = "hash_ids" if "hash_ids" in table.names else None
         return TraceRows(
@@ -34,5 +35,5 @@ class QwenBailian:
             tokens,
             table.tokens("output_length"),
             segments=prompt_segments(file, tokens, hashes, BLOCK_TOKENS),
-            names=[str(chat) for chat in table.integers("chat_id").tolist()],
+            names=chats,
         )
