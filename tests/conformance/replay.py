@@ -89,16 +89,13 @@ class Replay:
         """A live request from its record."""
         record = self.requests[number]
         prompt = sum(tokens for _, tokens in record["prompt"])
-        return Request(
-            number,
-            float(record["at"]) if "at" in record else 0.0,
-            prompt,
-            record["out"],
-            min(prompt + record["out"], self.config["max_model_len"]),
-            content_of(record) if self.config["enable_prefix_caching"] else None,
-            record.get("prio", 0),
-            shared_output=True,
-        )
+        length = min(prompt + record["out"], self.config["max_model_len"])
+        request = Request(number, float(record.get("at", 0.0)), prompt, record["out"], length)
+        request.priority = record.get("prio", 0)
+        if self.config["enable_prefix_caching"]:
+            request.content = content_of(record)
+            request.shared_output = True
+        return request
 
     def iteration(self, arrivals: Sequence[int]) -> dict[str, Any]:
         """Add, schedule, update; returns the line that describes it."""
@@ -132,7 +129,7 @@ class Replay:
 
     def counts(self) -> dict[str, int]:
         """Free blocks, queue lengths, cached keys."""
-        running, waiting = self.scheduler.counts()
+        running, waiting, _ = self.scheduler.counts()
         counts = {"f": self.scheduler.pool.free, "w": waiting, "r": running}
         self.scheduler._settle(self.scheduler.running)
         return counts | {"ch": self.scheduler.pool.cached_keys()}

@@ -4,58 +4,59 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from math import inf
 
-from tokensim.engine.agenda import ARRIVAL, FOLLOW_UP, Agenda
+from tokensim.engine.agenda import FOLLOW_UP, Agenda
 from tokensim.workload.base import Workload
 
 
 class Client:
-    """Puts the arrivals of ``workload`` on the agenda, one at a time, by request index."""
+    """Sends the requests of ``workload``, by index.
+
+    ``due_s`` is when the next one is due whatever happens (``inf``: none); what follows from a finish goes onto the
+    agenda. ``reacts``: it must be told of finishes.
+    """
 
     def __init__(self, workload: Workload, agenda: Agenda) -> None:
         self._agenda = agenda
-        self._times = array("d", workload.arrival_s.tobytes())
         self._count = len(workload)
-        self._next = 0
         self._cap = workload.max_in_flight
         self._in_flight = 0
         self._held: deque[int] = deque()
-        self._closed = workload.concurrency is not None
-        self._think = None if workload.think_s is None else array("d", workload.think_s.tobytes())
-        if workload.concurrency is not None:
-            for _ in range(min(workload.concurrency, self._count)):
-                self._send_next(ARRIVAL, 0.0)
-        elif self._count:
-            self._send_next(ARRIVAL, 0.0)
+        self._think: array[float] | None = None
+        self._next = 0
+        self.closed = workload.concurrency is not None
+        self.reacts = self.closed or self._cap is not None
+        if workload.concurrency is None:
+            self._times = array("d", workload.arrival_s.tobytes())
+        else:
+            self._times = array("d", [0.0]) * min(workload.concurrency, self._count)
+            if workload.think_s is not None:
+                self._think = array("d", workload.think_s.tobytes())
+        self._times.append(inf)
+        self.due_s = self._times[0]
 
-    def due(self, index: int, kind: int) -> bool:
-        """Request ``index`` is due: put the next one on the agenda; whether this one is sent now (else it is held)."""
-        if kind == ARRIVAL and not self._closed and self._next < self._count:
-            self._send_next(ARRIVAL, 0.0)
+    def take(self) -> int:
+        """The request that is due; −1 if it is held back because too many are in flight. HOT PATH."""
+        index = self._next
+        self._next = index + 1
+        self.due_s = self._times[index + 1]
         if self._cap is None:
-            return True
-        if kind == ARRIVAL and self._in_flight >= self._cap:
+            return index
+        if self._in_flight >= self._cap:
             self._held.append(index)
-            return False
-        if kind == ARRIVAL:
-            self._in_flight += 1
-        return True
+            return -1
+        self._in_flight += 1
+        return index
 
     def finished(self, time: float) -> None:
         """Some request ended at ``time``: a held one, or the same user's next one, follows."""
-        if self._closed:
+        if self.closed:
             if self._next < self._count:
-                self._send_next(FOLLOW_UP, time)
+                think = 0.0 if self._think is None else self._think[self._next]
+                self._agenda.put(time + think, FOLLOW_UP, self._next)
+                self._next += 1
         elif self._held:
             self._agenda.put(time, FOLLOW_UP, self._held.popleft())
         else:
             self._in_flight -= 1
-
-    def _send_next(self, kind: int, after: float) -> None:
-        index = self._next
-        self._next = index + 1
-        if self._closed:
-            time = after + (0.0 if self._think is None or kind == ARRIVAL else self._think[index])
-        else:
-            time = self._times[index]
-        self._agenda.put(time, kind, index)

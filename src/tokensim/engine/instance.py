@@ -12,7 +12,7 @@ from collections.abc import Callable
 from math import sqrt
 
 from tokensim.cost.base import StepCost
-from tokensim.metrics.recorder import FINISHED, TRUNCATED, Recorder
+from tokensim.metrics.recorder import FINISHED, PACK_PAIR, PACK_REQUEST, PACK_STEP, TRUNCATED, Recorder
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 EMPTY_STEP_PAUSE_S = 1e-3
@@ -33,12 +33,15 @@ class Instance:
         caching: bool,
         asynchronous: bool,
         pause_before_idle: bool,
-        on_finish: Callable[[float], None],
+        on_finish: Callable[[int, float], None],
     ) -> None:
         self.index = index
         self.scheduler = scheduler
         self.cost = cost
-        self.recorder = recorder
+        self._note_request = recorder.requests.extend
+        self._note_step = recorder.steps.extend
+        self._note_chunk = recorder.chunks.extend
+        self._note_gap = recorder.gaps.extend
         self.max_model_len = max_model_len
         self.caching = caching
         self.asynchronous = asynchronous
@@ -52,7 +55,6 @@ class Instance:
         self._start_s = 0.0  # of the run's first step
         self._first_s = 0.0  # duration of the run's first step
         self._growth_s = 0.0  # what each later step of the run lasts longer
-        self._counts = (0, 0)
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
         """Take a request; whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very instant."""
@@ -73,16 +75,15 @@ class Instance:
         scheduler = self.scheduler
         flying = self._step
         if flying is not None:
-            self._record(flying)
             if self._run > 1:
                 scheduler.advance(self._run - 1)
+            self._record(flying)
             last = flying.index + self._run - 1
             if not self.asynchronous:
                 self._finish(last)
                 flying = None
         before_s = self.end_s
         step = scheduler.schedule()
-        self._counts = scheduler.counts()
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
         if flying is not None:
@@ -156,22 +157,32 @@ class Instance:
 
     def _finish(self, index: int) -> None:
         """The output of step ``index``, which ends at ``end_s``, has come back."""
-        end = self.end_s
-        recorder = self.recorder
-        for request in self.scheduler.update(index):
-            i = request.index
-            output = request.length - request.input_tokens
-            recorder.finish_s[i] = end
-            recorder.status[i] = FINISHED if output == request.output_tokens else TRUNCATED
-            recorder.output_tokens[i] = output
-            recorder.scheduled_s[i] = request.scheduled_s
-            recorder.first_token_s[i] = request.first_token_s
-            if request.cached_tokens:
-                recorder.cached_tokens[i] = request.cached_tokens
-            if request.preemptions:
-                recorder.preemptions[i] = request.preemptions
-                recorder.recomputed_tokens[i] = request.recomputed_tokens
-            self.on_finish(end)
+        done = self.scheduler.update(index)
+        if done:
+            end = self.end_s
+            for request in done:
+                output = request.length - request.input_tokens
+                status = FINISHED if output == request.output_tokens else TRUNCATED
+                self.note(request, end, output, status)
+            self.on_finish(len(done), end)
+
+    def note(self, request: Request, end_s: float, output: int, status: int) -> None:
+        """Write down all about ``request``: it finished at ``end_s`` with ``output`` tokens, or the run is over."""
+        self._note_request(
+            PACK_REQUEST(
+                request.index,
+                self.index,
+                request.arrival_s,
+                request.scheduled_s,
+                request.first_token_s,
+                end_s,
+                output,
+                request.cached_tokens,
+                request.preemptions,
+                request.recomputed_tokens,
+                status,
+            )
+        )
 
     def _note_progress(self, step: Step, now: float) -> None:
         """Who was admitted, who got a first token or one after an interruption."""
@@ -186,10 +197,10 @@ class Instance:
             if request.first_token_s != request.first_token_s:
                 request.first_token_s = end
             else:
-                self.recorder.gap(end - request.last_token_s, 1)
+                self._note_gap(PACK_PAIR(end - request.last_token_s, 1))
         for request in step.came_back:
-            self.recorder.gap(end - request.last_token_s, 1)
-            self.recorder.gap(self._first_s, -1)
+            self._note_gap(PACK_PAIR(end - request.last_token_s, 1))
+            self._note_gap(PACK_PAIR(self._first_s, -1))
 
     def _note_interruptions(self, step: Step, before_s: float) -> None:
         """Who lost its place in the batch: its last token came with the step before."""
@@ -213,25 +224,28 @@ class Instance:
             self.due_s = None
 
     def _record(self, step: Step) -> None:
-        recorder, steps = self.recorder, self._run
-        row = len(recorder.steps)
-        recorder.step_instance.append(self.index)
-        recorder.start_s.append(self._start_s)
-        recorder.end_s.append(self.end_s)
-        recorder.first_step_s.append(self._first_s)
-        recorder.last_step_s.append(self._first_s + (steps - 1) * self._growth_s if steps > 1 else self._first_s)
-        recorder.steps.append(steps)
-        recorder.decode.append(step.decode)
-        recorder.context.append(step.context)
-        recorder.window_context.append(step.window_context)
-        recorder.window_growth.append(step.window_growth)
-        recorder.samples.append(step.decode + len(step.firsts))
-        running, waiting = self._counts
-        recorder.running.append(running)
-        recorder.waiting.append(waiting)
-        pool = self.scheduler.pool
-        recorder.used_blocks.append(pool.num_blocks - pool.free)
-        for tokens, before in step.chunks:
-            recorder.chunk_row.append(row)
-            recorder.chunk_tokens.append(tokens)
-            recorder.chunk_context.append(before)
+        """Write down the run that has just been completed."""
+        steps, first = self._run, self._first_s
+        running, waiting, used = self.scheduler.counts()
+        chunks = step.chunks
+        self._note_step(
+            PACK_STEP(
+                self.index,
+                self._start_s,
+                self.end_s,
+                first,
+                first if steps == 1 else first + (steps - 1) * self._growth_s,
+                steps,
+                step.decode,
+                step.context,
+                step.window_context,
+                step.window_growth,
+                step.decode + len(step.firsts),
+                running,
+                waiting,
+                used,
+                len(chunks),
+            )
+        )
+        for tokens, before in chunks:
+            self._note_chunk(PACK_PAIR(tokens, before))

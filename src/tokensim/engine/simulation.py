@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from array import array
 from collections.abc import Callable
+from heapq import heappop
+from math import inf, nan
 
 from tokensim.engine.agenda import DECISION, FOLLOW_UP, WAKE, Agenda
 from tokensim.engine.client import Client
@@ -12,7 +14,7 @@ from tokensim.engine.instance import Instance
 from tokensim.errors import SimulationError
 from tokensim.memory import Content
 from tokensim.metrics.log import RunLog
-from tokensim.metrics.recorder import REJECTED, Recorder
+from tokensim.metrics.recorder import REJECTED, UNFINISHED, Recorder
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload
@@ -35,7 +37,8 @@ class Simulation:
         self.workload = workload
         self.router = router
         self.agenda = Agenda()
-        self.recorder = Recorder(workload)
+        self.recorder = Recorder()
+        self.now = 0.0
         self.instances: list[Instance] = []
         self.client = Client(workload, self.agenda)
         self.done = 0
@@ -49,10 +52,12 @@ class Simulation:
         """Add an instance; its index must be the number of those added before."""
         self.instances.append(instance)
 
-    def on_finish(self, end_s: float) -> None:
-        """An instance finished a request at ``end_s``."""
-        self.done += 1
-        self.client.finished(end_s)
+    def on_finish(self, requests: int, end_s: float) -> None:
+        """``requests`` ended at ``end_s``."""
+        self.done += requests
+        if self.client.reacts:
+            for _ in range(requests):
+                self.client.finished(end_s)
 
     def run(self, progress: Progress | None = None) -> RunLog:
         """Run to the end; Ctrl-C ends it early with an incomplete log.
@@ -69,32 +74,40 @@ class Simulation:
         if complete and self.done < len(self.workload):
             raise SimulationError(self._stuck())
         for instance in self.instances:
-            self._note_live(instance)
-        now = self.agenda.now
+            for request in instance.scheduler.live():
+                instance.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
-            end_s=now,
+            self.workload,
+            end_s=self.now,
             complete=complete,
             num_blocks=[instance.scheduler.pool.num_blocks for instance in self.instances],
             wall_s=wall_s,
-            cut_s=None if complete else now,
         )
 
     def _loop(self, progress: Progress | None) -> None:
         """HOT PATH."""
-        agenda = self.agenda
-        take, put, heap = agenda.take, agenda.put, agenda.heap
+        client, heap, put = self.client, self.agenda.heap, self.agenda.put
         total = len(self.workload)
         looks = 0
         called = time.perf_counter()
-        while heap:
-            now, kind, _, who = take()
-            if kind == DECISION or kind == WAKE:
-                if who.due_s == now:
+        while True:
+            due = client.due_s
+            if heap and heap[0][0] < due:
+                now, kind, _, who = heappop(heap)
+                if kind == FOLLOW_UP:
+                    self._arrive(who, now, follows=True)
+                elif who.due_s == now:
                     who.decide(now)
                     if who.due_s is not None:
                         put(who.due_s, DECISION, who)
+            elif due < inf:
+                now = due
+                index = client.take()
+                if index >= 0:
+                    self._arrive(index, now, follows=False)
             else:
-                self._arrive(who, kind, now)
+                break
+            self.now = now
             looks += 1
             if looks == EVENTS_BETWEEN_LOOKS:
                 looks = 0
@@ -102,56 +115,40 @@ class Simulation:
                     called = time.perf_counter()
                     progress(now, self.done, total)
         if progress is not None:
-            progress(agenda.now, self.done, total)
+            progress(self.now, self.done, total)
 
-    def _arrive(self, index: int, kind: int, now: float) -> None:
-        if not self.client.due(index, kind):
-            return
-        recorder = self.recorder
-        recorder.arrival_s[index] = now
+    def _arrive(self, index: int, now: float, follows: bool) -> None:
+        """Request ``index`` reaches the cluster; ``follows``: because another one finished. HOT PATH."""
         prompt, output = self._input[index], self._output[index]
-        priority = 0 if self._priority is None else self._priority[index]
-        request = Request(index, now, prompt, output, prompt + output, None, priority)
+        request = Request(index, now, prompt, output, prompt + output)
+        if self._priority is not None:
+            request.priority = self._priority[index]
         instance = self.router.route(request, self.instances)
-        if prompt >= instance.max_model_len:
-            recorder.status[index] = REJECTED
-            self.on_finish(now)
-            return
-        recorder.instance[index] = instance.index
         if request.length > instance.max_model_len:
+            if prompt >= instance.max_model_len:
+                instance.note(request, nan, 0, REJECTED)
+                self.on_finish(1, now)
+                return
             request.length = instance.max_model_len
-        if instance.caching:
+        if self._offsets is not None and instance.caching:
             request.content = self._content(index)
         idle = instance.due_s is None
-        if instance.arrive(request, now, kind == FOLLOW_UP):
-            assert instance.due_s is not None
+        if instance.arrive(request, now, follows):
             self.agenda.put(instance.due_s, WAKE if idle else DECISION, instance)
 
     def _content(self, index: int) -> Content:
-        offsets, segments = self._offsets, self.workload.segments
-        if offsets is None or segments is None:
-            return Content.unique(index)
-        first, last = offsets[index], offsets[index + 1]
+        segments = self.workload.segments
+        assert self._offsets is not None and segments is not None
+        first, last = self._offsets[index], self._offsets[index + 1]
         ids = segments.ids[first:last].tolist()
         tokens = segments.tokens[first:last].tolist()
         return Content.of_runs(list(zip(ids, tokens, strict=True)), -1 - index)
-
-    def _note_live(self, instance: Instance) -> None:
-        """What is known of requests that are still in the system (after an interruption)."""
-        recorder = self.recorder
-        for request in instance.scheduler.live():
-            i = request.index
-            recorder.scheduled_s[i] = request.scheduled_s
-            recorder.first_token_s[i] = request.first_token_s
-            recorder.cached_tokens[i] = request.cached_tokens
-            recorder.preemptions[i] = request.preemptions
-            recorder.recomputed_tokens[i] = request.recomputed_tokens
 
     def _stuck(self) -> str:
         left = len(self.workload) - self.done
         states = []
         for instance in self.instances:
-            running, waiting = instance.scheduler.counts()
+            running, waiting, _ = instance.scheduler.counts()
             if running or waiting:
                 name = type(instance.scheduler).__name__
                 states.append(f"instance {instance.index} ({name}): {running} running, {waiting} waiting")

@@ -9,7 +9,7 @@ extents that it touches, not of blocks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 
 from tokensim.memory.prefix import Content, Extent, Hit, Node, lookup
 
@@ -23,11 +23,14 @@ class Table:
 
     blocks = 0
     registered = 0
-    entries: Sequence[tuple[Extent, int]] = ()
+    entries: list[tuple[Extent, int]] = []  # noqa: RUF012  never changed in place: see ``append``
 
     def append(self, extent: Extent, blocks: int) -> None:
         """Add the next registered blocks."""
-        self.entries = [*self.entries, (extent, blocks)]
+        if self.entries:
+            self.entries.append((extent, blocks))
+        else:
+            self.entries = [(extent, blocks)]
 
     def extents(self) -> list[Extent]:
         """The registered extents, first to last."""
@@ -90,17 +93,15 @@ class BlockPool:
 
     def touch(self, table: Table, hits: list[Hit]) -> None:
         """Give a found prefix to ``table``: its blocks leave the free queue and gain a reference."""
-        entries = list(table.entries)
         for hit in hits:
             extent = self._isolate(hit)
             if extent.refs == 0:
                 self._unlink(extent)
                 self.free -= extent.count
             extent.refs += 1
-            entries.append((extent, hit.count))
+            table.append(extent, hit.count)
             table.blocks += hit.count
         table.registered = table.blocks
-        table.entries = entries
 
     def take(self, blocks: int) -> None:
         """Take ``blocks`` from the front of the free queue, evicting what they cached. There must be that many."""
@@ -144,6 +145,20 @@ class BlockPool:
                 first = stop
             i += 1
 
+    def discard(self, blocks: int, full: int) -> None:
+        """Free ``blocks`` of a finished request of which the first ``full`` have a hash that nobody will look up. HOT PATH."""
+        self.free += blocks
+        if not self.caching:
+            self._loose += blocks
+            return
+        if full < blocks:
+            if self.unhashed_first:
+                self._loose += blocks - full
+            else:
+                self._append(Extent(None, 0, blocks - full, 0))
+        if full:
+            self._append(Extent(None, 0, full, 0))
+
     def release(self, table: Table) -> None:
         """Free all blocks of a request (it finished or was preempted) and empty its table."""
         unhashed = table.blocks - table.registered
@@ -160,7 +175,7 @@ class BlockPool:
                     extent.next = None
                     self.free += extent.count
                     self._append(extent)
-            table.entries = ()
+            table.entries = []
         table.blocks = table.registered = 0
 
     def forget(self, content: Content) -> None:
@@ -247,7 +262,7 @@ class BlockPool:
                 and extent.first + held == first
             ):
                 extent.count += count
-                table.entries = [*table.entries[:-1], (extent, held + count)]
+                table.entries[-1] = (extent, held + count)
                 return
         extent = Extent(node, first, count, 1)
         node.extents.append(extent)

@@ -78,24 +78,20 @@ class Node:
 class Content:
     """The identity of one request's tokens: runs ``ids[i]`` that end before token ``ends[i]``; the last has no end.
 
-    ``nodes`` are the tree nodes that exist for its first runs, found or made as the request is registered. ``private``: no
-    other request can have these tokens, so nobody need find them before they are freed.
+    ``nodes`` are the tree nodes that exist for its first runs, found or made as the request is registered.
     """
 
-    __slots__ = ("ends", "ids", "nodes", "private")
+    __slots__ = ("ends", "ids", "nodes")
 
     def __init__(self, ids: Sequence[int], ends: Sequence[int]) -> None:
         self.ids = ids
         self.ends = ends
         self.nodes: list[Node] = []
-        self.private = False
 
     @classmethod
     def unique(cls, number: int) -> Content:
         """Tokens that no other request has; ``number`` ≥ 0 is the request's own."""
-        content = cls((-1 - number,), (ENDLESS,))
-        content.private = True
-        return content
+        return cls((-1 - number,), (ENDLESS,))
 
     @classmethod
     def of_runs(cls, runs: Sequence[tuple[int, int]], output_id: int) -> Content:

@@ -50,7 +50,7 @@ class StepRows:
 
     The run starts at ``start_s`` and ends at ``end_s``; its first step lasts ``first_step_s``, its last
     ``last_step_s``, those between lie on the line between them. ``running``/``waiting`` requests and
-    ``used_blocks`` are as of the last step's schedule. ``what`` holds the shapes (``StepColumns``).
+    ``used_blocks`` are as of the end of the run. ``what`` holds the shapes (``StepColumns``).
     """
 
     instance: Ints

@@ -106,8 +106,8 @@ class LocalScheduler(ABC):
         """Some request is waiting or running."""
 
     @abstractmethod
-    def counts(self) -> tuple[int, int]:
-        """(running, waiting) requests."""
+    def counts(self) -> tuple[int, int, int]:
+        """(running requests, waiting requests, blocks in use)."""
 
     @abstractmethod
     def live(self) -> Iterator[Request]:

@@ -11,9 +11,9 @@ requests one by one (``_serve_all``); else, and always with ``exact_steps``, the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-from tokensim.memory import BlockPool, Table
+from tokensim.memory import BlockPool, Content, Table
 from tokensim.scheduling.local import walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
@@ -57,6 +57,7 @@ class ContinuousBatching(LocalScheduler):
         )
         self.leaving: list[Request] = []  # their last token is in flight
         self.sitting_out: dict[Request, None] = {}  # decoding, but left out of the last step
+        self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._admissions = 0
         self._executed = 0
@@ -96,23 +97,32 @@ class ContinuousBatching(LocalScheduler):
         if index - 1 in decoding.finishing:
             self._retire(index - 1)
         step = Step(index)
+        if self.prefilling or self.waiting or self.exact_steps or not self._serve_decodes(step):
+            self._schedule_fully(step)
+        else:
+            self._executed += 1
+            self._capacity_bound = False
+        return step
+
+    def _schedule_fully(self, step: Step) -> None:
+        """The whole procedure, for steps that may have more in them than decodes."""
+        step.chunks, step.chunk_requests, step.firsts, step.admitted = [], [], [], []
         cap = self._prefill_cap() if self.limits.long_prefill_token_threshold else 0
         deferred = self.limits.prefill_schedule_interval > 1 and self._prefill_deferred()
         budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
         if budget < 0:
             budget = walk.serve_in_order(self, step, cap, deferred)
-        if not step.preempted:
+        if step.preempted:
+            self._blocked = False
+        else:
             if self.waiting:
                 self._admit(step, budget, cap, deferred)
             if not deferred:
                 self._capacity_bound = bool(self.waiting)
-        else:
-            self._blocked = False
         if step.decode or step.chunks:
             self._executed += 1
-            if step.chunks and any(self._prefills(step)):
+            if self.limits.prefill_schedule_interval > 1 and any(self._prefills(step)):
                 self._last_prefill = self._executed
-        return step
 
     def run_length(self, step: Step) -> int:
         """See ``LocalScheduler.run_length``."""
@@ -121,7 +131,9 @@ class ContinuousBatching(LocalScheduler):
         if self.waiting and not self._blocked:
             return 1
         index, decoding = step.index, self.decoding
-        last = min(decoding.next_finish(), index + self.horizon() - 1)
+        last = decoding.next_finish()
+        if self._asks:
+            last = min(last, index + self.horizon() - 1)
         if self.limits.window is not None:
             last = min(last, decoding.next_crossing(index))
         if last <= index:
@@ -134,8 +146,8 @@ class ContinuousBatching(LocalScheduler):
         self.index += steps
         self._executed += steps
 
-    def update(self, index: int) -> list[Request]:
-        """See ``LocalScheduler.update``."""
+    def update(self, index: int) -> Sequence[Request]:
+        """See ``LocalScheduler.update``. HOT PATH."""
         if index in self.decoding.finishing:
             self._retire(index)
         if self.sitting_out and self.lag:  # what they had in flight has come back
@@ -143,37 +155,45 @@ class ContinuousBatching(LocalScheduler):
                 self._register_output(request, self.computed(request))
         done = self.leaving
         if not done:
-            return done
+            return ()
         self.leaving = []
         if len(done) > 1:
             done.sort(key=_admission)
-        pool, size = self.pool, self.block_size
+        running, size = self.running, self.block_size
         for request in done:
             request.finished = True
-            if request in self.running:
-                del self.running[request]
-                table = request.table
-                computed = request.length - 1
-                table.blocks = -(-computed // size)
-                if request.content is not None:
-                    if request.shared_output:
-                        pool.stop_growing(request.content, request)
-                    pool.register(table, request.content, computed // size)
-                pool.release(table)
-            else:  # it was preempted while its last token was in flight
+            if request not in running:  # it was preempted while its last token was in flight
                 self.waiting.remove(request)
-            if request.content is not None:
-                pool.forget(request.content)
+                if request.content is not None:
+                    self.pool.forget(request.content)
+                continue
+            del running[request]
+            computed = request.length - 1
+            if request.content is None:
+                self.pool.discard(-(-computed // size), computed // size)
+            else:
+                self._free(request, computed)
         self._blocked = False
         return done
+
+    def _free(self, request: Request, computed: int) -> None:
+        """Free a finished request whose tokens others may look up."""
+        pool, table, content = self.pool, request.table, request.content
+        assert content is not None
+        table.blocks = -(-computed // self.block_size)
+        if request.shared_output:
+            pool.stop_growing(content, request)
+        pool.register(table, content, computed // self.block_size)
+        pool.release(table)
+        pool.forget(content)
 
     def has_work(self) -> bool:
         """See ``LocalScheduler.has_work``."""
         return bool(self.running or self.waiting)
 
-    def counts(self) -> tuple[int, int]:
+    def counts(self) -> tuple[int, int, int]:
         """See ``LocalScheduler.counts``."""
-        return len(self.running), len(self.waiting)
+        return len(self.running), len(self.waiting), self.pool.num_blocks - self.pool.free
 
     def live(self) -> Iterator[Request]:
         """See ``LocalScheduler.live``."""
@@ -212,45 +232,53 @@ class ContinuousBatching(LocalScheduler):
 
     # How a step is made.
 
-    def _serve_all(self, step: Step, cap: int, deferred: bool) -> int:
-        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have it."""
+    def _serve_decodes(self, step: Step) -> bool:
+        """Give every decoding request its token; False (nothing done) if budget or memory do not suffice. HOT PATH."""
         decoding, pool = self.decoding, self.pool
         n = decoding.n
-        budget = self.budget - n
-        need = decoding.blocks_at(step.index) if n else 0
-        if budget < 0 or need > pool.free:
-            return -1
+        if not n:
+            return True
+        need = decoding.blocks_at(step.index)
+        if n > self.budget or need > pool.free:
+            return False
+        step.decode = n
+        step.context = decoding.base_sum + n * step.index
+        if self.limits.window is not None:
+            step.window_context, step.window_growth = decoding.window_context(step.index)
+        if self.sitting_out:
+            for request in list(self.sitting_out):
+                self.come_back(step, request)
+        if need:
+            pool.take(need)
+        return True
+
+    def _serve_all(self, step: Step, cap: int, deferred: bool) -> int:
+        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have it."""
+        shares: list[tuple[Request, int, int]] = []
+        decoding, pool = self.decoding, self.pool
+        budget = self.budget - decoding.n
         if self.prefilling and not deferred:
-            left, shares = budget, []
+            need = decoding.blocks_at(step.index)
             for request in self.prefilling:
                 tokens = request.tokens - request.computed
                 if cap and tokens > cap:
                     tokens = cap
-                if tokens > left:
+                if tokens > budget:
                     if not self._last_in_line():
                         return -1
-                    tokens = left
-                    if not tokens:
+                    tokens = budget
+                    if tokens <= 0:
                         break
-                left -= tokens
+                budget -= tokens
                 blocks = -(-(request.computed + tokens) // self.block_size) - request.table.blocks
                 need += blocks
                 shares.append((request, tokens, blocks))
             if need > pool.free:
                 return -1
-            budget = left
-        else:
-            shares = []
-        if n:
-            step.decode = n
-            step.context = decoding.context(step.index)
-            if self.limits.window is not None:
-                step.window_context, step.window_growth = decoding.window_context(step.index)
-            for request in list(self.sitting_out):
-                self.come_back(step, request)
-        if need:
-            pool.take(need)
+        if not self._serve_decodes(step):
+            return -1
         for request, tokens, blocks in shares:
+            pool.take(blocks)
             request.table.blocks += blocks
             self.run_chunk(step, request, tokens)
         return budget
@@ -260,7 +288,7 @@ class ContinuousBatching(LocalScheduler):
         return all(a is b for a, b in zip(reversed(self.prefilling), reversed(self.running), strict=False))
 
     def run_chunk(self, step: Step, request: Request, tokens: int) -> None:
-        """Run the next ``tokens`` of a prefill, whose blocks the request already holds."""
+        """Run the next ``tokens`` of a prefill, whose blocks the request already holds. HOT PATH."""
         before = request.computed
         request.computed = computed = before + tokens
         step.chunks.append((tokens, before))
@@ -269,13 +297,15 @@ class ContinuousBatching(LocalScheduler):
             self.pool.register(request.table, request.content, computed // self.block_size)
         if computed < request.tokens:
             return
-        self.prefilling.pop(request, None)
+        if before:
+            self.prefilling.pop(request, None)
         step.firsts.append(request)
         request.decoding = True
-        request.base = computed - step.index
-        request.finish_step = request.length - 1 - request.base
+        request.base = base = computed - step.index
+        request.finish_step = request.length - 1 - base
         self.decoding.join(request, step.index)
-        if request.shared_output and request.content is not None:
+        if request.shared_output:
+            assert request.content is not None
             self.pool.start_growing(request.content, request)
 
     def _admit(self, step: Step, budget: int, cap: int, deferred: bool) -> None:
@@ -311,13 +341,11 @@ class ContinuousBatching(LocalScheduler):
                 self._blocked = reserve
                 return
             waiting.pop()
-            table = request.table
             if hits:
-                pool.touch(table, hits)
+                pool.touch(request.table, hits)
             pool.take(blocks - hit)
-            table.blocks = blocks
+            request.table.blocks = blocks
             request.computed = computed
-            request.decoding = False
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
             step.admitted.append((request, computed))
@@ -337,28 +365,35 @@ class ContinuousBatching(LocalScheduler):
             if not leaving:
                 self.decoding.leave(request, step.index)
                 self.decoding.withdraw(request)
+            if request.shared_output:
+                assert request.content is not None
+                self.pool.stop_growing(request.content, request)
+            if request.content is None and self.pool.caching:
+                request.content = Content.unique(request.index)  # it may find its own blocks again
             if request.content is not None:
-                if request.shared_output:
-                    self.pool.stop_growing(request.content, request)
                 self._register_output(request, computed + served - (0 if request in self.sitting_out else self.lag))
             request.tokens = computed + 1
             request.decoding = False
         else:
             computed = request.computed
             del self.prefilling[request]
+            if request.content is None and self.pool.caching:
+                request.content = Content.unique(request.index)
+                self.pool.register(table, request.content, computed // size)
         self.pool.release(table)
         del self.running[request]
         request.computed = 0
         request.preemptions += 1
         request.recomputed_tokens += computed
         self.waiting.put_back(request)
-        step.preempted.append((request, decoding and request not in self.sitting_out))
+        step.preempted = [*step.preempted, (request, decoding and request not in self.sitting_out)]
         self.sitting_out.pop(request, None)
 
     def _retire(self, index: int) -> None:
         """The requests whose last token was scheduled in step ``index`` decode no more."""
-        for request in self.decoding.finishing.pop(index):
-            self.decoding.leave(request, index)
+        decoding = self.decoding
+        for request in decoding.finishing.pop(index):
+            decoding.leave(request, index)
             self.leaving.append(request)
 
     def _settle(self, growers: Iterable[object]) -> None:
@@ -375,7 +410,7 @@ class ContinuousBatching(LocalScheduler):
     def come_back(self, step: Step, request: Request) -> None:
         """``request`` decodes in ``step`` after sitting out; nothing of it was in flight, so all it has is known."""
         del self.sitting_out[request]
-        step.came_back.append(request)
+        step.came_back = [*step.came_back, request]
         self._register_output(request, request.base + step.index)
 
     def _prefill_cap(self) -> int:

@@ -23,7 +23,7 @@ class DecodeSet:
         self.base_sum = 0
         self.finishing: dict[int, list[Request]] = {}
         self._phase = [0] * block_size  # how many need a new block at steps k with (k − 1) % block_size == index
-        self._finish_steps: list[int] = []
+        self._finish_steps = [0]  # a heap; entries without a bucket are stale
 
     def join(self, request: Request, step: int) -> None:
         """``request`` finishes its prefill in ``step`` and decodes from the next one on."""
@@ -45,16 +45,19 @@ class DecodeSet:
 
     def withdraw(self, request: Request) -> None:
         """Take ``request`` out of its bucket of ``finishing``."""
-        self.finishing[request.finish_step].remove(request)
+        bucket = self.finishing[request.finish_step]
+        bucket.remove(request)
+        if not bucket:
+            del self.finishing[request.finish_step]
 
     def next_finish(self) -> int:
         """The next step in which some request produces its last token."""
-        steps = self._finish_steps
-        while steps:
-            if self.finishing.get(steps[0]):
-                return steps[0]
-            self.finishing.pop(heappop(steps), None)
-        return FAR
+        steps, finishing = self._finish_steps, self.finishing
+        while steps[0] not in finishing:
+            if len(steps) == 1:
+                return FAR
+            heappop(steps)
+        return steps[0]
 
     def context(self, step: int) -> int:
         """Sum of contexts in ``step``: tokens each attends to, the one it decodes included."""

@@ -11,7 +11,8 @@ class Request:
     """One request in flight.
 
     Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for, ``priority`` (smaller is
-    more urgent), ``content`` (None: prefix caching is off), ``length`` (total tokens at which it finishes: prompt plus output, or
+    more urgent), ``content`` (None: nothing of it can be found in the
+    prefix cache by another request), ``length`` (total tokens at which it finishes: prompt plus output, or
     the model's limit); ``shared_output``: other prompts may contain its output.
 
     Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes (``decoding``) and

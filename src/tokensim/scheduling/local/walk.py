@@ -98,4 +98,4 @@ def _sit_out(policy: ContinuousBatching, step: Step, request: Request) -> None:
     step.whole = False
     if request not in policy.sitting_out:
         policy.sitting_out[request] = None
-        step.sat_out.append(request)
+        step.sat_out = [*step.sat_out, request]
