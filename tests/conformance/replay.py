@@ -2,11 +2,14 @@
 
     python tests/conformance/replay.py FILE...        # or folders; exit code 0 only if all match
 
-Each file (``*.jsonl.gz``) holds a configuration, requests, and one line an iteration of the real engine's loop. The requests
-are handed to TokenSim's scheduler at the recorded iterations; what it decides must equal what was recorded: scheduled tokens
-and their order, computed tokens before, admissions, resumptions, preemptions, hits, finishes, free blocks, queue
-lengths and the number of cached keys. Each file is replayed twice: every step walked request by request, and by the aggregated
-form that long simulations use. Files with pipeline parallelism or speculation are refused: they are not modelled yet.
+Each file (``*.jsonl.gz``) holds a header (configuration, requests) and one line an iteration of the real engine's loop. The
+requests are handed to TokenSim's scheduler at the recorded iterations; what it decides must equal what was recorded: scheduled
+tokens and their order, computed tokens before, admissions, resumptions, preemptions, hits, finishes, free blocks, queue
+lengths before and after the update, which batch was updated, and the number of cached keys. Only ``fq``, a checksum of physical block ids,
+is not compared: extents have no physical ids. An unknown field or option is a difference, not something to skip.
+
+Each file is replayed twice side by side: every step walked request by request, and by the aggregated form that long
+simulations use. Pipeline parallelism and speculation are not modelled yet; files that need them do not match.
 """
 
 from __future__ import annotations
@@ -14,20 +17,52 @@ from __future__ import annotations
 import gzip
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from tokensim.memory import Content
 from tokensim.scheduling.local import Limits, Request, Step, Vllm
 
-IGNORED = {"fq", "fqs"}  # checksum of physical block ids: extents have no physical ids
+FORMAT = "vllm-v1-sched-golden/1"
 VOCABULARY = 50000  # token i of segment [seed, len] is (seed * 1000003 + i) % 50000
 STRIDE = 1000003
+FORMS = {"walked": True, "aggregated": False}  # form → exact_steps
+INTEGRITY_EVERY = 16  # iterations; and at the end
+MOST_DIFFERENCES = 5  # to report of each form
+
+LISTS = ("add", "s", "new", "res", "pre", "hit", "fin")  # absent: empty
+VALUES = ("t", "u", "f", "w", "r", "ch", "fs", "ws", "rs")  # absent: none
+CHECKSUMS = ("fq", "fqs")
+SPECULATION = ("spec", "tok")
+
+LIMITS = {
+    "num_gpu_blocks",
+    "block_size",
+    "max_num_seqs",
+    "max_num_batched_tokens",
+    "max_num_scheduled_tokens",
+    "max_num_active_seqs",
+    "max_model_len",
+    "enable_chunked_prefill",
+    "long_prefill_token_threshold",
+    "long_prefill_token_threshold_adaptive",
+    "enable_prefix_caching",
+    "scheduler_reserve_full_isl",
+    "watermark",
+    "prefill_schedule_interval",
+    "async_scheduling",
+}
+OTHERS = {"policy", "pipeline_parallel_size", "batch_queue_size", "spec_tokens", "spec_accept"}
+NEUTRAL = (None, False, 0, "", [])  # an option of these values asks for nothing
+
+Record = dict[str, Any]
 
 
 class NotModelled(Exception):
-    """The recording needs a feature that the scheduler does not have."""
+    """The recording needs something that the scheduler does not have."""
 
 
 def token_runs(segments: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
@@ -43,96 +78,103 @@ def token_runs(segments: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
     return runs
 
 
-def content_of(record: dict[str, Any]) -> Content:
+def content_of(record: Record) -> Content:
     """The identity of a request's tokens, prompt and output."""
     output = (record["oseed"], 1 << 40)
     runs = token_runs([*record["prompt"], output])
     return Content.of_runs(runs[:-1], runs[-1][0])
 
 
-def limits_of(config: dict[str, Any]) -> Limits:
-    """The scheduler's configuration from a header."""
-    if config["pipeline_parallel_size"] > 1 or config["spec_tokens"] > 0:
-        raise NotModelled("pipeline parallelism or speculation")
-    known = {
-        "num_gpu_blocks",
-        "block_size",
-        "max_num_seqs",
-        "max_num_batched_tokens",
-        "max_num_scheduled_tokens",
-        "max_num_active_seqs",
-        "max_model_len",
-        "enable_chunked_prefill",
-        "long_prefill_token_threshold",
-        "long_prefill_token_threshold_adaptive",
-        "enable_prefix_caching",
-        "scheduler_reserve_full_isl",
-        "watermark",
-        "prefill_schedule_interval",
-        "async_scheduling",
-    }
-    values = {key: value for key, value in config.items() if key in known}
-    return Limits(scheduling_policy=config["policy"], **values)
+def limits_of(config: Record) -> Limits:
+    """The scheduler's configuration from a header; raises ``NotModelled`` for what it does not know."""
+    if config["pipeline_parallel_size"] != 1:
+        raise NotModelled("pipeline parallelism")
+    if config["spec_tokens"]:
+        raise NotModelled("speculation")
+    if config["batch_queue_size"] != 1 + config["async_scheduling"]:
+        raise NotModelled(f"a queue of {config['batch_queue_size']} batches")
+    for key in config.keys() - LIMITS - OTHERS:
+        if config[key] not in NEUTRAL:
+            raise NotModelled(f"the option {key}={config[key]!r}")
+    if config["policy"] not in ("fcfs", "priority"):
+        raise NotModelled(f"the policy {config['policy']!r}")
+    return Limits(scheduling_policy=config["policy"], **{key: config[key] for key in LIMITS})
 
 
 class Replay:
-    """Drives one scheduler through the iterations of one recording."""
+    """One scheduler and the engine's loop around it, driven through the iterations of one recording."""
 
-    def __init__(self, header: dict[str, Any], *, exact_steps: bool) -> None:
-        self.config = header["config"]
-        self.scheduler = Vllm(limits_of(self.config), header["vllm"], exact_steps=exact_steps)
-        self.requests = {r["id"]: r for r in header["requests"]}
-        self.asynchronous = self.config["async_scheduling"]
-        self.previous: Step | None = None
+    def __init__(self, header: Record, *, exact_steps: bool) -> None:
+        config = header["config"]
+        self.scheduler = Vllm(limits_of(config), header["vllm"], exact_steps=exact_steps)
+        self.records: dict[int, Record] = {record["id"]: record for record in header["requests"]}
+        self.max_model_len: int = config["max_model_len"]
+        self.caching: bool = config["enable_prefix_caching"]
+        self.queue_size: int = config["batch_queue_size"]
+        self.batches: deque[tuple[int, Step]] = deque()  # (t, scheduled then), their output not processed yet
+        self.to_announce = False  # a finish that the workers have not been told yet
+        self.finished: set[int] = set()
+        self.t = -1
+        self.arriving: dict[int, list[int]] = {}
+        for record in header["requests"]:
+            if record["arrive"] is not None:
+                self.arriving.setdefault(record["arrive"], []).append(record["id"])
 
     def request(self, number: int) -> Request:
         """A live request from its record."""
-        record = self.requests[number]
+        record = self.records[number]
         prompt = sum(tokens for _, tokens in record["prompt"])
-        length = min(prompt + record["out"], self.config["max_model_len"])
-        request = Request(number, float(record.get("at", 0.0)), prompt, record["out"], length)
+        length = min(prompt + record["out"], self.max_model_len)
+        request = Request(number, float(record["at"]), prompt, record["out"], length)
         request.priority = record.get("prio", 0)
-        if self.config["enable_prefix_caching"]:
+        if self.caching:
             request.content = content_of(record)
             request.shared_output = True
         return request
 
-    def iteration(self, arrivals: Sequence[int]) -> dict[str, Any]:
-        """Add, schedule, update; returns the line that describes it."""
+    def next_line(self) -> Record:
+        """One iteration of the loop: add, schedule, update; returns the line that describes it."""
         scheduler = self.scheduler
+        busy = scheduler.has_work() or self.to_announce
+        self.t = t = self.t + 1 if busy else min((t for t in self.arriving if t > self.t), default=self.t + 1)
+        arrivals = self.arriving.get(t, [])
         for number in arrivals:
             scheduler.add(self.request(number))
-        step = scheduler.schedule()
-        line: dict[str, Any] = {
-            "s": scheduled(scheduler, step),
-            "new": [r.index for r, _ in step.admitted if r.preemptions == 0],
-            "res": [r.index for r, _ in step.admitted if r.preemptions > 0],
-            "pre": [r.index for r, _ in step.preempted],
-            "hit": [[r.index, hit] for r, hit in step.admitted if hit],
-        }
-        after_schedule = self.counts()
-        done: list[Request] = []
-        if self.asynchronous:
-            if self.previous is not None:
-                line["u"] = True
-                done = scheduler.update(self.previous.index)
-            self.previous = step
-            if not scheduler.has_work():
-                self.previous = None
-        else:
-            done = scheduler.update(step.index)
-        line["fin"] = [r.index for r in done]
-        line |= self.counts()
-        line |= {key + "s": value for key, value in after_schedule.items() if value != line[key]}
-        scheduler.check_integrity()
+        line: Record = {"t": t, "add": arrivals}
+        waits = False
+        if arrivals or busy:
+            self.to_announce = False
+            step = scheduler.schedule()
+            self.batches.append((t, step))
+            line["s"] = scheduled(scheduler, step)
+            line["new"] = [r.index for r, _ in step.admitted if r.preemptions == 0]
+            line["res"] = [r.index for r, _ in step.admitted if r.preemptions > 0]
+            line["pre"] = [r.index for r, _ in step.preempted]
+            line["hit"] = [[r.index, hit] for r, hit in step.admitted if hit]
+            waits = len(self.batches) < self.queue_size and (not step.empty or scheduler.has_work())
+        before = self.counts()
+        if self.batches and not waits:
+            at, oldest = self.batches.popleft()
+            line["fin"] = [request.index for request in scheduler.update(oldest.index)]
+            self.finished.update(line["fin"])
+            self.to_announce = bool(line["fin"])
+            if self.queue_size > 1:
+                line["u"] = at
+        after = self.counts()
+        line |= after
+        line |= {f"{key}s": before[key] for key in before if before[key] != after[key]}
+        line["ch"] = self.cached_keys()
         return line
 
     def counts(self) -> dict[str, int]:
-        """Free blocks, queue lengths, cached keys."""
+        """Free blocks and queue lengths."""
         running, waiting, _ = self.scheduler.counts()
-        counts = {"f": self.scheduler.pool.free, "w": waiting, "r": running}
-        self.scheduler._settle(self.scheduler.running)
-        return counts | {"ch": self.scheduler.pool.cached_keys()}
+        return {"f": self.scheduler.pool.free, "w": waiting, "r": running}
+
+    def cached_keys(self) -> int:
+        """Distinct keys in the prefix cache, once the decoding requests have registered what they have."""
+        self.scheduler.pool.settle(self.scheduler.running)
+        return self.scheduler.pool.cached_keys()
 
 
 def scheduled(scheduler: Vllm, step: Step) -> list[list[int]]:
@@ -148,41 +190,65 @@ def scheduled(scheduler: Vllm, step: Step) -> list[list[int]]:
     return rows
 
 
-def mismatches(path: Path, *, exact_steps: bool) -> Iterator[str]:
-    """The differences between a recording and the replay, as sentences."""
+def differences_of_line(expected: Record, actual: Record) -> Iterator[str]:
+    """The fields of one line that differ, as sentences."""
+    for key in LISTS:
+        want, have = expected.get(key, []), actual.get(key, [])
+        if want != have:
+            yield f"{key} is {have}, recorded {want}"
+    for key in VALUES:
+        want, have = expected.get(key), actual.get(key)
+        if want != have:
+            yield f"{key} is {have}, recorded {want}"
+    for key in expected:
+        if key not in LISTS and key not in VALUES and key not in CHECKSUMS:
+            raise NotModelled("speculation" if key in SPECULATION else f"the field {key!r}")
+
+
+def lines_of(path: Path) -> Iterator[Record]:
+    """Header and lines of a recording."""
     with gzip.open(path, "rt", encoding="utf-8") as file:
-        header = json.loads(file.readline())
-        replay = Replay(header, exact_steps=exact_steps)
-        cached = header["config"]["enable_prefix_caching"]
         for text in file:
-            expected = json.loads(text)
-            if not expected.get("s") and not expected["w"] and not expected["r"] and "add" not in expected:
-                if replay.asynchronous and "u" in expected and replay.previous is not None:
-                    pass
-                elif not expected.get("fin"):
-                    continue  # the engine announces a finish; no decision in it
-            actual = replay.iteration(expected.get("add", ()))
-            for key in ("s", "new", "res", "pre", "hit", "fin", "f", "w", "r", "ch", "fs", "ws", "rs", "chs"):
-                if key in ("ch", "chs") and not cached:
-                    continue
-                empty = [] if key in ("s", "new", "res", "pre", "hit", "fin") else None
-                want, have = expected.get(key, empty), actual.get(key, empty)
-                if key == "chs":
-                    continue
-                if want != have:
-                    yield f"t={expected['t']}: {key} is {have}, recorded {want}"
+            yield json.loads(text)
+
+
+def differences(header: Record, lines: Iterable[Record]) -> dict[str, list[str]]:
+    """The differences of both forms of a replay, as sentences, by form; raises ``NotModelled``."""
+    replays = {form: Replay(header, exact_steps=exact) for form, exact in FORMS.items()}
+    found: dict[str, list[str]] = {form: [] for form in FORMS}
+    count = 0
+    for count, expected in enumerate(lines, 1):
+        for form, replay in replays.items():
+            if len(found[form]) >= MOST_DIFFERENCES:
+                continue
+            actual = replay.next_line()
+            found[form] += [f"t={expected['t']}: {text}" for text in differences_of_line(expected, actual)]
+            if count % INTEGRITY_EVERY == 0:
+                replay.scheduler.check_integrity()
+    summary = header["summary"]
+    for form, replay in replays.items():
+        replay.scheduler.check_integrity()
+        if count != summary["lines"]:
+            found[form].append(f"the file has {count} lines, its header announces {summary['lines']}")
+        left = sorted(replay.records.keys() - replay.finished)
+        if left != summary["unfinished"]:
+            found[form].append(f"unfinished at the end: {left}, recorded {summary['unfinished']}")
+    return found
 
 
 def check(path: Path) -> list[str]:
-    """All differences of both replays of one file (the first few each)."""
-    found = []
-    for exact_steps in (True, False):
-        form = "walked" if exact_steps else "aggregated"
-        for number, difference in enumerate(mismatches(path, exact_steps=exact_steps)):
-            if number == 5:
-                break
-            found.append(f"{form}: {difference}")
-    return found
+    """All differences of both replays of one file (the first few each), empty if it matches."""
+    try:
+        lines = lines_of(path)
+        header = next(lines, {})
+        if header.get("format") != FORMAT:
+            return [f"not a recording of the format {FORMAT}"]
+        found = differences(header, lines)
+    except NotModelled as reason:
+        return [f"not modelled yet: {reason}"]
+    except Exception as error:  # a broken file or a broken scheduler: this file fails, the others go on
+        return [f"{type(error).__name__}: {error}"]
+    return [f"{form}: {text}" for form in FORMS for text in found[form][:MOST_DIFFERENCES]]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -195,20 +261,14 @@ def main(arguments: Sequence[str]) -> int:
     if not paths:
         print("usage: replay.py FILE... (recordings, *.jsonl.gz, or folders of them)", file=sys.stderr)
         return 2
-    failed = matched = 0
-    for path in paths:
-        try:
-            differences = check(path)
-        except NotModelled as reason:
-            differences = [f"not modelled yet: {reason}"]
-        failed += bool(differences)
-        matched += not differences
-        if differences:
-            print(f"FAIL {path.name}")
-            for difference in differences:
-                print(f"     {difference}")
-    print(f"{matched} files match, {failed} do not")
-    return 1 if failed else 0
+    matched = 0
+    with ProcessPoolExecutor() as workers:
+        for path, found in zip(paths, workers.map(check, paths), strict=True):
+            matched += not found
+            if found:
+                print("\n     ".join([f"FAIL {path}", *found]))
+    print(f"{matched} files match, {len(paths) - matched} do not")
+    return 0 if matched == len(paths) else 1
 
 
 if __name__ == "__main__":

@@ -186,7 +186,7 @@ class Instance:
 
     def _note_progress(self, step: Step, now: float) -> None:
         """Who was admitted, who got a first token or one after an interruption."""
-        end = self.end_s
+        end = self._start_s + self._first_s
         for request, hit in step.admitted:
             if request.preemptions == 0:
                 request.scheduled_s = now
