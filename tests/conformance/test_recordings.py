@@ -1,15 +1,18 @@
-"""Every recorded decision of the real scheduler is taken here too, and the comparison would notice if it were not."""
+"""Every recorded decision of the real scheduler is taken here too; if not, the comparison would notice."""
 
 from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
 from conformance import replay
 
 FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "vllm"
@@ -38,21 +41,22 @@ def test_a_recording_that_needs_what_is_not_modelled_does_not_match(name: str) -
 
 
 Record = dict[str, Any]
+EXCERPT = 300  # lines of a recording with preemptions, resumptions and hits among them
 
 
 @cache
-def recorded(name: str) -> str:
-    with gzip.open(FOLDER / "golden" / f"{name}.jsonl.gz", "rt", encoding="utf-8") as file:
-        return file.read()
+def excerpt() -> str:
+    """The first lines of a recording as one of its own, in JSON."""
+    header, *lines = replay.lines_of(FOLDER / "golden" / "x_async_pressure_cache.jsonl.gz")
+    del lines[EXCERPT:]
+    finished = {number for line in lines for number in line.get("fin", ())}
+    unfinished = [record["id"] for record in header["requests"] if record["id"] not in finished]
+    header["summary"] |= {"lines": EXCERPT, "unfinished": unfinished}
+    return json.dumps([header, *lines])
 
 
-def altered(name: str, change: Callable[[list[Record]], None], folder: Path) -> Path:
-    """A copy of a recording with ``change`` made to its header and lines."""
-    lines = [json.loads(text) for text in recorded(name).splitlines()]
-    before = json.dumps(lines)
-    change(lines)
-    assert json.dumps(lines) != before, "nothing was altered"
-    path = folder / "altered.jsonl.gz"
+def written(lines: list[Record], folder: Path) -> Path:
+    path = folder / "excerpt.jsonl.gz"
     with gzip.open(path, "wt", encoding="utf-8") as file:
         file.writelines(json.dumps(line) + "\n" for line in lines)
     return path
@@ -133,8 +137,42 @@ CHANGES = [
 
 
 @without_recordings
+def test_the_excerpt_matches_as_long_as_nothing_is_altered(tmp_path: Path) -> None:
+    assert replay.check(written(json.loads(excerpt()), tmp_path)) == []
+
+
+@without_recordings
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
-def test_a_recording_altered_in_one_place_does_not_match(
+def test_an_excerpt_altered_in_one_place_does_not_match(
     change: Callable[[list[Record]], None], tmp_path: Path
 ) -> None:
-    assert replay.check(altered("x_async_block1_pressure_small", change, tmp_path)) != []
+    lines = json.loads(excerpt())
+    change(lines)
+    assert replay.check(written(lines, tmp_path)) != []
+
+
+def test_what_is_no_recording_fails_and_says_so(tmp_path: Path) -> None:
+    text, other, cut = tmp_path / "a.jsonl.gz", tmp_path / "b.jsonl.gz", tmp_path / "c.jsonl.gz"
+    text.write_text("not compressed")
+    other.write_bytes(gzip.compress(b'{"format": "another"}\n'))
+    cut.write_bytes(gzip.compress(b'{"format": "another"}\n')[:-9])
+    assert "BadGzipFile" in replay.check(text)[0]
+    assert "not a recording" in replay.check(other)[0]
+    assert replay.check(cut) != []
+    assert "FileNotFoundError" in replay.check(tmp_path / "absent.jsonl.gz")[0]
+
+
+def run_script(*arguments: Path) -> tuple[int, str]:
+    command = [sys.executable, replay.__file__, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout
+
+
+@without_recordings
+def test_the_script_exits_0_only_if_every_file_matches(tmp_path: Path) -> None:
+    good, broken = written(json.loads(excerpt()), tmp_path), tmp_path / "broken.jsonl.gz"
+    broken.write_text("")
+    assert run_script(good) == (0, "1 files match, 0 do not\n")
+    code, output = run_script(tmp_path)
+    assert code == 1 and f"FAIL {broken}" in output and "1 files match, 1 do not" in output
+    assert run_script()[0] == 2

@@ -55,7 +55,7 @@ def test_without_an_slo_nothing_is_said_of_it() -> None:
 
 def test_the_figures_of_the_run_are_there() -> None:
     report = _report(wall_s=0.002)
-    assert "4 of 5 requests served, 1 truncated, 1 rejected in 2.00 s of simulated time" in report
+    assert "4 of 5 requests served (1 cut short), 1 rejected in 2.00 s of simulated time" in report
     assert _row(report, "throughput") == ("throughput 2 requests/s; tokens/s: 325 in, 9 out, 334 in all")
     assert _row(report, "KV cache") == "KV cache 23.5 % mean, 40.0 % max of 150 blocks"
     assert _row(report, "prefix hits") == "prefix hits 10.0 % of input tokens (65)"
@@ -84,6 +84,11 @@ def test_a_terminal_without_unicode_gets_ascii() -> None:
 def test_a_pipe_gets_no_escape_codes_and_a_terminal_does() -> None:
     assert "\x1b" not in _report()
     assert "\x1b" in _report(color=True)
+
+
+def test_a_pipe_gets_no_spaces_at_the_ends_of_lines() -> None:
+    lines = _report(slo=Slo(ttft_s=0.5), wall_s=1.0).splitlines()
+    assert [line for line in lines if line != line.rstrip()] == []
 
 
 def test_text_of_the_user_is_not_markup() -> None:

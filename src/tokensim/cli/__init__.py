@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 DONE, INCOMPLETE, REFUSED = 0, 1, 2
 
@@ -17,9 +18,11 @@ def main() -> None:
 
     ``TOKENSIM_DEBUG=1`` in the environment shows tracebacks.
     """
-    from tokensim.cli.app import app
-    from tokensim.errors import InputError, SimulationError
-
+    try:
+        from tokensim.cli.app import app
+        from tokensim.errors import InputError, SimulationError
+    except KeyboardInterrupt:
+        fail("interrupted before anything ran", INCOMPLETE)
     if os.environ.get("TOKENSIM_DEBUG", "0") not in ("", "0"):
         app(prog_name="tokensim")  # ends the process
     try:
@@ -33,6 +36,8 @@ def main() -> None:
             "out of memory; simulate fewer requests at a time (num_requests, trace.limit)",
             INCOMPLETE,
         )
+    except OSError as error:  # a file that the commands do not guard themselves: standard output, above all
+        fail(f"{error.filename or 'standard output'}: {error.strerror or error}", INCOMPLETE)
     except Exception as error:
         fail(
             f"internal error: {type(error).__name__}: {error}\n"
@@ -41,7 +46,7 @@ def main() -> None:
         )
 
 
-def fail(message: str, code: int) -> None:
+def fail(message: str, code: int) -> NoReturn:
     """Print ``error: message`` on stderr and exit with ``code``."""
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

@@ -11,6 +11,9 @@ import typer
 from tokensim.cli import INCOMPLETE
 
 if TYPE_CHECKING:
+    from tokensim.assemble import Result
+    from tokensim.cli.folder import OutputFolder
+    from tokensim.scenario import Scenario
     from tokensim.scenario.loading import Document
 
 
@@ -77,11 +80,9 @@ def run(
     Values on the command line win over the file: first the short options, then --set in order. Exit codes:
     0 done, 1 the simulation could not be completed (partial results say so), 2 the input was refused.
     """
-    from tokensim.registry import load_entry_points, load_plugin
+    from tokensim.cli.folder import prepare_folder
+    from tokensim.errors import SimulationError
 
-    load_entry_points()
-    for file in plugin or []:
-        load_plugin(file)
     flags = {
         "model": model,
         "weights": weights,
@@ -100,9 +101,24 @@ def run(
         "num-requests": num_requests,
         "seed": seed,
     }
-    document = _document(scenario, flags, set_ or [])
     folder = None if no_output else output or Path("runs") / (scenario.stem if scenario else "command-line")
-    _simulate(document, folder, force=force, exact_steps=exact_steps, quiet=quiet)
+    try:
+        _load_plugins(plugin or [])
+        document = _document(scenario, flags, set_ or [])
+        checked = document.check()
+        target = prepare_folder(folder, force=force) if folder else None
+        result = _simulate(document, checked, target, exact_steps=exact_steps, quiet=quiet)
+    except KeyboardInterrupt:
+        raise SimulationError("interrupted before there was a result; nothing was written") from None
+    _deliver(result, checked, target, quiet=quiet)
+
+
+def _load_plugins(files: list[Path]) -> None:
+    from tokensim.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for file in files:
+        load_plugin(file)
 
 
 def _document(scenario: Path | None, flags: dict[str, str | None], overrides: list[str]) -> Document:
@@ -120,31 +136,37 @@ def _document(scenario: Path | None, flags: dict[str, str | None], overrides: li
 
 
 def _simulate(
-    document: Document, folder: Path | None, *, force: bool, exact_steps: bool, quiet: bool
-) -> None:
-    """Run ``document`` and deliver the result; exits with 1 when it was interrupted."""
-    from tokensim.cli.folder import prepare_folder
+    document: Document, scenario: Scenario, target: OutputFolder | None, *, exact_steps: bool, quiet: bool
+) -> Result:
+    """Run ``scenario``, checked from ``document``. A run without a result leaves no folder behind."""
+    from tokensim.cli.interrupt import interruptible
     from tokensim.cli.progress import progress_bar
-    from tokensim.errors import InputError, SimulationError
-
-    scenario = document.check()
-    target = prepare_folder(folder, force=force) if folder else None
-
-    from tokensim.assemble import simulate
+    from tokensim.errors import InputError
 
     try:
-        with progress_bar(quiet) as progress:
-            result = simulate(scenario, exact_steps=exact_steps, progress=progress)
+        from tokensim.assemble import simulate
+
+        with progress_bar(quiet) as bar, interruptible(bar) as progress:
+            return simulate(scenario, exact_steps=exact_steps, progress=progress)
     except BaseException as error:
         if target:
             target.withdraw()
         if isinstance(error, InputError):
             raise document.locate(error) from None
-        if isinstance(error, KeyboardInterrupt):
-            raise SimulationError("interrupted before anything ran; nothing was written") from None
         raise
+
+
+def _deliver(result: Result, scenario: Scenario, target: OutputFolder | None, *, quiet: bool) -> None:
+    """Write ``result`` into ``target`` and print it; exits with 1 when it is partial."""
+    from tokensim.errors import SimulationError
+
     if target:
-        result.save(target.path)
+        try:
+            result.save(target.path)
+        except KeyboardInterrupt:
+            raise SimulationError(
+                f"{target.path}: interrupted while the files were written; they are not complete without summary.json"
+            ) from None
     if not quiet:
         from tokensim.report.header import header_of
         from tokensim.report.terminal import print_report

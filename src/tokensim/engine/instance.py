@@ -88,18 +88,19 @@ class Instance:
             self._note_interruptions(step, before_s)
         if flying is not None:
             self._finish(last)
-        if step.empty:
+        decode, chunks = step.decode, step.chunks
+        if not (decode or chunks):
             self._rest(now, flying is not None)
             return
-        start = before_s if flying is not None else now
         self._step = step
-        self._start_s = start
-        decode = step.decode
-        if step.chunks:
-            self._first_s = self.cost.step_time(
-                decode, step.context, step.window_context, step.chunks, decode + len(step.firsts)
+        self._start_s = start = before_s if flying is not None else now
+        if chunks:
+            self._run = 1
+            self._first_s = first = self.cost.step_time(
+                decode, step.context, step.window_context, chunks, decode + len(step.firsts)
             )
-            self._set_run(1)
+            self.end_s = start + first
+            self.due_s = start if self.asynchronous else self.end_s
             self._note_progress(step, now)
         else:
             self._set_run(self._price_decodes(step))
@@ -162,8 +163,7 @@ class Instance:
             end = self.end_s
             for request in done:
                 output = request.length - request.input_tokens
-                status = FINISHED if output == request.output_tokens else TRUNCATED
-                self.note(request, end, output, status)
+                self.note(request, end, output, FINISHED if output == request.output_tokens else TRUNCATED)
             self.on_finish(len(done), end)
 
     def note(self, request: Request, end_s: float, output: int, status: int) -> None:

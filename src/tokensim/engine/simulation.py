@@ -95,8 +95,8 @@ class Simulation:
             if heap and heap[0][0] < due:
                 now, kind, _, who = heappop(heap)
                 if kind == FOLLOW_UP:
-                    self._arrive(who, now, follows=True)
-                elif who.due_s == now:
+                    self._arrive(who, now, True)
+                elif who.due_s == now:  # else an arrival has moved the decision forward since
                     who.decide(now)
                     if who.due_s is not None:
                         put(who.due_s, DECISION, who)
@@ -104,7 +104,7 @@ class Simulation:
                 now = due
                 index = client.take()
                 if index >= 0:
-                    self._arrive(index, now, follows=False)
+                    self._arrive(index, now, False)
             else:
                 break
             self.now = now

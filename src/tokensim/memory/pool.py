@@ -21,16 +21,12 @@ class Table:
     in ``extent.next``.
     """
 
-    blocks = 0
-    registered = 0
-    entries: list[tuple[Extent, int]] = []  # noqa: RUF012  never changed in place: see ``append``
+    __slots__ = ("blocks", "entries", "registered")
 
-    def append(self, extent: Extent, blocks: int) -> None:
-        """Add the next registered blocks."""
-        if self.entries:
-            self.entries.append((extent, blocks))
-        else:
-            self.entries = [(extent, blocks)]
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.registered = 0
+        self.entries: list[tuple[Extent, int]] = []
 
     def extents(self) -> list[Extent]:
         """The registered extents, first to last."""
@@ -99,7 +95,7 @@ class BlockPool:
                 self._unlink(extent)
                 self.free -= extent.count
             extent.refs += 1
-            table.append(extent, hit.count)
+            table.entries.append((extent, hit.count))
             table.blocks += hit.count
         table.registered = table.blocks
 
@@ -151,13 +147,10 @@ class BlockPool:
         if not self.caching:
             self._loose += blocks
             return
-        if full < blocks:
-            if self.unhashed_first:
-                self._loose += blocks - full
-            else:
-                self._append(Extent(None, 0, blocks - full, 0))
-        if full:
-            self._append(Extent(None, 0, full, 0))
+        if self.unhashed_first:
+            self._loose += blocks - full
+            blocks = full
+        self._append_anonymous(blocks)
 
     def release(self, table: Table) -> None:
         """Free all blocks of a request (it finished or was preempted) and empty its table."""
@@ -167,7 +160,7 @@ class BlockPool:
             if self.unhashed_first or not self.caching:
                 self._loose += unhashed
             else:
-                self._append(Extent(None, 0, unhashed, 0))
+                self._append_anonymous(unhashed)
         if table.entries:
             for extent in reversed(table.extents()):
                 extent.refs -= 1
@@ -175,7 +168,7 @@ class BlockPool:
                     extent.next = None
                     self.free += extent.count
                     self._append(extent)
-            table.entries = []
+            table.entries.clear()
         table.blocks = table.registered = 0
 
     def forget(self, content: Content) -> None:
@@ -266,7 +259,7 @@ class BlockPool:
                 return
         extent = Extent(node, first, count, 1)
         node.extents.append(extent)
-        table.append(extent, count)
+        table.entries.append((extent, count))
 
     def _isolate(self, hit: Hit) -> Extent:
         extent = hit.extent
@@ -304,6 +297,15 @@ class BlockPool:
         assert after is not None
         extent.before, extent.after = before, after
         before.after = after.before = extent
+
+    def _append_anonymous(self, blocks: int) -> None:
+        """Blocks that nobody will look up go to the end: neighbours of that kind are one extent."""
+        last = self._queue.before
+        assert last is not None
+        if last.node is None and last is not self._queue:
+            last.count += blocks
+        elif blocks:
+            self._append(Extent(None, 0, blocks, 0))
 
     def _append(self, extent: Extent) -> None:
         queue = self._queue

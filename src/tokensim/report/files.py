@@ -7,6 +7,7 @@ so a folder with a summary holds files of one run only, whenever the process was
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -78,4 +79,5 @@ def _write_parquet(file: IO[bytes], frame: pl.DataFrame) -> None:
     try:
         frame.rechunk().write_parquet(file, **options)
     except pl.exceptions.PolarsError as error:  # it wraps the operating system's error in its own
-        raise OSError(str(error)) from error
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error

@@ -35,7 +35,14 @@ def print_report(
 
     console = console or Console(highlight=False)
     ascii_only = console.options.ascii_only
-    console.print(render(summary, header=header, wall_s=wall_s, ascii_only=ascii_only), highlight=False)
+    report = render(summary, header=header, wall_s=wall_s, ascii_only=ascii_only)
+    if console.is_terminal:
+        console.print(report, highlight=False)
+        return
+    with console.capture() as captured:
+        console.print(report, highlight=False)
+    lines = captured.get().splitlines()
+    console.file.write("".join(line.rstrip() + "\n" for line in lines))  # tables pad their cells
 
 
 def render(
@@ -63,7 +70,9 @@ def _head(summary: Summary, header: Header, ascii_only: bool) -> RenderableType:
     requests = summary.requests
     ended = requests.finished + requests.truncated
     outcome = Text(f"{count(ended)} of {count(requests.total)} requests served", "bold")
-    for name in ("truncated", "rejected", "unfinished"):
+    if requests.truncated:
+        outcome.append(f" ({count(requests.truncated)} cut short)", "bold yellow")
+    for name in ("rejected", "unfinished"):
         number = getattr(requests, name)
         if number:
             outcome.append(f", {count(number)} {name}", "bold yellow")

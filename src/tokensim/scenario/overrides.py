@@ -60,8 +60,11 @@ def set_value(data: dict[str, Any], path: Path, value: Any, where: str) -> None:
             if not isinstance(at, list):
                 raise InputError(f"{here} is not a list", where=where, hint=f"leave out the [{part}]")
             if not 0 <= part < len(at):
+                there = f"{len(at)}, counted from 0" if at else "none"
                 raise InputError(
-                    f"{here} has no entry {part}", where=where, hint=f"it has {len(at)}: 0 to {len(at) - 1}"
+                    f"{here} has no entry {part}",
+                    where=where,
+                    hint=f"it has {there}; set the whole list to lengthen it: {here}=[…]",
                 )
             if last:
                 at[part] = value

@@ -50,22 +50,37 @@ class Step:
     first did not for want of budget or memory are in ``sat_out``, those that decode again after that in ``came_back``.
     """
 
-    # Most steps are nothing but decodes: the rest is made when it is needed.
-    decode = 0
-    context = 0
-    window_context = 0
-    window_growth = 0
-    chunks: Sequence[tuple[int, int]] = ()
-    chunk_requests: Sequence[Request] = ()
-    firsts: Sequence[Request] = ()
-    admitted: Sequence[tuple[Request, int]] = ()
-    preempted: Sequence[tuple[Request, bool]] = ()
-    sat_out: Sequence[Request] = ()
-    came_back: Sequence[Request] = ()
-    whole = True
+    __slots__ = (
+        "admitted",
+        "came_back",
+        "chunk_requests",
+        "chunks",
+        "context",
+        "decode",
+        "firsts",
+        "index",
+        "preempted",
+        "sat_out",
+        "whole",
+        "window_context",
+        "window_growth",
+    )
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.decode = 0
+        self.context = 0
+        self.window_context = 0
+        self.window_growth = 0
+        self.whole = True
+        # Most steps are nothing but decodes: lists take the place of these only when they are needed.
+        self.chunks: Sequence[tuple[int, int]] = ()
+        self.chunk_requests: Sequence[Request] = ()
+        self.firsts: Sequence[Request] = ()
+        self.admitted: Sequence[tuple[Request, int]] = ()
+        self.preempted: Sequence[tuple[Request, bool]] = ()
+        self.sat_out: Sequence[Request] = ()
+        self.came_back: Sequence[Request] = ()
 
     @property
     def empty(self) -> bool:

@@ -57,6 +57,10 @@ class ContinuousBatching(LocalScheduler):
         )
         self.leaving: list[Request] = []  # their last token is in flight
         self.sitting_out: dict[Request, None] = {}  # decoding, but left out of the last step
+        self._elaborate = (  # what only ``_schedule_fully`` knows of
+            exact_steps or limits.long_prefill_token_threshold > 0 or limits.prefill_schedule_interval > 1
+        )
+        self._windowed = limits.window is not None
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._admissions = 0
@@ -97,16 +101,20 @@ class ContinuousBatching(LocalScheduler):
         if index - 1 in decoding.finishing:
             self._retire(index - 1)
         step = Step(index)
-        if self.prefilling or self.waiting or self.exact_steps or not self._serve_decodes(step):
+        if self._elaborate or self.prefilling or not self._serve_decodes(step):
             self._schedule_fully(step)
-        else:
-            self._executed += 1
-            self._capacity_bound = False
+        elif self.waiting:
+            self._open(step)
+            self._admit(step, self.budget - step.decode, 0, False)
         return step
+
+    def _open(self, step: Step) -> None:
+        """Make room in ``step`` for more than decodes."""
+        step.chunks, step.chunk_requests, step.firsts, step.admitted = [], [], [], []
 
     def _schedule_fully(self, step: Step) -> None:
         """The whole procedure, for steps that may have more in them than decodes."""
-        step.chunks, step.chunk_requests, step.firsts, step.admitted = [], [], [], []
+        self._open(step)
         cap = self._prefill_cap() if self.limits.long_prefill_token_threshold else 0
         deferred = self.limits.prefill_schedule_interval > 1 and self._prefill_deferred()
         budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
@@ -134,7 +142,7 @@ class ContinuousBatching(LocalScheduler):
         last = decoding.next_finish()
         if self._asks:
             last = min(last, index + self.horizon() - 1)
-        if self.limits.window is not None:
+        if self._windowed:
             last = min(last, decoding.next_crossing(index))
         if last <= index:
             return 1
@@ -243,7 +251,7 @@ class ContinuousBatching(LocalScheduler):
             return False
         step.decode = n
         step.context = decoding.base_sum + n * step.index
-        if self.limits.window is not None:
+        if self._windowed:
             step.window_context, step.window_growth = decoding.window_context(step.index)
         if self.sitting_out:
             for request in list(self.sitting_out):

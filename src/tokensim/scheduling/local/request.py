@@ -20,22 +20,30 @@ class Request:
     admission.
     """
 
-    # What most requests never change stands in the class: a million of them are made on the hot path.
-    content: Content | None = None
-    priority = 0
-    shared_output = False
-    computed = 0
-    decoding = False
-    finished = False
-    base = 0
-    finish_step = 0
-    seq = 0
-    preemptions = 0
-    cached_tokens = 0
-    recomputed_tokens = 0
-    scheduled_s = NEVER
-    first_token_s = NEVER
-    last_token_s = NEVER
+    __slots__ = (
+        "arrival_s",
+        "base",
+        "cached_tokens",
+        "computed",
+        "content",
+        "decoding",
+        "finish_step",
+        "finished",
+        "first_token_s",
+        "index",
+        "input_tokens",
+        "last_token_s",
+        "length",
+        "output_tokens",
+        "preemptions",
+        "priority",
+        "recomputed_tokens",
+        "scheduled_s",
+        "seq",
+        "shared_output",
+        "table",
+        "tokens",
+    )
 
     def __init__(self, index: int, arrival_s: float, input_tokens: int, output_tokens: int, length: int) -> None:
         self.index = index
@@ -43,8 +51,23 @@ class Request:
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.length = length
+        self.content: Content | None = None
+        self.shared_output = False
+        self.priority = 0
         self.tokens = input_tokens
         self.table = Table()
+        self.computed = 0
+        self.decoding = False
+        self.finished = False
+        self.base = 0
+        self.finish_step = 0
+        self.seq = 0
+        self.preemptions = 0
+        self.cached_tokens = 0
+        self.recomputed_tokens = 0
+        self.scheduled_s = NEVER
+        self.first_token_s = NEVER
+        self.last_token_s = NEVER
 
     def __repr__(self) -> str:
         return f"Request({self.index}, {self.input_tokens}→{self.output_tokens})"

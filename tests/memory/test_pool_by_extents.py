@@ -1,0 +1,175 @@
+"""The pool by extents against one that keeps every block by itself: same hits, same evictions, nothing lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from block_by_block import BlockByBlock, Key, Runs, keys_of
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from tokensim.memory import BlockPool, Content, Node, Table
+
+NUM_BLOCKS = 25
+BLOCK_SIZE = 4
+LONER = -1_000_000  # runs of requests that nobody shares anything with are below
+
+prompts = st.lists(st.tuples(st.integers(0, 2), st.sampled_from([2, 4, 7, 8, 13])), max_size=4)
+places = st.integers(0, 1 << 16)
+
+
+@dataclass
+class Live:
+    """One request in both pools."""
+
+    runs: Runs
+    content: Content
+    keys: list[Key]
+    table: Table = field(default_factory=Table)
+    blocks: list[int] = field(default_factory=list)  # the same table, block by block
+
+
+def cached_keys(pool: BlockPool) -> set[Key]:
+    """What the tree of the pool says is cached, as keys."""
+
+    def tokens(node: Node, end: int) -> Key:
+        if node.parent is None:
+            return ()
+        start, run = node.key
+        return (*tokens(node.parent, start), *((run, i) for i in range(end - start)))
+
+    return {
+        tokens(node, (block + 1) * pool.block_size)
+        for node in pool.root.walk()
+        for extent in node.extents
+        for block in range(extent.first, extent.first + extent.count)
+    }
+
+
+class BothPools(RuleBasedStateMachine):
+    """Random requests come, grow, are sent back, return and leave."""
+
+    @initialize(caching=st.sampled_from([True, True, True, False]), unhashed_first=st.booleans())
+    def start(self, caching: bool, unhashed_first: bool) -> None:
+        self.pool = BlockPool(NUM_BLOCKS, BLOCK_SIZE, caching=caching, unhashed_first=unhashed_first)
+        self.plain = BlockByBlock(NUM_BLOCKS, caching=caching, unhashed_first=unhashed_first)
+        self.live: list[Live] = []
+        self.sent_back: list[Live] = []
+        self.loners: list[tuple[list[int], int]] = []  # (blocks, full ones), never found by anybody
+        self.number = 0
+
+    def look_up(self, request: Live, limit: int) -> None:
+        """Both pools find the same prefix; the request takes it."""
+        hits, blocks, idle = self.pool.find(request.content, limit)
+        found = self.plain.find(request.keys[:limit])
+        assert blocks == len(found)
+        assert idle == sum(not self.plain.refs[block] for block in found)
+        assert [hit.first for hit in hits] == [sum(h.count for h in hits[:i]) for i in range(len(hits))]
+        self.pool.touch(request.table, hits)
+        self.plain.touch(found)
+        request.blocks = found
+        assert (request.table.blocks, request.table.registered) == (blocks, blocks)
+
+    def grow_by(self, request: Live, count: int, full: bool) -> None:
+        """``count`` more blocks; with ``full`` all of them are."""
+        count = min(count, self.pool.free, len(request.keys) - len(request.blocks))
+        self.pool.take(count)
+        request.table.blocks += count
+        first = request.table.registered
+        request.blocks = request.blocks + self.plain.take(count)
+        end = max(first, len(request.blocks) - (not full))
+        self.pool.register(request.table, request.content, end)
+        self.plain.register(request.blocks, request.keys[:end], first)
+
+    @rule(runs=prompts, limit=st.integers(0, 12), count=st.integers(0, 8), full=st.booleans())
+    def admit(self, runs: Runs, limit: int, count: int, full: bool) -> None:
+        content = Content.of_runs(runs, -1 - self.number)
+        keys = keys_of([*runs, (-1 - self.number, 30)], BLOCK_SIZE)
+        self.number += 1
+        request = Live(runs, content, keys)
+        self.look_up(request, limit)
+        self.live.append(request)
+        self.grow_by(request, count, full)
+
+    @precondition(lambda self: self.live)
+    @rule(at=places, count=st.integers(0, 6), full=st.booleans())
+    def grow(self, at: int, count: int, full: bool) -> None:
+        self.grow_by(self.live[at % len(self.live)], count, full)
+
+    @precondition(lambda self: self.live)
+    @rule(at=places)
+    def finish(self, at: int) -> None:
+        request = self.live.pop(at % len(self.live))
+        self.pool.release(request.table)
+        self.pool.forget(request.content)
+        self.plain.release(request.blocks)
+
+    @precondition(lambda self: self.live)
+    @rule(at=places)
+    def send_back(self, at: int) -> None:
+        request = self.live.pop(at % len(self.live))
+        self.pool.release(request.table)
+        self.plain.release(request.blocks)
+        self.sent_back.append(request)
+
+    @precondition(lambda self: self.sent_back)
+    @rule(at=places, limit=st.integers(0, 12), count=st.integers(0, 8))
+    def return_(self, at: int, limit: int, count: int) -> None:
+        request = self.sent_back.pop(at % len(self.sent_back))
+        self.look_up(request, limit)
+        self.live.append(request)
+        self.grow_by(request, count, full=True)
+
+    @rule(count=st.integers(1, 8), tail=st.booleans())
+    def start_alone(self, count: int, tail: bool) -> None:
+        count = min(count, self.pool.free)
+        self.pool.take(count)
+        self.loners.append((self.plain.take(count), max(0, count - tail)))
+
+    @precondition(lambda self: self.loners)
+    @rule(at=places)
+    def finish_alone(self, at: int) -> None:
+        blocks, full = self.loners.pop(at % len(self.loners))
+        self.number += 1
+        self.plain.register(blocks, keys_of([(LONER - self.number, full * BLOCK_SIZE)], BLOCK_SIZE), 0)
+        self.plain.release(blocks)
+        self.pool.discard(len(blocks), full)
+
+    @rule(runs=prompts)
+    def look(self, runs: Runs) -> None:
+        """A look-up that comes to nothing changes nothing."""
+        keys = keys_of([*runs, (-1000, 8)], BLOCK_SIZE)
+        _, blocks, _ = self.pool.find(Content.of_runs(runs, -1000), 100)
+        assert blocks == len(self.plain.find(keys))
+
+    def shared_keys(self) -> set[Key]:
+        """What the plain pool has cached, without what loners left: the other does not name it."""
+        return {key for key in self.plain.cache if key[0][0] > LONER}
+
+    @invariant()
+    def they_agree(self) -> None:
+        if not hasattr(self, "pool"):
+            return
+        assert self.pool.free == len(self.plain.queue)
+        in_tree = cached_keys(self.pool)
+        assert self.pool.cached_keys() == len(in_tree)
+        assert in_tree == self.shared_keys()
+        alone = sum(len(blocks) for blocks, _ in self.loners)
+        used = {block for request in self.live for block in request.blocks}
+        self.pool.check_integrity([request.table for request in self.live], len(used) + alone)
+
+    def teardown(self) -> None:
+        """What is left is evicted in the same order, block by block."""
+        if not hasattr(self, "pool"):
+            return
+        while self.pool.free:
+            self.pool.take(1)
+            self.plain.take(1)
+            assert cached_keys(self.pool) == self.shared_keys()
+
+
+BothPools.TestCase.settings = settings(
+    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+)
+TestBothPools = BothPools.TestCase
