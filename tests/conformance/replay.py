@@ -143,7 +143,7 @@ class Replay:
     def next_line(self) -> Record:
         """One iteration of the loop: add, schedule, update; returns the line that describes it."""
         scheduler = self.scheduler
-        busy = scheduler.has_work() or self.to_announce
+        busy = (scheduler.running or scheduler.waiting) or self.to_announce
         self.t = t = self.t + 1 if busy else min((t for t in self.arriving if t > self.t), default=self.t + 1)
         arrivals = self.arriving.get(t, [])
         for number in arrivals:
@@ -159,7 +159,7 @@ class Replay:
             line["res"] = [r.index for r, _ in step.admitted if r.preemptions > 0]
             line["pre"] = [r.index for r, _ in step.preempted]
             line["hit"] = [[r.index, hit] for r, hit in step.admitted if hit]
-            waits = len(self.batches) < self.queue_size and (not step.empty or scheduler.has_work())
+            waits = len(self.batches) < self.queue_size and (not step.empty or (scheduler.running or scheduler.waiting))
         before = self.counts()
         if self.batches and not waits:
             at, oldest = self.batches.popleft()
@@ -176,7 +176,7 @@ class Replay:
 
     def counts(self) -> dict[str, int]:
         """Free blocks and queue lengths."""
-        running, waiting, _ = self.scheduler.counts()
+        running, waiting = len(self.scheduler.running), len(self.scheduler.waiting)
         return {"f": self.scheduler.pool.free, "w": waiting, "r": running}
 
     def cached_keys(self) -> int:

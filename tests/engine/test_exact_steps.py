@@ -207,7 +207,7 @@ def assert_same_story(seed: int) -> RunLog | str:
     for instance in simulation.instances:
         instance.scheduler.check_integrity()
         assert instance.scheduler.pool.free == instance.scheduler.pool.num_blocks, "blocks leaked"
-        assert not instance.scheduler.has_work()
+        assert not instance.scheduler.running and not instance.scheduler.waiting
     return runs
 
 

@@ -5,7 +5,7 @@
 Requests are sent when the client meant to send them, under its cap on requests in flight. Times count from
 then (in runs measured inside the engine's process, on the measured side: from when it took the request in).
 Nothing is fitted. A case that needs what is not simulated yet is named as skipped. Errors are of the means,
-and of the 95th percentile of TTFT; the real servers repeat themselves within 0.5 % (TPOT, end to end) and 1.5 %
+and of the 95th percentile of TTFT; real servers repeat themselves within 0.5 % (TPOT, end to end) and 1.5 %
 (TTFT).
 """
 

@@ -55,7 +55,7 @@ def test_without_an_slo_nothing_is_said_of_it() -> None:
 
 def test_the_figures_of_the_run_are_there() -> None:
     report = _report(wall_s=0.002)
-    assert "4 of 5 requests served (1 cut short), 1 rejected in 2.00 s of simulated time" in report
+    assert "4 of 5 requests served (1 cut short) in 2.00 s of simulated time, 1 rejected" in report
     assert _row(report, "throughput") == ("throughput 2 requests/s; tokens/s: 325 in, 9 out, 334 in all")
     assert _row(report, "KV cache") == "KV cache 23.5 % mean, 40.0 % max of 150 blocks"
     assert _row(report, "prefix hits") == "prefix hits 10.0 % of input tokens (65)"

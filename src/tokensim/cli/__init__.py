@@ -11,6 +11,8 @@ import sys
 from typing import NoReturn
 
 DONE, INCOMPLETE, REFUSED = 0, 1, 2
+INTERRUPTED = 130
+"""What typer makes of a Ctrl-C that no command takes."""
 
 
 def main() -> None:
@@ -27,6 +29,10 @@ def main() -> None:
         app(prog_name="tokensim")  # ends the process
     try:
         app(prog_name="tokensim")
+    except SystemExit as end:
+        if end.code == INTERRUPTED:
+            fail("interrupted before anything ran", INCOMPLETE)
+        raise
     except InputError as error:
         fail(str(error), REFUSED)
     except SimulationError as error:
@@ -38,7 +44,7 @@ def main() -> None:
         )
     except OSError as error:  # a file that the commands do not guard themselves: standard output, above all
         fail(f"{error.filename or 'standard output'}: {error.strerror or error}", INCOMPLETE)
-    except Exception as error:
+    except BaseException as error:  # a panic in a compiled library is no Exception
         fail(
             f"internal error: {type(error).__name__}: {error}\n"
             "  this is a defect of TokenSim; TOKENSIM_DEBUG=1 shows where it happened",

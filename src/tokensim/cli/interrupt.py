@@ -1,38 +1,52 @@
-"""Ctrl-C during a simulation is taken between two events, so that the partial results are consistent.
+"""Ctrl-C is taken at good moments: before the simulation or between two of its events, not amid writing.
 
-An interrupt in the middle of an event could leave a request half finished. The first Ctrl-C is therefore only noted,
-and raised when the engine next reports its progress, a few times a second; a second one is raised at once.
+An interrupt in the middle of an event would leave a request half finished, and in the middle of an import
+half a library. So the first Ctrl-C is noted, and raised where the command asks for it; a second one is raised
+at once.
 """
 
 from __future__ import annotations
 
-import contextlib
 import signal
-from collections.abc import Iterator
-from types import FrameType
+from types import FrameType, TracebackType
+from typing import Any
 
 from tokensim.cli.progress import Progress
 
 
-@contextlib.contextmanager
-def interruptible(progress: Progress | None) -> Iterator[Progress]:
-    """``progress`` (None: nobody looks) for the length of the block, raising ``KeyboardInterrupt`` after a Ctrl-C."""
-    asked = False
+class Interrupt:
+    """Catches Ctrl-C for the length of a ``with`` block."""
 
-    def note(signum: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def __init__(self) -> None:
+        self._asked = False
+        self._before: Any = signal.SIG_DFL
+
+    def __enter__(self) -> Interrupt:
+        self._before = signal.signal(signal.SIGINT, self._note)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        if self._asked:
             raise KeyboardInterrupt
-        asked = True
+        self._asked = True
 
-    def report(simulated_s: float, done: int, total: int) -> None:
-        if progress is not None:
-            progress(simulated_s, done, total)
-        if asked and done < total:
+    def check(self) -> None:
+        """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed."""
+        if self._asked:
             raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield report
-    finally:
-        signal.signal(signal.SIGINT, before)
+    def watch(self, progress: Progress | None) -> Progress:
+        """``progress`` (None: nobody looks) with a check at each call before the last."""
+
+        def report(simulated_s: float, done: int, total: int) -> None:
+            if progress is not None:
+                progress(simulated_s, done, total)
+            if done < total:
+                self.check()
+
+        return report

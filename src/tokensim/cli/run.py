@@ -13,6 +13,7 @@ from tokensim.cli import INCOMPLETE
 if TYPE_CHECKING:
     from tokensim.assemble import Result
     from tokensim.cli.folder import OutputFolder
+    from tokensim.cli.interrupt import Interrupt
     from tokensim.scenario import Scenario
     from tokensim.scenario.loading import Document
 
@@ -81,6 +82,7 @@ def run(
     0 done, 1 the simulation could not be completed (partial results say so), 2 the input was refused.
     """
     from tokensim.cli.folder import prepare_folder
+    from tokensim.cli.interrupt import Interrupt
     from tokensim.errors import SimulationError
 
     flags = {
@@ -102,15 +104,17 @@ def run(
         "seed": seed,
     }
     folder = None if no_output else output or Path("runs") / (scenario.stem if scenario else "command-line")
-    try:
-        _load_plugins(plugin or [])
-        document = _document(scenario, flags, set_ or [])
-        checked = document.check()
-        target = prepare_folder(folder, force=force) if folder else None
-        result = _simulate(document, checked, target, exact_steps=exact_steps, quiet=quiet)
-    except KeyboardInterrupt:
-        raise SimulationError("interrupted before there was a result; nothing was written") from None
-    _deliver(result, checked, target, quiet=quiet)
+    with Interrupt() as interrupt:
+        try:
+            _load_plugins(plugin or [])
+            document = _document(scenario, flags, set_ or [])
+            checked = document.check()
+            interrupt.check()
+            target = prepare_folder(folder, force=force) if folder else None
+            result = _simulate(document, checked, target, interrupt, exact_steps=exact_steps, quiet=quiet)
+        except KeyboardInterrupt:
+            raise SimulationError("interrupted before there was a result; nothing was written") from None
+        _deliver(result, checked, target, quiet=quiet)
 
 
 def _load_plugins(files: list[Path]) -> None:
@@ -136,18 +140,24 @@ def _document(scenario: Path | None, flags: dict[str, str | None], overrides: li
 
 
 def _simulate(
-    document: Document, scenario: Scenario, target: OutputFolder | None, *, exact_steps: bool, quiet: bool
+    document: Document,
+    scenario: Scenario,
+    target: OutputFolder | None,
+    interrupt: Interrupt,
+    *,
+    exact_steps: bool,
+    quiet: bool,
 ) -> Result:
     """Run ``scenario``, checked from ``document``. A run without a result leaves no folder behind."""
-    from tokensim.cli.interrupt import interruptible
     from tokensim.cli.progress import progress_bar
     from tokensim.errors import InputError
 
     try:
         from tokensim.assemble import simulate
 
-        with progress_bar(quiet) as bar, interruptible(bar) as progress:
-            return simulate(scenario, exact_steps=exact_steps, progress=progress)
+        interrupt.check()
+        with progress_bar(quiet) as bar:
+            return simulate(scenario, exact_steps=exact_steps, progress=interrupt.watch(bar))
     except BaseException as error:
         if target:
             target.withdraw()
@@ -165,7 +175,7 @@ def _deliver(result: Result, scenario: Scenario, target: OutputFolder | None, *,
             result.save(target.path)
         except KeyboardInterrupt:
             raise SimulationError(
-                f"{target.path}: interrupted while the files were written; they are not complete without summary.json"
+                f"{target.path}: interrupted while the files were written: not all of them are there"
             ) from None
     if not quiet:
         from tokensim.report.header import header_of

@@ -38,6 +38,8 @@ class Instance:
         self.index = index
         self.scheduler = scheduler
         self.cost = cost
+        self._step_time = cost.step_time
+        self._decode_line = cost.decode_line
         self._note_request = recorder.requests.extend
         self._note_step = recorder.steps.extend
         self._note_chunk = recorder.chunks.extend
@@ -96,7 +98,7 @@ class Instance:
         self._start_s = start = before_s if flying is not None else now
         if chunks:
             self._run = 1
-            self._first_s = first = self.cost.step_time(
+            self._first_s = first = self._step_time(
                 decode, step.context, step.window_context, chunks, decode + len(step.firsts)
             )
             self.end_s = start + first
@@ -110,15 +112,15 @@ class Instance:
     def _price_decodes(self, step: Step) -> int:
         """Set the duration of the first step and its growth; returns how many steps the run may have."""
         decode, context = step.decode, step.context
-        line = self.cost.decode_line(decode)
+        line = self._decode_line(decode)
         if context > line.limit:
-            self._first_s = self.cost.step_time(decode, context, step.window_context, (), decode)
+            self._first_s = self._step_time(decode, context, step.window_context, (), decode)
             return 1
         self._first_s = line.base + line.slope * context + line.window_slope * step.window_context
         self._growth_s = line.slope * decode + line.window_slope * step.window_growth
         steps = self.scheduler.run_length(step)
-        if context + decode * (steps - 1) > line.limit:
-            steps = 1 + int((line.limit - context) / decode)
+        if steps > 1 and context + decode * (steps - 1) > line.limit:
+            return 1 + int((line.limit - context) / decode)
         return steps
 
     def _set_run(self, steps: int) -> None:
@@ -214,7 +216,7 @@ class Instance:
         """Nothing can run: wait for the step in flight and its pause, or for an arrival."""
         self._step = None
         self._run = 1
-        work = self.scheduler.has_work()
+        work = bool(self.scheduler.running or self.scheduler.waiting)
         if after_step:
             self._ready_s = self.end_s
             if work or self.pause_before_idle:
@@ -224,28 +226,26 @@ class Instance:
             self.due_s = None
 
     def _record(self, step: Step) -> None:
-        """Write down the run that has just been completed."""
-        steps, first = self._run, self._first_s
-        running, waiting, used = self.scheduler.counts()
-        chunks = step.chunks
+        """Write down the run that has just been completed. HOT PATH."""
+        scheduler, chunks = self.scheduler, step.chunks
+        pool = scheduler.pool
         self._note_step(
             PACK_STEP(
                 self.index,
                 self._start_s,
-                self.end_s,
-                first,
-                first if steps == 1 else first + (steps - 1) * self._growth_s,
-                steps,
+                self._first_s,
+                0.0 if self._run == 1 else self._growth_s,
+                self._run,
                 step.decode,
                 step.context,
                 step.window_context,
                 step.window_growth,
                 step.decode + len(step.firsts),
-                running,
-                waiting,
-                used,
+                len(scheduler.running),
+                len(scheduler.waiting),
+                pool.num_blocks - pool.free,
                 len(chunks),
             )
         )
-        for tokens, before in chunks:
-            self._note_chunk(PACK_PAIR(tokens, before))
+        for chunk in chunks:
+            self._note_chunk(PACK_PAIR(*chunk))

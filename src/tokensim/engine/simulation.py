@@ -74,7 +74,7 @@ class Simulation:
         if complete and self.done < len(self.workload):
             raise SimulationError(self._stuck())
         for instance in self.instances:
-            for request in instance.scheduler.live():
+            for request in (*instance.scheduler.running, *instance.scheduler.waiting):
                 instance.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
             self.workload,
@@ -98,8 +98,13 @@ class Simulation:
                     self._arrive(who, now, True)
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
                     who.decide(now)
-                    if who.due_s is not None:
-                        put(who.due_s, DECISION, who)
+                    then = who.due_s
+                    while then is not None and then < due and not (heap and heap[0][0] <= then):
+                        now = then  # nothing comes in between
+                        who.decide(now)
+                        then = who.due_s
+                    if then is not None:
+                        put(then, DECISION, who)
             elif due < inf:
                 now = due
                 index = client.take()
@@ -148,9 +153,10 @@ class Simulation:
         left = len(self.workload) - self.done
         states = []
         for instance in self.instances:
-            running, waiting, _ = instance.scheduler.counts()
+            scheduler = instance.scheduler
+            running, waiting = len(scheduler.running), len(scheduler.waiting)
             if running or waiting:
-                name = type(instance.scheduler).__name__
+                name = type(scheduler).__name__
                 states.append(f"instance {instance.index} ({name}): {running} running, {waiting} waiting")
         return (
             f"{left} of {len(self.workload)} requests can never run: the scheduler schedules nothing though they wait"

@@ -35,9 +35,8 @@ REQUEST_ROW = (
 STEP_ROW = (
     "instance",
     "start_s",
-    "end_s",
     "first_step_s",
-    "last_step_s",
+    "growth_s",
     "steps",
     "decode",
     "context",
@@ -85,15 +84,16 @@ class Recorder:
         tokens = np.ascontiguousarray(chunks[:, 0])
         prefill = np.bincount(chunk_row, tokens, len(steps["chunks"])).astype(np.int64)
         gaps = np.frombuffer(self.gaps, np.float64).reshape(-1, 2)
+        n, first, growth = steps["steps"], steps["first_step_s"], steps["growth_s"]
         whole = {name: steps[name].astype(np.int64) for name in ("steps", "decode", "samples")}
         return RunLog(
             requests=self._requests(workload, np.inf if complete else end_s),
             steps=StepRows(
                 instance=steps["instance"].astype(np.int64),
                 start_s=steps["start_s"],
-                end_s=steps["end_s"],
-                first_step_s=steps["first_step_s"],
-                last_step_s=steps["last_step_s"],
+                end_s=steps["start_s"] + n * first + growth * (n * (n - 1) / 2),
+                first_step_s=first,
+                last_step_s=first + growth * (n - 1),
                 running=steps["running"].astype(np.int64),
                 waiting=steps["waiting"].astype(np.int64),
                 used_blocks=steps["used_blocks"].astype(np.int64),

@@ -80,4 +80,4 @@ def _write_parquet(file: IO[bytes], frame: pl.DataFrame) -> None:
         frame.rechunk().write_parquet(file, **options)
     except pl.exceptions.PolarsError as error:  # it wraps the operating system's error in its own
         number = re.search(r"\(os error (\d+)\)", str(error))
-        raise OSError(*((int(number[1]), os.strerror(int(number[1]))) if number else (str(error),))) from error
+        raise OSError(os.strerror(int(number[1])) if number else str(error)) from error

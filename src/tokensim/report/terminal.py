@@ -69,16 +69,17 @@ def _head(summary: Summary, header: Header, ascii_only: bool) -> RenderableType:
 
     requests = summary.requests
     ended = requests.finished + requests.truncated
-    outcome = Text(f"{count(ended)} of {count(requests.total)} requests served", "bold")
+    outcome = Text("", "bold")
+    if not summary.complete:
+        outcome.append("PARTIAL RESULTS: ", "red")
+    outcome.append(f"{count(ended)} of {count(requests.total)} requests served")
     if requests.truncated:
-        outcome.append(f" ({count(requests.truncated)} cut short)", "bold yellow")
+        outcome.append(f" ({count(requests.truncated)} cut short)", "yellow")
+    outcome.append(f" in {duration(summary.makespan_s)} of simulated time", "not bold")
     for name in ("rejected", "unfinished"):
         number = getattr(requests, name)
         if number:
-            outcome.append(f", {count(number)} {name}", "bold yellow")
-    outcome.append(f" in {duration(summary.makespan_s)} of simulated time")
-    if not summary.complete:
-        outcome.append("  PARTIAL RESULTS", "bold red")
+            outcome.append(f", {count(number)} {name}", "yellow")
     rule = Text(("-" if ascii_only else "─") * WIDTH, "dim")
     return Group(Text(header.title, "bold cyan"), rule, _pairs(header.lines), rule, outcome)
 

@@ -9,7 +9,7 @@ then commits as many of them as really ran with ``advance``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from tokensim.memory import BlockPool
@@ -89,9 +89,14 @@ class Step:
 
 
 class LocalScheduler(ABC):
-    """Decides the steps of one instance and owns its KV pool."""
+    """Decides the steps of one instance and owns its KV pool.
+
+    ``running`` and ``waiting`` hold the requests in the system; a request whose last token is in flight still runs.
+    """
 
     pool: BlockPool
+    running: Collection[Request]
+    waiting: Collection[Request]
 
     @abstractmethod
     def add(self, request: Request) -> bool:
@@ -115,18 +120,6 @@ class LocalScheduler(ABC):
     @abstractmethod
     def update(self, index: int) -> Sequence[Request]:
         """The output of step ``index`` has come back: free the requests that finished with it and return them."""
-
-    @abstractmethod
-    def has_work(self) -> bool:
-        """Some request is waiting or running."""
-
-    @abstractmethod
-    def counts(self) -> tuple[int, int, int]:
-        """(running requests, waiting requests, blocks in use)."""
-
-    @abstractmethod
-    def live(self) -> Iterator[Request]:
-        """All requests that are running or waiting."""
 
     @abstractmethod
     def check_integrity(self) -> None:

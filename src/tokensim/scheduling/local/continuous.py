@@ -47,7 +47,7 @@ class ContinuousBatching(LocalScheduler):
         self.lag = 1 if limits.async_scheduling else 0  # tokens in flight are not in the prefix cache yet
 
         self.index = 0  # of the last scheduled step
-        self.waiting = self._queue()
+        self.waiting: WaitingQueue = self._queue()
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: dict[Request, None] = {}  # those of them that do not decode yet, same order
         self.decoding = (
@@ -88,6 +88,8 @@ class ContinuousBatching(LocalScheduler):
 
     def add(self, request: Request) -> bool:
         """See ``LocalScheduler.add``."""
+        if self.exact_steps and request.content is None and self.pool.caching:
+            request.content = Content.unique(request.index)  # the long way: its blocks are entered and looked up
         nobody_waited = not self.waiting
         heads = self.waiting.add(request)
         if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
@@ -150,7 +152,9 @@ class ContinuousBatching(LocalScheduler):
 
     def advance(self, steps: int) -> None:
         """See ``LocalScheduler.advance``."""
-        self.pool.take(self.decoding.blocks_over(self.index + 1, steps))
+        blocks = self.decoding.blocks_over(self.index + 1, steps)
+        if blocks:
+            self.pool.take(blocks)
         self.index += steps
         self._executed += steps
 
@@ -177,6 +181,7 @@ class ContinuousBatching(LocalScheduler):
                 continue
             del running[request]
             computed = request.length - 1
+            assert not self.exact_steps or request.computed == computed, f"{request} ends after {request.computed}"
             if request.content is None:
                 self.pool.discard(-(-computed // size), computed // size)
             else:
@@ -194,19 +199,6 @@ class ContinuousBatching(LocalScheduler):
         pool.register(table, content, computed // self.block_size)
         pool.release(table)
         pool.forget(content)
-
-    def has_work(self) -> bool:
-        """See ``LocalScheduler.has_work``."""
-        return bool(self.running or self.waiting)
-
-    def counts(self) -> tuple[int, int, int]:
-        """See ``LocalScheduler.counts``."""
-        return len(self.running), len(self.waiting), self.pool.num_blocks - self.pool.free
-
-    def live(self) -> Iterator[Request]:
-        """See ``LocalScheduler.live``."""
-        yield from self.running
-        yield from self.waiting
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""
@@ -246,7 +238,7 @@ class ContinuousBatching(LocalScheduler):
         n = decoding.n
         if not n:
             return True
-        need = decoding.blocks_at(step.index)
+        need = decoding.phase[(step.index - 1) % self.block_size]
         if n > self.budget or need > pool.free:
             return False
         step.decode = n
@@ -343,9 +335,8 @@ class ContinuousBatching(LocalScheduler):
                 tokens = budget
             blocks = -(-(computed + tokens) // size)
             free = pool.free - idle - (self.watermark if running else 0)
-            if (
-                reserve and -(-min(request.tokens, limits.max_model_len) // size) - hit > free
-            ) or blocks - hit > free:
+            whole = -(-min(request.tokens, limits.max_model_len) // size) if reserve else blocks
+            if whole - hit > free or blocks - hit > free:
                 self._blocked = reserve
                 return
             waiting.pop()
@@ -368,6 +359,7 @@ class ContinuousBatching(LocalScheduler):
         decoding = request.decoding
         if decoding:
             computed = request.base + step.index - 1
+            assert not self.exact_steps or request.computed == computed, f"{request} has {request.computed}"
             table.blocks = -(-(computed + served) // size)
             leaving = request.finish_step < step.index
             if not leaving:
@@ -379,7 +371,8 @@ class ContinuousBatching(LocalScheduler):
             if request.content is None and self.pool.caching:
                 request.content = Content.unique(request.index)  # it may find its own blocks again
             if request.content is not None:
-                self._register_output(request, computed + served - (0 if request in self.sitting_out else self.lag))
+                known = computed + served - (0 if request in self.sitting_out else self.lag)
+                self._register_output(request, max(known, request.tokens))
             request.tokens = computed + 1
             request.decoding = False
         else:

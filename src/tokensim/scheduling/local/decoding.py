@@ -15,14 +15,18 @@ FAR = 1 << 60
 
 
 class DecodeSet:
-    """``n`` decoding requests whose bases sum to ``base_sum``; ``block_size`` tokens fit in a block."""
+    """``n`` decoding requests whose bases sum to ``base_sum``; ``block_size`` tokens fit in a block.
+
+    ``phase[i]`` of them need a new block at every step k with (k − 1) % block_size == i. ``finishing`` holds a bucket for each
+    step in which some produce their last token.
+    """
 
     def __init__(self, block_size: int) -> None:
         self.block_size = block_size
         self.n = 0
         self.base_sum = 0
         self.finishing: dict[int, list[Request]] = {}
-        self._phase = [0] * block_size  # how many need a new block at steps k with (k − 1) % block_size == index
+        self.phase = [0] * block_size
         self._finish_steps = [0]  # a heap; entries without a bucket are stale
 
     def join(self, request: Request, step: int) -> None:
@@ -35,13 +39,13 @@ class DecodeSet:
             bucket.append(request)
         self.n += 1
         self.base_sum += request.base
-        self._phase[-request.base % self.block_size] += 1
+        self.phase[-request.base % self.block_size] += 1
 
     def leave(self, request: Request, step: int) -> None:
         """``request`` does not decode after ``step`` (but stays in its bucket of ``finishing``)."""
         self.n -= 1
         self.base_sum -= request.base
-        self._phase[-request.base % self.block_size] -= 1
+        self.phase[-request.base % self.block_size] -= 1
 
     def withdraw(self, request: Request) -> None:
         """Take ``request`` out of its bucket of ``finishing``."""
@@ -65,11 +69,11 @@ class DecodeSet:
 
     def blocks_at(self, step: int) -> int:
         """New blocks needed in ``step``."""
-        return self._phase[(step - 1) % self.block_size]
+        return self.phase[(step - 1) % self.block_size]
 
     def blocks_over(self, step: int, steps: int) -> int:
         """New blocks needed in the ``steps`` steps from ``step`` on."""
-        size, phase = self.block_size, self._phase
+        size, phase = self.block_size, self.phase
         rounds, rest = divmod(steps, size)
         at = (step - 1) % size
         end = at + rest

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
 from tokensim.scheduling.local.request import Request
 
 
-class WaitingQueue(Protocol):
+class WaitingQueue(Collection[Request], Protocol):
     """Requests that wait for admission, fresh and preempted ones alike."""
-
-    def __len__(self) -> int: ...
-
-    def __iter__(self) -> Iterator[Request]: ...
 
     def add(self, request: Request) -> bool:
         """Take a new request; True if it is now the head, or may be."""
@@ -71,6 +67,9 @@ class ByPriority:
     def __iter__(self) -> Iterator[Request]:
         return (entry[3] for entry in self._heap)
 
+    def __contains__(self, request: object) -> bool:
+        return any(entry[3] is request for entry in self._heap)
+
     def add(self, request: Request) -> bool:
         """Push; True if it became the head."""
         heappush(self._heap, (request.priority, request.arrival_s, request.index, request))
@@ -107,6 +106,9 @@ class Ordered:
 
     def __iter__(self) -> Iterator[Request]:
         return iter(self._requests)
+
+    def __contains__(self, request: object) -> bool:
+        return request in self._requests
 
     def add(self, request: Request) -> bool:
         """Add; the order may put it first, so it may be the head."""

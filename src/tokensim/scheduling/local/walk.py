@@ -1,7 +1,9 @@
 """The running requests of one step, served one by one in order of admission, with preemption.
 
 The plain form of the rules (section 2a of the scheduler's specification). ``ContinuousBatching`` uses it when not everybody can
-be served, and for every step of an exact single-step run, where it is the reference for the aggregated form.
+be served, and for every step of an exact single-step run. There it is the reference for the aggregated form, so it
+counts: each request's computed tokens, its blocks and what of them is registered go up token by token, as in the real
+engine, and nothing is taken from the closed forms of ``decoding.py``.
 """
 
 from __future__ import annotations
@@ -22,13 +24,14 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
     running = list(policy.running)
     goes_on = policy.rules.self_preemption_goes_on and policy.limits.scheduling_policy == "priority"
     served: dict[Request, tuple[int, int]] = {}  # request → (tokens, computed before)
+    counting = policy.exact_steps
     budget = policy.budget
     at = 0
     while at < len(running) and budget > 0:
         request = running[at]
         if request.decoding:
-            before = request.base + index - 1
-            tokens = 1 if request.finish_step >= index else 0  # else its last token is in flight
+            before = request.computed if counting else request.base + index - 1
+            tokens = 1 if before < request.length - 1 else 0  # else its last token is in flight
         else:
             before = request.computed
             tokens = 0 if deferred else min(request.tokens - before, budget, room - before)
@@ -53,10 +56,11 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
         else:
             if need:
                 pool.take(need)
-                if not request.decoding:
-                    request.table.blocks += need
-            if not request.decoding and request.content is not None:
-                pool.register(request.table, request.content, (before + tokens) // size)
+            if counting or not request.decoding:
+                request.table.blocks += need
+                lag = policy.lag if request.decoding and request not in policy.sitting_out else 0
+                if request.content is not None:
+                    pool.register(request.table, request.content, (before + tokens - lag) // size)
             served[request] = (tokens, before)
             budget -= tokens
             at += 1
@@ -76,6 +80,8 @@ def _apply(
         if request.decoding:
             step.decode += 1
             step.context += before + 1
+            if policy.exact_steps:
+                request.computed = before + 1
             if window is not None:
                 step.window_context += min(before + 1, window)
         else:

@@ -1,0 +1,148 @@
+"""How fast the simulator is: requests a second of the event loop, how that scales, memory, and whole processes.
+
+    python benchmarks/speed.py            # everything, about five minutes
+    python benchmarks/speed.py --quick    # the same code on small sizes, half a minute
+
+The scenario: Llama-3.1-8B on one H100, 512 tokens in, 256 out, every engine setting at its default, Poisson arrivals at 85 % of the
+throughput that the same instance reaches when all requests are there at once; everything is recorded. ``loop`` is
+the time of the event loop alone, without building the workload and summing up. Each row is the best of several runs, each size in a
+process of its own. The speed of a plain Python loop is printed beside, since clocks and neighbours differ.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def scenario(requests: int, rate: float | None, output: int = 256) -> Any:
+    """The scenario with that many requests; ``rate`` None: all at once."""
+    from tokensim.scenario import from_mapping
+
+    arrivals = {"process": "all-at-once"} if rate is None else {"process": "poisson", "rate": rate}
+    return from_mapping(
+        {
+            "model": "meta-llama/Llama-3.1-8B",
+            "cluster": {"pools": [{"hardware": "h100-sxm-80gb"}]},
+            "workload": {
+                "arrivals": arrivals,
+                "input_tokens": 512,
+                "output_tokens": output,
+                "num_requests": requests,
+            },
+        }
+    )
+
+
+def saturation(output: int, requests: int = 5000) -> float:
+    """Requests a second of the instance when the queue never empties."""
+    from tokensim import simulate
+
+    rate = simulate(scenario(requests, None, output)).summary.throughput.requests_per_s
+    assert rate is not None
+    return rate
+
+
+def measure(requests: int, output: int, repeats: int, exact_steps: bool) -> dict[str, float]:
+    """Best loop time, what it simulated, and peak memory. Run in a process of its own."""
+    from tokensim import simulate
+
+    spec = scenario(requests, 0.85 * saturation(output), output)
+    best = float("inf")
+    for _ in range(repeats):
+        result = simulate(spec, exact_steps=exact_steps)
+        best = min(best, result.wall_s)
+        rows = len(result.log.steps.start_s)
+        steps = int(result.log.steps.what.steps.sum())
+    return {
+        "requests": requests,
+        "output": output,
+        "loop_s": best,
+        "rows": rows,
+        "steps": steps,
+        "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "python_ns": python_speed(),
+    }
+
+
+def python_speed() -> float:
+    """Nanoseconds of one turn of ``for i in range(n): x = x + i & 255``: best of five."""
+    best = float("inf")
+    for _ in range(5):
+        started, x = time.perf_counter(), 0
+        for i in range(200_000):
+            x = x + i & 255
+        best = min(best, time.perf_counter() - started)
+    return best / 200_000 * 1e9
+
+
+def in_process(requests: int, output: int, repeats: int, exact_steps: bool = False) -> dict[str, float]:
+    """``measure`` in a new interpreter."""
+    call = f"import speed, json; print(json.dumps(speed.measure({requests}, {output}, {repeats}, {exact_steps})))"
+    done = subprocess.run(
+        [sys.executable, "-c", call], cwd=ROOT / "benchmarks", check=True, stdout=subprocess.PIPE, text=True
+    )
+    row: dict[str, float] = json.loads(done.stdout)
+    return row
+
+
+def show(row: dict[str, float], note: str = "") -> None:
+    """One line of the table."""
+    speed = row["requests"] / row["loop_s"]
+    print(
+        f"{row['requests']:>9,.0f} {row['output']:>6,.0f} {row['loop_s']:>9.3f} {speed:>12,.0f}"
+        f" {1e6 / speed:>8.1f} {row['rows'] / row['requests']:>6.2f} {row['steps'] / row['requests']:>7.2f}"
+        f" {row['peak_mib']:>9,.0f} {row['python_ns']:>6.0f}  {note}",
+        flush=True,
+    )
+
+
+def whole_process(command: list[str], repeats: int) -> float:
+    """Best wall time of a command, seconds."""
+    best = float("inf")
+    for _ in range(repeats):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, cwd=ROOT)
+        best = min(best, time.perf_counter() - started)
+    return best
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes")
+    quick = parser.parse_args().quick
+    repeats = 2 if quick else 5
+    base = 2_000 if quick else 10_000
+    print(" requests output    loop_s   requests/s   us/req rows/r steps/r  peak_MiB py_ns")
+    runs = in_process(base, 256, repeats)
+    show(runs, "step runs")
+    single = in_process(base, 256, 1 if quick else 2, exact_steps=True)
+    show(single, f"single steps: {single['loop_s'] / runs['loop_s']:.1f} times slower")
+    for requests in [10_000] if quick else [100_000, 1_000_000]:
+        row = in_process(requests, 256, 1 if quick or requests > 100_000 else 2)
+        relative = row["loop_s"] / row["requests"] / (runs["loop_s"] / runs["requests"])
+        show(row, f"{relative:.2f} times the cost a request of the first row")
+    for output in [1024] if quick else [1024, 4096]:
+        row = in_process(base, output, 1 if quick else 3)
+        relative = row["loop_s"] / row["requests"] / (runs["loop_s"] / runs["requests"])
+        show(row, f"{relative:.2f} times the cost a request of the first row")
+    tokensim = str(Path(sys.executable).parent / "tokensim")
+    if Path(tokensim).exists():
+        print(f"tokensim --help            {whole_process([tokensim, '--help'], repeats):.2f} s")
+        with tempfile.TemporaryDirectory() as folder:
+            run = [tokensim, "run", "examples/quickstart.yaml", "--output", f"{folder}/run"]
+            print(f"the quickstart             {whole_process(run, repeats):.2f} s")
+
+
+if __name__ == "__main__":
+    main()
