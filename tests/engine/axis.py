@@ -1,4 +1,4 @@
-"""Runs a workload on instances whose every step lasts one second, so that a time axis can be worked out by hand."""
+"""Runs a workload on instances whose every step lasts one second: a time axis to be worked out by hand."""
 
 from __future__ import annotations
 
@@ -30,7 +30,12 @@ class ConstantCost:
         return DecodeLine(self.step_s, 0.0, 0.0, float("inf"))
 
     def step_time(
-        self, decode: int, context: float, window_context: float, chunks: Sequence[tuple[int, int]], samples: int
+        self,
+        decode: int,
+        context: float,
+        window_context: float,
+        chunks: Sequence[tuple[int, int]],
+        samples: int,
     ) -> float:
         self.on_step()
         return self.step_s
@@ -39,7 +44,9 @@ class ConstantCost:
         return []
 
 
-def workload(arrivals: Sequence[float], outputs: Sequence[int], prompts: Sequence[int] | None = None, **more: Any) -> Workload:
+def workload(
+    arrivals: Sequence[float], outputs: Sequence[int], prompts: Sequence[int] | None = None, **more: Any
+) -> Workload:
     """Requests with these arrivals (s), output tokens and prompts (4 tokens each unless given)."""
     prompts = [4] * len(outputs) if prompts is None else prompts
     return Workload(np.array(arrivals, float), np.array(prompts), np.array(outputs), **more)

@@ -71,7 +71,9 @@ class TestClosedLoop:
 
     @SYNC_ASYNC
     def test_as_many_are_in_flight_as_there_are_users(self, asynchronous: bool) -> None:
-        log = run(workload([0.0] * 30, [1 + i % 5 for i in range(30)], concurrency=3), asynchronous=asynchronous).requests
+        log = run(
+            workload([0.0] * 30, [1 + i % 5 for i in range(30)], concurrency=3), asynchronous=asynchronous
+        ).requests
         assert (log.status == FINISHED).all()
         for time in np.unique(log.arrival_s[:-3]):
             assert ((log.arrival_s <= time) & (log.finish_s > time)).sum() == 3
@@ -122,7 +124,9 @@ class TestRouters:
         first = instances(1)
         assert first == instances(1)
         assert first != instances(2)
-        assert set(np.bincount(first, minlength=4) // 60) == {1}  # 100 each, give or take 4.6 σ
+        assert set(np.bincount(first, minlength=4) // 60) == {
+            1
+        }  # 100 each, give or take 40, 4.6 standard deviations
 
     def test_the_routers_have_names(self) -> None:
         assert register.global_scheduler.get("round-robin") is RoundRobin

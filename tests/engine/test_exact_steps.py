@@ -28,8 +28,16 @@ from tokensim.workload import Segments, Workload
 class LineCost:
     """Decode steps on one line up to a knot and on a steeper one beyond; chunks cost by tokens and context."""
 
-    def __init__(self, base: float, slope: float, window_slope: float, knot: float, window: int | None) -> None:
-        self.base, self.slope, self.window_slope, self.knot, self.window = base, slope, window_slope, knot, window
+    def __init__(
+        self, base: float, slope: float, window_slope: float, knot: float, window: int | None
+    ) -> None:
+        self.base, self.slope, self.window_slope, self.knot, self.window = (
+            base,
+            slope,
+            window_slope,
+            knot,
+            window,
+        )
 
     def decode_line(self, decode: int) -> DecodeLine:
         return DecodeLine(self.base * (1 + decode / 64), self.slope, self.window_slope, self.knot)
@@ -97,7 +105,10 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
     if not limits.enable_chunked_prefill:
         longest = min(longest, limits.max_num_batched_tokens // 2 or 1)
     prompts = [rng.randrange(1, max(2, longest // rng.choice([2, 4, 8]))) for _ in range(n)]
-    outputs = [rng.randrange(1, max(2, room - prompt)) if rng.random() < 0.2 else rng.randrange(1, 40) for prompt in prompts]
+    outputs = [
+        rng.randrange(1, max(2, room - prompt)) if rng.random() < 0.2 else rng.randrange(1, 40)
+        for prompt in prompts
+    ]
     outputs = [max(1, min(out, longest - prompt)) for out, prompt in zip(outputs, prompts, strict=True)]
     spread = rng.choice([0.0, 1.0, 4.0, 20.0]) * step_s
     gaps = [rng.expovariate(1) * spread for _ in range(n)]
@@ -112,7 +123,9 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
         priority=np.array([rng.randrange(3) for _ in range(n)]),
         segments=shared_prompts(rng, prompts) if rng.random() < 0.6 else None,
         concurrency=rng.randrange(1, 6) if client < 0.15 else None,
-        think_s=np.array([rng.choice([0.0, rng.random() * 5 * step_s]) for _ in range(n)]) if client < 0.15 else None,
+        think_s=np.array([rng.choice([0.0, rng.random() * 5 * step_s]) for _ in range(n)])
+        if client < 0.15
+        else None,
         max_in_flight=rng.randrange(1, 6) if client > 0.85 else None,
     )
 

@@ -60,7 +60,7 @@ def test_what_a_finish_frees_is_used_in_the_next_step_or_the_one_after(
     scarce: dict[str, Any], asynchronous: bool, first: float, exact_steps: bool
 ) -> None:
     """Request 0 ends with step 3; request 2 needs what it holds."""
-    requests = workload([0.0, 0.0, 0.0], [3, 20, 2], [8, 4, 8])
+    requests = workload([0.0, 0.0, 0.0], [3, 20, 1], [16, 4, 20])
     log = run(requests, asynchronous=asynchronous, exact_steps=exact_steps, **scarce)
     assert log.requests.finish_s[:2].tolist() == [3.0, 20.0]
     assert log.requests.first_token_s.tolist() == [1.0, 1.0, first]
@@ -72,19 +72,22 @@ def test_after_an_empty_step_the_engine_sleeps_a_millisecond(
     asynchronous: bool, pause: float, exact_steps: bool
 ) -> None:
     """One slot and a backlog: asynchronously, the step decided while the last token is in flight is empty."""
-    log = run(workload([0.0, 0.0, 0.0], [3, 3, 3]), asynchronous=asynchronous, max_num_seqs=1, exact_steps=exact_steps)
+    log = run(
+        workload([0.0, 0.0, 0.0], [3, 3, 3]),
+        asynchronous=asynchronous,
+        max_num_seqs=1,
+        exact_steps=exact_steps,
+    )
     assert log.requests.scheduled_s.tolist() == pytest.approx([0.0, 3 + pause, 6 + 2 * pause], rel=1e-15)
     assert log.requests.finish_s.tolist() == pytest.approx([3.0, 6 + pause, 9 + 2 * pause], rel=1e-15)
 
 
 @BOTH
-@pytest.mark.parametrize(
-    ("version", "scheduled"), [("0.33.0", 3.001), ("0.23.0", 3.001), ("0.19.0", 3.0005)]
-)
+@pytest.mark.parametrize(("version", "scheduled"), [("0.33.0", 3.001), ("0.23.0", 3.001), ("0.19.0", 3.0005)])
 def test_an_arrival_within_the_pause_before_idle_waits_for_its_end(
     version: str, scheduled: float, exact_steps: bool
 ) -> None:
-    """0.19 sleeps only while requests are unfinished; later versions also when a finish is to be announced."""
+    """0.19 sleeps only while requests are unfinished; later ones also when a finish is to be announced."""
     requests = workload([0.0, 3.0005], [3, 1])
     log = run(requests, asynchronous=True, version=version, exact_steps=exact_steps)
     assert log.requests.scheduled_s[1] == pytest.approx(scheduled, rel=1e-15)

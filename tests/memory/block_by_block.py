@@ -1,7 +1,7 @@
 """A plain KV pool that keeps every block by itself: what the pool by extents must be indistinguishable from.
 
-Written from the description of the real engine's free queue and prefix cache: a list of block ids, a key a block,
-a list of blocks a key.
+Written from the description of the real engine's free queue and prefix cache: a list of block ids, a key a
+block, a list of blocks a key.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ from tokensim.model import load_model
 MEASURED = ("h100-qwen3-14b-w7-sweep-agg6", "rtx-4090-llama-3.1-8b-sharegpt")
 
 
-def capacity(model: str = "meta-llama/Llama-3.1-8B", device: str = "h100-sxm-80gb", **changes: Any) -> Capacity:
+def capacity(
+    model: str = "meta-llama/Llama-3.1-8B", device: str = "h100-sxm-80gb", **changes: Any
+) -> Capacity:
     options: dict[str, Any] = {
         "weights": "bfloat16",
         "kv_dtype": "bfloat16",

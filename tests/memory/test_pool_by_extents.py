@@ -1,4 +1,4 @@
-"""The pool by extents against one that keeps every block by itself: same hits, same evictions, nothing lost."""
+"""The pool by extents against one that keeps every block by itself: same hits, same evictions."""
 
 from __future__ import annotations
 

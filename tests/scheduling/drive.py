@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from conformance.replay import scheduled
-
 from tokensim.memory import Content
 from tokensim.scheduling.local import ContinuousBatching, Limits, Request, Step, Vllm
 
@@ -21,7 +20,7 @@ class Row(NamedTuple):
 
 
 class Drive:
-    """One instance; by default 40 usable blocks of 4 tokens, 100 tokens a step, synchronous, no prefix cache."""
+    """One instance; unless told otherwise 40 usable blocks of 4 tokens, synchronous, no prefix cache."""
 
     def __init__(
         self,
@@ -47,7 +46,13 @@ class Drive:
         self.number = 0
 
     def add(
-        self, prompt: int, output: int = 50, *, priority: int = 0, at: float | None = None, run: int | None = None
+        self,
+        prompt: int,
+        output: int = 50,
+        *,
+        priority: int = 0,
+        at: float | None = None,
+        run: int | None = None,
     ) -> Request:
         """A request arrives; ``run``: the identity of its prompt, for prefix caching."""
         length = min(prompt + output, self.limits.max_model_len)

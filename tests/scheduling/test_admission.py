@@ -97,7 +97,9 @@ def test_the_reservation_is_a_check_and_sets_nothing_aside(drive: New) -> None:
 
 
 @pytest.mark.parametrize(("prompt", "admitted"), [(20, [1]), (24, [])])
-def test_the_watermark_keeps_blocks_free_while_somebody_runs(drive: New, prompt: int, admitted: list[int]) -> None:
+def test_the_watermark_keeps_blocks_free_while_somebody_runs(
+    drive: New, prompt: int, admitted: list[int]
+) -> None:
     engine = drive(blocks=10, watermark=0.3)  # int(0.3 × 11) = 3 blocks
     engine.add(4)
     engine.step()
@@ -135,7 +137,9 @@ def test_a_long_prefill_is_capped(drive: New) -> None:
 @pytest.mark.parametrize(
     ("version", "first"), [("0.33.0", [[0, 20, 0]]), ("0.23.0", [[0, 8, 0]]), ("0.19.0", [[0, 8, 0]])]
 )
-def test_a_lone_request_is_capped_in_older_versions_only(drive: New, version: str, first: list[list[int]]) -> None:
+def test_a_lone_request_is_capped_in_older_versions_only(
+    drive: New, version: str, first: list[list[int]]
+) -> None:
     engine = drive(version=version, long_prefill_token_threshold=8)
     engine.add(20)
     assert engine.steps(1) == [first]
@@ -228,7 +232,9 @@ class TestPrefixHits:
         engine.step()
         assert engine.free == 6
         engine.add(12, run=8)
-        engine.add(18, run=7)  # 4 cached and 1 new, of the 3 that are left: two cached ones are evicted by then
+        engine.add(
+            18, run=7
+        )  # 4 cached and 1 new, of the 3 that are left: two cached ones are evicted by then
         assert engine.step().admitted == [1]
 
     def test_take_less_of_the_budget(self, drive: New) -> None:

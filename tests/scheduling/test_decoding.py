@@ -13,7 +13,7 @@ from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
 SEATS = st.lists(
     st.tuples(st.integers(0, 12), st.integers(1, 60), st.integers(1, 40), st.integers(0, 30)), max_size=12
 )
-"""(step after the one before at which it joins, context at that step, tokens to decode, when it is taken out)."""
+"""(steps after the one before at which it joins, context then, tokens to decode, when it is taken out)."""
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Policies of a user's own: another order of admission, another victim, a horizon; and some that make no sense."""
+"""Policies of a user's own: another order, another victim, a horizon; and some that make no sense."""
 
 from __future__ import annotations
 

@@ -77,12 +77,22 @@ def test_an_arrival_behind_others_cannot_be_the_head() -> None:
     queue = Fifo()
     assert [queue.add(request(i)) for i in range(3)] == [True, False, False]
     by_priority = ByPriority()
-    assert [by_priority.add(request(i, priority)) for i, priority in enumerate((2, 3, 1))] == [True, False, True]
+    assert [by_priority.add(request(i, priority)) for i, priority in enumerate((2, 3, 1))] == [
+        True,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize(
     "nonsense",
-    [lambda w: [], lambda w: w[:1], lambda w: [*w, w[0]], lambda w: [w[0]] * len(w), lambda w: [request(99), *w[1:]]],
+    [
+        lambda w: [],
+        lambda w: w[:1],
+        lambda w: [*w, w[0]],
+        lambda w: [w[0]] * len(w),
+        lambda w: [request(99), *w[1:]],
+    ],
     ids=["nothing", "some", "one twice", "one only", "a stranger"],
 )
 def test_an_order_that_loses_or_invents_requests_is_refused(nonsense) -> None:  # type: ignore[no-untyped-def]
@@ -95,7 +105,13 @@ def test_an_order_that_loses_or_invents_requests_is_refused(nonsense) -> None:  
 
 @pytest.mark.parametrize(
     ("version", "like"),
-    [("0.19.0", "0.19.0"), ("0.19.1", "0.19.0"), ("0.21.0", "0.19.0"), ("0.23.1", "0.23.0"), ("0.33.2", "0.33.0")],
+    [
+        ("0.19.0", "0.19.0"),
+        ("0.19.1", "0.19.0"),
+        ("0.21.0", "0.19.0"),
+        ("0.23.1", "0.23.0"),
+        ("0.33.2", "0.33.0"),
+    ],
 )
 def test_a_version_follows_the_last_recorded_one_before_it(version: str, like: str) -> None:
     starts = {str(start): rules for start, rules in STARTS.items()}

@@ -11,41 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from tokensim.memory.base import Table
 from tokensim.memory.prefix import Content, Extent, Hit, Node, lookup
-
-
-class Table:
-    """The block table of one request: ``blocks`` held, of which the first ``registered`` have a hash.
-
-    ``entries`` are the registered ones in order: (extent, blocks), where an extent that was split since goes on
-    in ``extent.next``.
-    """
-
-    __slots__ = ("blocks", "entries", "registered")
-
-    def __init__(self) -> None:
-        self.blocks = 0
-        self.registered = 0
-        self.entries: list[tuple[Extent, int]] = []
-
-    def extents(self) -> list[Extent]:
-        """The registered extents, first to last."""
-        found = []
-        for extent, blocks in self.entries:
-            piece: Extent | None = extent
-            while blocks > 0 and piece is not None:
-                found.append(piece)
-                blocks -= piece.count
-                piece = piece.next
-        return found
 
 
 class BlockPool:
     """``num_blocks`` blocks of ``block_size`` tokens, of which block 0 is the engine's null block and never used.
 
-    ``caching``: prefix caching is on. ``unhashed_first``: freed blocks without a hash are reused first.
-    ``free`` counts free blocks, cached ones included. ``settle`` is called with the growers of a node before a
-    look-up reads it, so that they register what they have.
+    See ``KvPool``. ``unhashed_first``: freed blocks without a hash are reused first (vLLM 0.33), not last.
     """
 
     def __init__(self, num_blocks: int, block_size: int, *, caching: bool, unhashed_first: bool) -> None:
@@ -61,7 +34,7 @@ class BlockPool:
         self._queue.before = self._queue.after = self._queue
 
     def find(self, content: Content, max_blocks: int) -> tuple[list[Hit], int, int]:
-        """The cached prefix of ``content``, at most ``max_blocks``: (pieces, blocks, blocks of them now free)."""
+        """See ``KvPool.find``."""
         hits: list[Hit] = []
         node, start, block, idle = self.root, 0, 0, 0
         size = self.block_size
@@ -88,7 +61,7 @@ class BlockPool:
         return hits, block, idle
 
     def touch(self, table: Table, hits: list[Hit]) -> None:
-        """Give a found prefix to ``table``: its blocks leave the free queue and gain a reference."""
+        """See ``KvPool.touch``."""
         for hit in hits:
             extent = self._isolate(hit)
             if extent.refs == 0:
@@ -99,8 +72,8 @@ class BlockPool:
             table.blocks += hit.count
         table.registered = table.blocks
 
-    def take(self, blocks: int) -> None:
-        """Take ``blocks`` from the front of the free queue, evicting what they cached. There must be that many."""
+    def take(self, blocks: int, table: Table | None = None) -> None:
+        """See ``KvPool.take``; who gets the blocks does not matter to extents. HOT PATH."""
         self.free -= blocks
         if self._loose >= blocks:
             self._loose -= blocks
@@ -122,7 +95,7 @@ class BlockPool:
                     node.prune()
 
     def register(self, table: Table, content: Content, blocks: int) -> None:
-        """Enter the request's blocks up to ``blocks`` (full ones) into the prefix cache."""
+        """See ``KvPool.register``."""
         first = table.registered
         if blocks <= first or not self.caching:
             return
@@ -141,8 +114,8 @@ class BlockPool:
                 first = stop
             i += 1
 
-    def discard(self, blocks: int, full: int) -> None:
-        """Free ``blocks`` of a finished request of which the first ``full`` have a hash that nobody will look up. HOT PATH."""
+    def discard(self, table: Table, blocks: int, full: int) -> None:
+        """See ``KvPool.discard``. HOT PATH."""
         self.free += blocks
         if not self.caching:
             self._loose += blocks
@@ -153,7 +126,7 @@ class BlockPool:
         self._append_anonymous(blocks)
 
     def release(self, table: Table) -> None:
-        """Free all blocks of a request (it finished or was preempted) and empty its table."""
+        """See ``KvPool.release``."""
         unhashed = table.blocks - table.registered
         if unhashed:
             self.free += unhashed
@@ -172,7 +145,7 @@ class BlockPool:
         table.blocks = table.registered = 0
 
     def forget(self, content: Content) -> None:
-        """The request is over: its path need not stay in the tree for its sake."""
+        """See ``KvPool.forget``: its path need not stay in the tree for its sake."""
         if content.nodes:
             leaf = content.nodes[-1]
             leaf.users -= 1
@@ -181,27 +154,23 @@ class BlockPool:
                 leaf.prune()
 
     def start_growing(self, content: Content, grower: object) -> None:
-        """Announce that ``grower`` generates the last run of ``content``, which others may look up."""
+        """See ``KvPool.start_growing``."""
         if len(content.nodes) < len(content.ids):
             self._descend(content, len(content.ids) - 1)
         node = content.nodes[-1]
         node.growers = [*(node.growers or ()), grower]
 
     def stop_growing(self, content: Content, grower: object) -> None:
-        """Take back ``start_growing``."""
+        """See ``KvPool.stop_growing``."""
         node = content.nodes[-1]
         node.growers = [g for g in node.growers or () if g is not grower] or None
 
     def cached_keys(self) -> int:
-        """Number of distinct blocks in the prefix cache (walks the tree: for checks only)."""
+        """See ``KvPool.cached_keys``; walks the tree."""
         return sum(node.covers() for node in self.root.walk())
 
     def check_integrity(self, tables: Iterable[Table], blocks_in_use: int | None = None) -> None:
-        """Raise ``AssertionError`` unless blocks are conserved, none shared by accident and none leaked.
-
-        ``tables`` are those of all live requests; ``blocks_in_use`` replaces the sum of their ``blocks`` where the
-        scheduler keeps those of decoding requests in closed form.
-        """
+        """See ``KvPool.check_integrity``."""
         queued, extent = 0, self._queue.after
         while extent is not self._queue:
             assert extent is not None and extent.refs == 0 and extent.count > 0, "queued extent is in use or empty"

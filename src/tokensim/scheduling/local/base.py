@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from tokensim.memory import BlockPool
+from tokensim.memory import KvPool
 from tokensim.scheduling.local.request import Request
 
 
@@ -94,7 +94,7 @@ class LocalScheduler(ABC):
     ``running`` and ``waiting`` hold the requests in the system; a request whose last token is in flight still runs.
     """
 
-    pool: BlockPool
+    pool: KvPool
     running: Collection[Request]
     waiting: Collection[Request]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from tokensim.memory import BlockPool, Content, Table
+from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool, Table
 from tokensim.scheduling.local import walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
@@ -30,7 +30,7 @@ class ContinuousBatching(LocalScheduler):
         self.rules = rules = rules_of(version)
         self.exact_steps = exact_steps
         self.block_size = limits.block_size
-        self.pool = BlockPool(
+        self.pool: KvPool = (BlockByBlockPool if exact_steps else BlockPool)(
             limits.num_gpu_blocks,
             limits.block_size,
             caching=limits.enable_prefix_caching,
@@ -183,7 +183,7 @@ class ContinuousBatching(LocalScheduler):
             computed = request.length - 1
             assert not self.exact_steps or request.computed == computed, f"{request} ends after {request.computed}"
             if request.content is None:
-                self.pool.discard(-(-computed // size), computed // size)
+                self.pool.discard(request.table, -(-computed // size), computed // size)
             else:
                 self._free(request, computed)
         self._blocked = False
@@ -278,7 +278,7 @@ class ContinuousBatching(LocalScheduler):
         if not self._serve_decodes(step):
             return -1
         for request, tokens, blocks in shares:
-            pool.take(blocks)
+            pool.take(blocks, request.table)
             request.table.blocks += blocks
             self.run_chunk(step, request, tokens)
         return budget
@@ -342,7 +342,7 @@ class ContinuousBatching(LocalScheduler):
             waiting.pop()
             if hits:
                 pool.touch(request.table, hits)
-            pool.take(blocks - hit)
+            pool.take(blocks - hit, request.table)
             request.table.blocks = blocks
             request.computed = computed
             self._admissions = request.seq = self._admissions + 1

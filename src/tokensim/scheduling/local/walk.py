@@ -55,7 +55,7 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
                 at -= 1
         else:
             if need:
-                pool.take(need)
+                pool.take(need, request.table)
             if counting or not request.decoding:
                 request.table.blocks += need
                 lag = policy.lag if request.decoding and request not in policy.sitting_out else 0
