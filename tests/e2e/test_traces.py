@@ -152,7 +152,7 @@ def test_mooncake_to_the_end_with_prefix_caching(
 
 
 def endless_share(trace: Path, context: int) -> float:
-    """Share of the input tokens that a cache without limits holds when each request comes after all before it."""
+    """Share of the input tokens that a cache without limits holds, each request coming after those before."""
     seen: set[int] = set()
     hits = total = 0
     with trace.open() as file:

@@ -104,24 +104,21 @@ class Instance:
             self.end_s = start + first
             self.due_s = start if self.asynchronous else self.end_s
             self._note_progress(step, now)
-        else:
-            self._set_run(self._price_decodes(step))
-            if step.came_back:
-                self._note_progress(step, now)
-
-    def _price_decodes(self, step: Step) -> int:
-        """Set the duration of the first step and its growth; returns how many steps the run may have."""
-        decode, context = step.decode, step.context
+            return
         line = self._decode_line(decode)
-        if context > line.limit:
+        context = step.context
+        steps = scheduler.run_length(step)
+        if context <= line.limit:
+            self._first_s = first = line.base + line.slope * context + line.window_slope * step.window_context
+            self._growth_s = line.slope * decode + line.window_slope * step.window_growth
+            if steps > 1 and context + decode * (steps - 1) > line.limit:
+                steps = 1 + int((line.limit - context) / decode)
+        else:
             self._first_s = self._step_time(decode, context, step.window_context, (), decode)
-            return 1
-        self._first_s = line.base + line.slope * context + line.window_slope * step.window_context
-        self._growth_s = line.slope * decode + line.window_slope * step.window_growth
-        steps = self.scheduler.run_length(step)
-        if steps > 1 and context + decode * (steps - 1) > line.limit:
-            return 1 + int((line.limit - context) / decode)
-        return steps
+            steps = 1
+        self._set_run(steps)
+        if step.came_back:
+            self._note_progress(step, now)
 
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""

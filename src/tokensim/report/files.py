@@ -7,7 +7,6 @@ so a folder with a summary holds files of one run only, whenever the process was
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,6 +27,9 @@ RUN_FILES = ("scenario.yaml", "requests.parquet", "steps.parquet", "trace.json",
 
 ROW_GROUP = 262_144
 """Rows of a parquet row group: fixed, so that the bytes do not depend on the machine."""
+
+PROBE = 1 << 20
+"""Bytes that do not fit either where a table did not."""
 
 
 def write_run(
@@ -78,6 +80,7 @@ def _write_parquet(file: IO[bytes], frame: pl.DataFrame) -> None:
     options: dict[str, Any] = {"compression": "zstd", "row_group_size": ROW_GROUP, "statistics": True}
     try:
         frame.rechunk().write_parquet(file, **options)
-    except pl.exceptions.PolarsError as error:  # it wraps the operating system's error in its own
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        raise OSError(os.strerror(int(number[1])) if number else str(error)) from error
+    except pl.exceptions.PolarsError as error:
+        file.write(bytes(PROBE))  # polars hides why a write failed; a write of our own says it
+        file.flush()
+        raise OSError(str(error)) from error

@@ -160,14 +160,14 @@ class ContinuousBatching(LocalScheduler):
 
     def update(self, index: int) -> Sequence[Request]:
         """See ``LocalScheduler.update``. HOT PATH."""
-        if index in self.decoding.finishing:
-            self._retire(index)
         if self.sitting_out and self.lag:  # what they had in flight has come back
             for request in self.sitting_out:
                 self._register_output(request, self.computed(request))
+        if index in self.decoding.finishing:
+            self._retire(index)
         done = self.leaving
         if not done:
-            return ()
+            return done
         self.leaving = []
         if len(done) > 1:
             done.sort(key=_admission)
