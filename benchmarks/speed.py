@@ -1,12 +1,14 @@
-"""How fast the simulator is: requests a second of the event loop, how that scales, memory, and whole processes.
+"""How fast the simulator is: requests a second of the event loop, how that scales, memory, and whole
+processes.
 
     python benchmarks/speed.py            # everything, about five minutes
     python benchmarks/speed.py --quick    # the same code on small sizes, half a minute
 
-The scenario: Llama-3.1-8B on one H100, 512 tokens in, 256 out, every engine setting at its default, Poisson arrivals at 85 % of the
-throughput that the same instance reaches when all requests are there at once; everything is recorded. ``loop`` is
-the time of the event loop alone, without building the workload and summing up. Each row is the best of several runs, each size in a
-process of its own. The speed of a plain Python loop is printed beside, since clocks and neighbours differ.
+The scenario: Llama-3.1-8B on one H100, 512 tokens in, 256 out, every engine setting at its default, Poisson
+arrivals at 85 % of the throughput that the same instance reaches when all requests are there at once;
+everything is recorded. ``loop`` is the time of the event loop alone, without building the workload and
+summing up. Each row is the best of several runs, each size in a process of its own. The speed of a plain
+Python loop is printed beside, since clocks and neighbours differ.
 """
 
 from __future__ import annotations
@@ -87,7 +89,8 @@ def python_speed() -> float:
 
 def in_process(requests: int, output: int, repeats: int, exact_steps: bool = False) -> dict[str, float]:
     """``measure`` in a new interpreter."""
-    call = f"import speed, json; print(json.dumps(speed.measure({requests}, {output}, {repeats}, {exact_steps})))"
+    arguments = f"{requests}, {output}, {repeats}, {exact_steps}"
+    call = f"import speed, json; print(json.dumps(speed.measure({arguments})))"
     done = subprocess.run(
         [sys.executable, "-c", call], cwd=ROOT / "benchmarks", check=True, stdout=subprocess.PIPE, text=True
     )

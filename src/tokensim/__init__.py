@@ -1,11 +1,11 @@
 """TokenSim: a faithful and fast simulator of LLM serving.
 
-    from tokensim import Scenario, simulate
+from tokensim import Scenario, simulate
 
-    result = simulate(Scenario.from_yaml("examples/quickstart.yaml"))
-    result.summary      # throughput, latency percentiles, goodput, memory, cost, where the time went
-    result.requests     # one row a request
-    result.save("run")  # what ``tokensim run --output run`` leaves
+result = simulate(Scenario.from_yaml("examples/quickstart.yaml"))
+result.summary      # throughput, latency percentiles, goodput, memory, cost, where the time went
+result.requests     # one row a request
+result.save("run")  # what ``tokensim run --output run`` leaves
 """
 
 from __future__ import annotations

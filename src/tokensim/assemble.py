@@ -1,7 +1,7 @@
 """The one place that turns a scenario into objects: model, devices, costs, schedulers, instances, requests.
 
-``simulate`` is all that most users need. What can be told to be wrong before anything runs is refused here: unknown
-names, a model that does not fit, a plan that does not divide it.
+``simulate`` is all that most users need. What can be told to be wrong before anything runs is refused here:
+unknown names, a model that does not fit, a plan that does not divide it.
 """
 
 from __future__ import annotations
@@ -33,11 +33,12 @@ from tokensim.workload import Workload, build_workload
 if TYPE_CHECKING:
     import polars as pl
 
-LIMITS = {field for field in Limits.__slots__} - {"window"}
+LIMITS = set(Limits.__slots__) - {"window"}
 
 
 class Result:
-    """What came out of a run: ``summary``, ``requests`` and ``steps`` as tables, ``log`` with the raw columns.
+    """What came out of a run: ``summary``, ``requests`` and ``steps`` as tables, ``log`` with the raw
+    columns.
 
     ``complete`` is False when the run was interrupted; ``wall_s`` is the real time of the event loop.
     """
@@ -101,9 +102,10 @@ def simulate(
 ) -> Result:
     """Run ``scenario`` and return what happened.
 
-    ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files that register
-    parts. ``progress(simulated_s, done, total)`` is called a few times a second. Raises ``InputError`` for what cannot be
-    simulated and ``SimulationError`` if the simulation cannot be completed; Ctrl-C gives an incomplete result.
+    ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files
+    that register parts. ``progress(simulated_s, done, total)`` is called a few times a second. Raises
+    ``InputError`` for what cannot be simulated and ``SimulationError`` if the simulation cannot be completed;
+    Ctrl-C gives an incomplete result.
     """
     for plugin in plugins:
         load_plugin(plugin)
@@ -123,8 +125,10 @@ def simulate(
             simulation.add_instance(_instance(simulation, plan, make()))
     _check_lengths(workload, plans)
     log = simulation.run(progress)
-    slo = Slo(**{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e")},
-              percentile=scenario.slo.percentile)
+    slo = Slo(
+        **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e")},
+        percentile=scenario.slo.percentile,
+    )
     summary = summarize(log, facts, slo)
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
@@ -147,7 +151,9 @@ def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
         where=own,
     )
     assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
-    activation = scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
+    activation = (
+        scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
+    )
     if activation not in ("bfloat16", "float16", "float32"):
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
@@ -176,7 +182,10 @@ def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
                 where=f"{own}.max_model_len",
                 hint=f"at most {room}; or more device memory, more ranks, a larger num_gpu_blocks",
             )
-        notes = (f"{pool.name}: the KV pool holds {room} tokens, so max_model_len is that, not the model's {engine.max_model_len}",)
+        notes = (
+            f"{pool.name}: the KV pool holds {room:,} tokens, so max_model_len is that instead of"
+            f" the model's {engine.max_model_len:,}",
+        )
         engine = engine.model_copy(update={"max_model_len": room})
     engine = engine.model_copy(update={"num_gpu_blocks": blocks})
     cost = build_cost(
@@ -195,7 +204,9 @@ def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[
     def make() -> LocalScheduler:
         options = plan.engine.policy_options
         try:
-            return cast(LocalScheduler, policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options))
+            return cast(
+                LocalScheduler, policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options)
+            )
         except TypeError as error:
             raise InputError(
                 f"the policy '{plan.engine.policy}' does not take these options: {error}",
@@ -233,19 +244,22 @@ def _facts(plan: PoolPlan) -> InstanceFacts:
 
 
 def _check_lengths(workload: Workload, plans: Sequence[PoolPlan]) -> None:
-    """Refuse a workload of which no request could be served; single ones are rejected on arrival, as a server does."""
+    """Refuse a workload of which no request could be served; single ones are rejected on arrival, as a server
+    does."""
     longest = max(plan.engine.max_model_len or 0 for plan in plans)
     shortest = int(workload.input_tokens.min())
     if shortest >= longest:
         raise InputError(
             f"every prompt is too long: the shortest has {shortest} tokens, max_model_len is {longest}",
             where="workload",
-            hint=f"prompts must be shorter than {longest} tokens; or raise engine.max_model_len, or the KV pool that bounds it",
+            hint=f"prompts must be shorter than {longest} tokens; or raise engine.max_model_len, or the KV"
+            " pool that bounds it",
         )
 
 
 def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
-    """The scenario with what the engine worked out written into each pool, so that it can be repeated exactly."""
+    """The scenario with what the engine worked out written into each pool, so that it can be repeated
+    exactly."""
     pools = []
     for plan in plans:
         worked_out = {

@@ -159,8 +159,10 @@ OURS = "arrival_s,input_tokens,output_tokens\n0,5,5\n"
         ((HEADER + ROW_1).encode("utf-16"), "t.csv: the file is UTF-16\n  save it as UTF-8"),
         ((HEADER + ROW_1).encode() + b"\xe9,1,2\n", "t.csv, line 3: byte 0xe9 is not UTF-8"),
         (
-            (HEADER + ROW_1 + '{"timestamp": 0, "input_length": 6, "output_length": 5}\n').encode(),
-            "where the header has 3\n  one file, one format",
+            (
+                HEADER + ROW_1 + '{"timestamp": 0, "input_length": 6, "output_length": 5, "hash_ids": [0]}\n'
+            ).encode(),
+            "t.csv, line 3: 4 fields where the header has 3\n  one file, one format",
         ),
         (
             (OURS + "nan,5,5\n").encode(),

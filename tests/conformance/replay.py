@@ -6,12 +6,12 @@ Each file (``*.jsonl.gz``) holds a header (configuration, requests) and one line
 engine's loop. The requests are handed to TokenSim's scheduler at the recorded iterations; what it decides
 must equal what was recorded: scheduled tokens and their order, computed tokens before, admissions,
 resumptions, preemptions, hits, finishes, free blocks, queue lengths before and after the update, which batch
-was updated, and the number of cached keys. Only ``fq``, a checksum of physical block ids, is not compared:
-extents have no physical ids. A field or option that is not known makes the file fail.
+was updated, and the number of cached keys. A field or option that is not known makes the file fail.
 
-Each file is replayed twice side by side: every step walked request by request, and by the aggregated form
-that long simulations use. Pipeline parallelism and speculation are not modelled yet; files that need them
-fail.
+Each file is replayed twice side by side: every step walked request by request on a pool of single blocks, and
+by the aggregated form on extents that long simulations use. ``fq``, a checksum of the physical ids in the free
+queue, is compared now and then for the first only: extents have no physical ids. Pipeline parallelism and
+speculation are not modelled yet; files that need them fail.
 """
 
 from __future__ import annotations
@@ -19,20 +19,22 @@ from __future__ import annotations
 import gzip
 import json
 import sys
+import zlib
+from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tokensim.memory import Content
+from tokensim.memory import BlockByBlockPool, Content
 from tokensim.scheduling.local import Limits, Request, Step, Vllm
 
 FORMAT = "vllm-v1-sched-golden/1"
 VOCABULARY = 50000  # token i of segment [seed, len] is (seed * 1000003 + i) % 50000
 STRIDE = 1000003
 FORMS = {"walked": True, "aggregated": False}  # form → exact_steps
-INTEGRITY_EVERY = 16  # iterations; and at the end
+INTEGRITY_EVERY = 16  # iterations, and at the end: looks at every block
 MOST_DIFFERENCES = 5  # to report of each form
 
 LISTS = ("add", "s", "new", "res", "pre", "hit", "fin")  # absent: empty
@@ -143,7 +145,7 @@ class Replay:
     def next_line(self) -> Record:
         """One iteration of the loop: add, schedule, update; returns the line that describes it."""
         scheduler = self.scheduler
-        busy = (scheduler.running or scheduler.waiting) or self.to_announce
+        busy = scheduler.running or scheduler.waiting or self.to_announce
         self.t = t = self.t + 1 if busy else min((t for t in self.arriving if t > self.t), default=self.t + 1)
         arrivals = self.arriving.get(t, [])
         for number in arrivals:
@@ -159,7 +161,8 @@ class Replay:
             line["res"] = [r.index for r, _ in step.admitted if r.preemptions > 0]
             line["pre"] = [r.index for r, _ in step.preempted]
             line["hit"] = [[r.index, hit] for r, hit in step.admitted if hit]
-            waits = len(self.batches) < self.queue_size and (not step.empty or (scheduler.running or scheduler.waiting))
+            left = not step.empty or bool(scheduler.running or scheduler.waiting)
+            waits = left and len(self.batches) < self.queue_size
         before = self.counts()
         if self.batches and not waits:
             at, oldest = self.batches.popleft()
@@ -183,6 +186,17 @@ class Replay:
         """Distinct keys in the prefix cache, once the decoding requests have registered what they have."""
         self.scheduler.pool.settle(self.scheduler.running)
         return self.scheduler.pool.cached_keys()
+
+    def other_queue(self, line: Record) -> list[str]:
+        """The difference of the free queue, physical block by physical block, where blocks have ids."""
+        pool = self.scheduler.pool
+        if not isinstance(pool, BlockByBlockPool):
+            return []
+        ids = array("I", pool.queue)
+        if sys.byteorder == "big":
+            ids.byteswap()
+        same = zlib.crc32(ids.tobytes()) == line["fq"]
+        return [] if same else ["fq: other blocks are free, or in another order"]
 
 
 def scheduled(scheduler: Vllm, step: Step) -> list[list[int]]:
@@ -233,6 +247,7 @@ def differences(header: Record, lines: Iterable[Record]) -> dict[str, list[str]]
             found[form] += [f"t={expected['t']}: {text}" for text in differences_of_line(expected, actual)]
             if count % INTEGRITY_EVERY == 0:
                 replay.scheduler.check_integrity()
+                found[form] += [f"t={expected['t']}: {text}" for text in replay.other_queue(expected)]
     summary = header["summary"]
     for form, replay in replays.items():
         replay.scheduler.check_integrity()

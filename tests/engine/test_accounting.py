@@ -57,7 +57,6 @@ def test_every_token_is_accounted_for(rows: list[tuple[int, int, int]], engine: 
     assert (columns.arrival_s <= columns.scheduled_s).all()
     assert (columns.scheduled_s < columns.first_token_s).all()
     assert (columns.first_token_s <= columns.finish_s).all()
-    assert log.end_s >= columns.finish_s.max()
     for instance in made.instances:
         instance.scheduler.check_integrity()
         assert instance.scheduler.pool.free == instance.scheduler.pool.num_blocks
@@ -75,6 +74,13 @@ def test_the_gaps_between_tokens_are_what_lies_between_first_token_and_finish(
     assert gaps.count == (log.requests.output_tokens - 1).sum()
     between = (log.requests.finish_s - log.requests.first_token_s).sum()
     assert gaps.total_s == pytest.approx(between, rel=1e-12, abs=1e-9)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_run_does_not_end_before_its_last_request(asynchronous: bool) -> None:
+    log = run(workload([0.0, 1.5], [3, 2]), asynchronous=asynchronous)
+    assert log.end_s >= log.requests.finish_s.max()
+    assert log.end_s >= log.steps.end_s.max()
 
 
 def test_the_gap_of_a_preempted_request_spans_its_absence() -> None:
@@ -155,6 +161,17 @@ class TestCtrlC:
             assert_told_once(log, made.recorder.requests)
             done.append(int((log.requests.status == FINISHED).sum()))
         assert done == sorted(done) and done[-1] > done[0] == 0
+
+    @pytest.mark.parametrize("spread_s", [0.5, 0.0])
+    def test_progress_is_told_on_the_way(self, spread_s: float, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Also when all requests arrive at once and nothing but decisions follows."""
+        monkeypatch.setattr(loop, "EVENTS_BETWEEN_LOOKS", 5)
+        monkeypatch.setattr(loop, "SECONDS_BETWEEN_CALLS", -1.0)
+        seen: list[int] = []
+        requests = workload([spread_s * i for i in range(60)], [3] * 60)
+        run(requests, max_num_seqs=2, progress=lambda now, done, total: seen.append(done))
+        assert seen == sorted(seen)
+        assert any(0 < done < 60 for done in seen)
 
     def test_after_the_end_leaves_everything_told(self) -> None:
         seen: list[tuple[float, int, int]] = []

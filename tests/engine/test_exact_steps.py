@@ -1,7 +1,8 @@
 """Step runs equal single steps: the same schedule, step by step, and times within 1e-9 relative.
 
-Each example is a random scenario: engine limits, policy, version, time axis, memory from scarce to ample, shared prompts, client,
-cost. It runs twice, once in step runs and once with every step walked request by request, and both must tell the same story.
+Each example is a random scenario: engine limits, policy, version, time axis, memory from scarce to ample,
+shared prompts, client, cost. It runs twice, once in step runs and once with every step walked request by
+request, and both must tell the same story.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ from tokensim.workload import Segments, Workload
 
 
 class LineCost:
-    """Decode steps on one line up to a knot and on a steeper one beyond; chunks cost by tokens and context."""
+    """Decode steps on one line up to a knot and on a steeper one beyond; chunks cost by tokens
+    and context.
+    """
 
     def __init__(
         self, base: float, slope: float, window_slope: float, knot: float, window: int | None

@@ -20,7 +20,7 @@ def prompt(*runs: tuple[int, int]) -> Content:
 def hold(pool: BlockPool, content: Content, blocks: int, registered: int | None = None) -> Table:
     """A request with ``blocks`` fresh blocks, of which all (or the first ``registered``) are full."""
     table = Table()
-    pool.take(blocks)
+    pool.take(blocks, table)
     table.blocks = blocks
     pool.register(table, content, blocks if registered is None else registered)
     return table
@@ -168,8 +168,9 @@ def test_blocks_in_use_are_not_evicted_and_a_found_prefix_counts_as_used() -> No
 def test_what_nobody_looks_up_is_freed_in_the_same_places() -> None:
     pool, a = pool_of(6), prompt((1, 100))
     pool.release(hold(pool, a, 2))
-    pool.take(4)
-    pool.discard(4, 3)  # three full blocks and a partial one
+    table = Table()
+    pool.take(4, table)
+    pool.discard(table, 4, 3)  # three full blocks and a partial one
     pool.take(1)  # the partial one
     assert cached(pool, a) == 2
     pool.take(2)  # then the oldest cached ones

@@ -1,4 +1,5 @@
-"""The client: which request is sent when. Open loop, under a cap on requests in flight, or a closed loop of users."""
+"""The client: which request is sent when. Open loop, under a cap on requests in flight, or a closed loop of
+users."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from tokensim.workload.base import Workload
 class Client:
     """Sends the requests of ``workload``, by index.
 
-    ``due_s`` is when the next one is due whatever happens (``inf``: none); what follows from a finish goes onto the
-    agenda. ``reacts``: it must be told of finishes.
+    ``due_s`` is when the next one is due whatever happens (``inf``: none); what follows from a finish goes
+    onto the agenda. ``reacts``: it must be told of finishes.
     """
 
     def __init__(self, workload: Workload, agenda: Agenda) -> None:

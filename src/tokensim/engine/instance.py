@@ -1,9 +1,11 @@
-"""One serving instance: it asks its scheduler for steps, prices them, and runs as many equal ones as it can at once.
+"""One serving instance: it asks its scheduler for steps, prices them, and runs as many equal ones as it can
+at once.
 
-The time axis is the real engine's. Synchronous: a step is scheduled when the one before has ended. Asynchronous: step k+1 is
-scheduled when step k starts, so that the device never waits; an arrival during step k first runs in step k+2, and what a finish
-in k frees is usable from the schedule of k+2. An instance is therefore always between two *decisions*; it
-tells the loop when the next one is due, and an arrival may move it forward, to the first step boundary that can still react.
+The time axis is the real engine's. Synchronous: a step is scheduled when the one before has ended.
+Asynchronous: step k+1 is scheduled when step k starts, so that the device never waits; an arrival during step
+k first runs in step k+2, and what a finish in k frees is usable from the schedule of k+2. An instance is
+therefore always between two *decisions*; it tells the loop when the next one is due, and an arrival may move
+it forward, to the first step boundary that can still react.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ from tokensim.metrics.recorder import FINISHED, PACK_PAIR, PACK_REQUEST, PACK_ST
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 EMPTY_STEP_PAUSE_S = 1e-3
-"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``EngineCoreProc._process_engine_step``)."""
+"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing
+(``EngineCoreProc._process_engine_step``)."""
 
 
 class Instance:
@@ -59,7 +62,8 @@ class Instance:
         self._growth_s = 0.0  # what each later step of the run lasts longer
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
-        """Take a request; whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very instant."""
+        """Take a request; whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very
+        instant."""
         matters = self.scheduler.add(request)
         if self.due_s is None:
             self.due_s = max(now, self._ready_s)
@@ -73,7 +77,8 @@ class Instance:
         return True
 
     def decide(self, now: float) -> None:
-        """A decision is due: the output of the step before is processed, the next steps are scheduled. HOT PATH."""
+        """A decision is due: the output of the step before is processed, the next steps are scheduled. HOT
+        PATH."""
         scheduler = self.scheduler
         flying = self._step
         if flying is not None:
@@ -137,7 +142,8 @@ class Instance:
             self.due_s = self.end_s
 
     def _boundary(self, now: float, strictly: bool) -> int:
-        """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is due."""
+        """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is
+        due."""
         first, growth, start = self._first_s, self._growth_s, self._start_s
         ahead = now - start
         if ahead <= 0:
@@ -166,7 +172,8 @@ class Instance:
             self.on_finish(len(done), end)
 
     def note(self, request: Request, end_s: float, output: int, status: int) -> None:
-        """Write down all about ``request``: it finished at ``end_s`` with ``output`` tokens, or the run is over."""
+        """Write down all about ``request``: it finished at ``end_s`` with ``output`` tokens, or the run is
+        over."""
         self._note_request(
             PACK_REQUEST(
                 request.index,

@@ -29,8 +29,8 @@ SECONDS_BETWEEN_CALLS = 0.1
 class Simulation:
     """One run of ``workload``; instances are added before ``run``.
 
-    A request whose prompt does not leave room for one token in its instance's context is rejected on arrival, as the
-    server does; one that would outgrow the context ends there.
+    A request whose prompt does not leave room for one token in its instance's context is rejected on arrival,
+    as the server does; one that would outgrow the context ends there.
     """
 
     def __init__(self, workload: Workload, router: GlobalScheduler) -> None:
@@ -139,6 +139,7 @@ class Simulation:
             request.content = self._content(index)
         idle = instance.due_s is None
         if instance.arrive(request, now, follows):
+            assert instance.due_s is not None
             self.agenda.put(instance.due_s, WAKE if idle else DECISION, instance)
 
     def _content(self, index: int) -> Content:
@@ -159,6 +160,6 @@ class Simulation:
                 name = type(scheduler).__name__
                 states.append(f"instance {instance.index} ({name}): {running} running, {waiting} waiting")
         return (
-            f"{left} of {len(self.workload)} requests can never run: the scheduler schedules nothing though they wait"
-            f" ({'; '.join(states) or 'none reached an instance'})"
+            f"{left} of {len(self.workload)} requests can never run: the scheduler schedules nothing"
+            f" though they wait ({'; '.join(states) or 'none reached an instance'})"
         )

@@ -1,7 +1,7 @@
 """The KV pool of one instance as its scheduler sees it, and the block table of a request.
 
-Two classes have this interface: ``pool.py`` keeps extents and is what simulations use; ``blocks.py`` keeps single blocks, as the
-real engine does, and is the reference for the other.
+Two classes have this interface: ``pool.py`` keeps extents and is what simulations use; ``blocks.py`` keeps
+single blocks, as the real engine does, and is the reference for the other.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from tokensim.memory.prefix import Content, Extent
 class Table:
     """The block table of one request: ``blocks`` held, of which the first ``registered`` have a hash.
 
-    ``entries`` are the registered ones in order: (extent, blocks), where an extent that was split since goes on
-    in ``extent.next``.
+    ``entries`` are the registered ones in order: (extent, blocks), where an extent that was split since goes
+    on in ``extent.next``.
     """
 
     __slots__ = ("blocks", "entries", "registered")
@@ -39,7 +39,9 @@ class Table:
 
 
 class KvPool(Protocol):
-    """Free queue, references, prefix cache. Semantics of vLLM's ``BlockPool`` with one full-attention group."""
+    """Free queue, references, prefix cache. Semantics of vLLM's ``BlockPool`` with one
+    full-attention group.
+    """
 
     num_blocks: int
     """Usable blocks: the engine's null block is not among them."""
@@ -54,7 +56,8 @@ class KvPool(Protocol):
         ...
 
     def find(self, content: Content, max_blocks: int) -> tuple[Any, int, int]:
-        """The cached prefix of ``content``, at most ``max_blocks``: (pieces for ``touch``, blocks, blocks of them now free)."""
+        """The cached prefix of ``content``, at most ``max_blocks``: (pieces for ``touch``, blocks, blocks of
+        them now free)."""
         ...
 
     def touch(self, table: Table, hits: Any) -> None:
@@ -62,7 +65,8 @@ class KvPool(Protocol):
         ...
 
     def take(self, blocks: int, table: Table | None = None) -> None:
-        """Take ``blocks`` from the front of the free queue, evicting what they cached. There must be that many.
+        """Take ``blocks`` from the front of the free queue, evicting what they cached. There must be that
+        many.
 
         ``table``: who gets them (None: several requests, a step run).
         """
@@ -73,7 +77,8 @@ class KvPool(Protocol):
         ...
 
     def discard(self, table: Table, blocks: int, full: int) -> None:
-        """Free ``blocks`` of a finished request of which the first ``full`` have a hash that nobody will look up."""
+        """Free ``blocks`` of a finished request of which the first ``full`` have a hash that nobody will look
+        up."""
         ...
 
     def release(self, table: Table) -> None:
@@ -99,7 +104,7 @@ class KvPool(Protocol):
     def check_integrity(self, tables: Iterable[Table], blocks_in_use: int | None = None) -> None:
         """Raise ``AssertionError`` unless blocks are conserved, none shared by accident and none leaked.
 
-        ``tables`` are those of all live requests; ``blocks_in_use`` replaces the sum of their ``blocks`` where the
-        scheduler keeps those of decoding requests in closed form.
+        ``tables`` are those of all live requests; ``blocks_in_use`` replaces the sum of their ``blocks``
+        where the scheduler keeps those of decoding requests in closed form.
         """
         ...

@@ -1,7 +1,9 @@
-"""The KV pool block by block, in the data structures of the real engine: the reference for the extents of ``pool.py``.
+"""The KV pool block by block, in the data structures of the real engine: the reference for the extents of
+``pool.py``.
 
-Every block has an id, a reference count and perhaps a key; the free queue is a list of ids; the prefix cache maps a key to the
-blocks that hold it, the oldest first. Runs with ``exact_steps`` use it, so their physical block ids are the engine's own.
+Every block has an id, a reference count and perhaps a key; the free queue is a list of ids; the prefix cache
+maps a key to the blocks that hold it, the oldest first. Runs with ``exact_steps`` use it, so their physical
+block ids are the engine's own.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ Piece = tuple[int, int, int]  # (run id, offset in the run, tokens)
 
 
 class BlockByBlockPool:
-    """See ``KvPool``. ``unhashed_first``: freed blocks without a key are reused first (vLLM 0.33), not last."""
+    """See ``KvPool``. ``unhashed_first``: freed blocks without a key are reused first (vLLM
+    0.33), not last.
+    """
 
     def __init__(self, num_blocks: int, block_size: int, *, caching: bool, unhashed_first: bool) -> None:
         self.num_blocks = num_blocks - 1
@@ -86,17 +90,19 @@ class BlockByBlockPool:
         table.registered = blocks
 
     def discard(self, table: Table, blocks: int, full: int) -> None:
-        """See ``KvPool.discard``; here every block that has a key was registered, so it is the same as ``release``."""
+        """See ``KvPool.discard``; here every block that has a key was registered, so it is the same as
+        ``release``."""
         self.release(table)
 
     def release(self, table: Table) -> None:
         """See ``KvPool.release``."""
-        unhashed, hashed = [], []
+        unhashed: list[int] = []
         for block in reversed(self._tables.pop(table, [])):
             self._refs[block] -= 1
             if self._refs[block] == 0:
-                (hashed if self._key[block] is not None else unhashed).append(block)
                 self.queue[block] = None
+                if self._key[block] is None:
+                    unhashed.append(block)
         if self.unhashed_first:
             for block in reversed(unhashed):
                 self.queue.move_to_end(block, last=False)

@@ -1,7 +1,8 @@
 """How many KV blocks an instance has, derived as the engine derives it at start-up.
 
-vLLM loads the weights, runs one step of ``max_num_batched_tokens`` to see the peak of activations, and gives what is left of
-``device memory × gpu_memory_utilization`` to the KV cache (``vllm/v1/worker/gpu_worker.py``, ``determine_available_memory``).
+vLLM loads the weights, runs one step of ``max_num_batched_tokens`` to see the peak of activations, and gives
+what is left of ``device memory × gpu_memory_utilization`` to the KV cache (``vllm/v1/worker/gpu_worker.py``,
+``determine_available_memory``).
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from tokensim.model import ModelSpec
 GIB = 2**30
 
 RESERVED_BYTES = 0.75 * GIB
-"""Device memory outside the allocator (CUDA context, communication buffers) and captured graphs: what the 2,588 blocks that vLLM
-0.19 reported for Llama-3.1-8B on an RTX 4090 (0.9 utilisation, 2,048 tokens a step) leave beside the other terms, 0.76 GiB."""
+"""Device memory outside the allocator (CUDA context, communication buffers) and captured graphs: what the
+2,588 blocks that vLLM 0.19 reported for Llama-3.1-8B on an RTX 4090 (0.9 utilisation, 2,048 tokens a step)
+leave beside the other terms, 0.76 GiB."""
 
 LOGITS_BYTES = 6
 """A logit in 16 bits and its 32-bit copy for the sampler (``vllm/v1/sample/sampler.py``)."""
@@ -36,7 +38,8 @@ class Capacity:
 
 
 def activation_bytes(model: ModelSpec, tokens: int, seqs: int, tensor: int) -> float:
-    """Peak of a step of ``tokens`` tokens: residual, input and output of the FFN with its gate, and the logits of ``seqs``."""
+    """Peak of a step of ``tokens`` tokens: residual, input and output of the FFN with its gate, and the
+    logits of ``seqs``."""
     ffn = max(model.intermediate, model.moe.intermediate * model.moe.top_k if model.moe else 0) / tensor
     return tokens * 2 * (3 * model.hidden + 3 * ffn) + min(seqs, tokens) * model.vocab * LOGITS_BYTES
 
@@ -55,7 +58,8 @@ def derive_capacity(
     max_num_seqs: int,
     where: str,
 ) -> Capacity:
-    """The KV capacity of one rank of ``model`` on ``device``. Raises ``InputError`` if the model does not fit."""
+    """The KV capacity of one rank of ``model`` on ``device``. Raises ``InputError`` if the model does not
+    fit."""
     usable = device.memory_bytes * utilization
     weight = model.weight_bytes(weights, tensor, expert)
     activations = activation_bytes(model, max_num_batched_tokens, max_num_seqs, tensor)
@@ -74,6 +78,4 @@ def derive_capacity(
             hint=f"it needs {needed / GIB:.1f} GiB a device: more tensor-parallel ranks, a larger device,"
             " smaller weights (fp8, int4), or a higher engine.gpu_memory_utilization",
         )
-    return Capacity(
-        device.memory_bytes, usable, weight, activations, RESERVED_BYTES, block, blocks
-    )
+    return Capacity(device.memory_bytes, usable, weight, activations, RESERVED_BYTES, block, blocks)

@@ -1,10 +1,10 @@
 """The paged KV pool of one instance: free queue, reference counts, prefix hits and LRU eviction, by extents.
 
-Semantics of vLLM's ``BlockPool`` and ``KVCacheManager`` (one full-attention group). Free blocks wait in one queue.
-Blocks without a hash that are freed go to its front (vLLM 0.33; older versions: to its end), hashed ones to its end, a
-request's last block first. Taking a block from the front drops its hash: this is the only eviction there is. A
-prefix hit lifts its blocks out of the queue. Everything is done to whole extents, so a call costs the number of
-extents that it touches, not of blocks.
+Semantics of vLLM's ``BlockPool`` and ``KVCacheManager`` (one full-attention group). Free blocks wait in one
+queue. Blocks without a hash that are freed go to its front (vLLM 0.33; older versions: to its end), hashed
+ones to its end, a request's last block first. Taking a block from the front drops its hash: this is the only
+eviction there is. A prefix hit lifts its blocks out of the queue. Everything is done to whole extents, so a
+call costs the number of extents that it touches, not of blocks.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from tokensim.memory.prefix import Content, Extent, Hit, Node, lookup
 
 
 class BlockPool:
-    """``num_blocks`` blocks of ``block_size`` tokens, of which block 0 is the engine's null block and never used.
+    """``num_blocks`` blocks of ``block_size`` tokens, of which block 0 is the engine's null block and never
+    used.
 
     See ``KvPool``. ``unhashed_first``: freed blocks without a hash are reused first (vLLM 0.33), not last.
     """
@@ -49,12 +50,12 @@ class BlockPool:
                 hit = lookup(child.extents, block)
                 if hit is None:
                     return hits, block, idle
-                if block + hit.count > stop:
+                if block + hit.blocks > stop:
                     hit = Hit(hit.extent, block, stop - block)
                 hits.append(hit)
-                block += hit.count
+                block += hit.blocks
                 if hit.extent.refs == 0:
-                    idle += hit.count
+                    idle += hit.blocks
             if block >= max_blocks:
                 break
             node, start = child, end
@@ -68,8 +69,8 @@ class BlockPool:
                 self._unlink(extent)
                 self.free -= extent.count
             extent.refs += 1
-            table.entries.append((extent, hit.count))
-            table.blocks += hit.count
+            table.entries.append((extent, hit.blocks))
+            table.blocks += hit.blocks
         table.registered = table.blocks
 
     def take(self, blocks: int, table: Table | None = None) -> None:
@@ -173,7 +174,9 @@ class BlockPool:
         """See ``KvPool.check_integrity``."""
         queued, extent = 0, self._queue.after
         while extent is not self._queue:
-            assert extent is not None and extent.refs == 0 and extent.count > 0, "queued extent is in use or empty"
+            assert extent is not None and extent.refs == 0 and extent.count > 0, (
+                "queued extent is in use or empty"
+            )
             assert extent.after is not None and extent.after.before is extent, "free queue is broken"
             queued += extent.count
             extent = extent.after
@@ -235,15 +238,15 @@ class BlockPool:
         while hit.first >= extent.first + extent.count:  # an earlier piece of the same look-up split it
             assert extent.next is not None
             extent = extent.next
-        if hit.first + hit.count < extent.first + extent.count:
-            extent, _ = self._split(extent, hit.first + hit.count - extent.first)
+        if hit.first + hit.blocks < extent.first + extent.count:
+            extent, _ = self._split(extent, hit.first + hit.blocks - extent.first)
         if hit.first > extent.first:
             _, extent = self._split(extent, hit.first - extent.first)
         return extent
 
     def _split(self, extent: Extent, at: int) -> tuple[Extent, Extent]:
-        """Cut after ``at`` blocks. In use: the object stays the head, which tables refer to. Idle: it stays the
-        tail, which keeps its place in the queue, with the head right behind it."""
+        """Cut after ``at`` blocks. In use: the object stays the head, which tables refer to. Idle: it stays
+        the tail, which keeps its place in the queue, with the head right behind it."""
         node = extent.node
         assert node is not None
         place = node.extents.index(extent)

@@ -1,13 +1,15 @@
-"""What is cached under which prefix: a tree of token runs, whose nodes list the extents that hold their blocks.
+"""What is cached under which prefix: a tree of token runs, whose nodes list the extents that hold their
+blocks.
 
-The real engine hashes every full block together with all that came before it. Equal hashes mean equal prefixes, so
-a tree says the same with far fewer entries: a *run* is a stretch of tokens with one identity (a trace's hash id, a
-unique prompt, an output); a node is a run behind a given prefix; a full block belongs to the node that its last
-token lies in. Nodes are never split: a child hangs on the token position at which it leaves its parent.
+The real engine hashes every full block together with all that came before it. Equal hashes mean equal
+prefixes, so a tree says the same with far fewer entries: a *run* is a stretch of tokens with one identity (a
+trace's hash id, a unique prompt, an output); a node is a run behind a given prefix; a full block belongs to
+the node that its last token lies in. Nodes are never split: a child hangs on the token position at which it
+leaves its parent.
 
-An *extent* is a stretch of consecutive full blocks of one node in physical memory. Several extents of a node may
-hold the same block (the engine does not deduplicate); a look-up takes the one that was registered first, so a node
-keeps its extents in the order of registration.
+An *extent* is a stretch of consecutive full blocks of one node in physical memory. Several extents of a node
+may hold the same block (the engine does not deduplicate); a look-up takes the one that was registered first,
+so a node keeps its extents in the order of registration.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ from typing import NamedTuple
 class Extent:
     """Consecutive blocks ``first … first + count − 1`` of ``node``, used by ``refs`` requests.
 
-    With ``refs`` 0 it stands in the pool's free queue between ``before`` and ``after``; its last block is evicted
-    first. ``next`` is the rest of an extent that was split while in use. ``node`` None: blocks without a hash.
+    With ``refs`` 0 it stands in the pool's free queue between ``before`` and ``after``; its last block is
+    evicted first. ``next`` is the rest of an extent that was split while in use. ``node`` None: blocks
+    without a hash.
     """
 
     __slots__ = ("after", "before", "count", "first", "next", "node", "refs")
@@ -36,7 +39,8 @@ class Extent:
 
 
 class Node:
-    """A token run behind a prefix. ``users``: live requests whose content ends here, which keep it in the tree.
+    """A token run behind a prefix. ``users``: live requests whose content ends here, which keep it in the
+    tree.
 
     ``growers``: running requests that are generating this run while others may look it up.
     """
@@ -76,7 +80,8 @@ class Node:
 
 
 class Content:
-    """The identity of one request's tokens: runs ``ids[i]`` that end before token ``ends[i]``; the last has no end.
+    """The identity of one request's tokens: runs ``ids[i]`` that end before token ``ends[i]``; the last has
+    no end.
 
     ``nodes`` are the tree nodes that exist for its first runs, found or made as the request is registered.
     """
@@ -95,7 +100,9 @@ class Content:
 
     @classmethod
     def of_runs(cls, runs: Sequence[tuple[int, int]], output_id: int) -> Content:
-        """Prompt runs of (id, tokens), then the output as the run ``output_id`` (negative: nobody shares it)."""
+        """Prompt runs of (id, tokens), then the output as the run ``output_id`` (negative: nobody
+        shares it).
+        """
         ids, ends, end = [], [], 0
         for run, tokens in runs:
             end += tokens
@@ -110,15 +117,16 @@ ENDLESS = 1 << 60
 
 
 class Hit(NamedTuple):
-    """A piece of a prefix hit: blocks ``first … first + count − 1``, found in ``extent``."""
+    """A piece of a prefix hit: ``blocks`` blocks from ``first`` on, found in ``extent``."""
 
     extent: Extent
     first: int
-    count: int
+    blocks: int
 
 
 def lookup(extents: Sequence[Extent], block: int) -> Hit | None:
-    """The longest stretch from ``block`` on that one extent serves, the oldest registered copy of each block first."""
+    """The longest stretch from ``block`` on that one extent serves, the oldest registered copy of each block
+    first."""
     stop = ENDLESS
     for extent in extents:
         first = extent.first

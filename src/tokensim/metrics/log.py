@@ -1,7 +1,7 @@
 """What a run leaves in memory: one row a request, one row a step run, as numpy columns.
 
-The recorder fills it, the summary and the report read it. Times are seconds since the start of the workload; a
-time that never came is NaN.
+The recorder fills it, the summary and the report read it. Times are seconds since the start of the workload;
+a time that never came is NaN.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from tokensim.cost.base import StepColumns
 from tokensim.workload.base import Floats, Ints
 
 STATUSES = ("unfinished", "finished", "truncated", "rejected")
-"""``truncated``: finished early because it reached the model's context length. ``rejected``: refused on arrival."""
+"""``truncated``: finished early because it reached the model's context length. ``rejected``: refused on
+arrival."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,9 @@ class RequestColumns:
     """One entry a request of the workload, in its order.
 
     ``intended_s`` is when the client meant to send it, ``arrival_s`` when it did (later only under a cap on
-    requests in flight). ``output_tokens`` were produced, ``requested_output_tokens`` asked for. ``cached_tokens`` is
-    the prefix hit at the first admission, ``recomputed_tokens`` what preemptions threw away and had to be
-    computed again. ``instance`` is −1 where none took it. ``status`` indexes ``STATUSES``.
+    requests in flight). ``output_tokens`` were produced, ``requested_output_tokens`` asked for.
+    ``cached_tokens`` is the prefix hit at the first admission, ``recomputed_tokens`` what preemptions threw
+    away and had to be computed again. ``instance`` is −1 where none took it. ``status`` indexes ``STATUSES``.
     """
 
     intended_s: Floats
@@ -69,10 +70,10 @@ class StepRows:
 class RunLog:
     """Everything recorded of one run.
 
-    ``gap_s``/``gap_weight`` correct the inter-token gaps that the step rows imply (each step of duration d gives
-    ``decode`` gaps of d): a pair adds ``weight`` gaps (−1 takes one away) of ``gap_s`` seconds, for requests that sat
-    out steps (preempted, or left out by the token budget). ``end_s`` is the simulated time at which the run
-    ended; ``complete`` is False when it was interrupted.
+    ``gap_s``/``gap_weight`` correct the inter-token gaps that the step rows imply (each step of duration d
+    gives ``decode`` gaps of d): a pair adds ``weight`` gaps (−1 takes one away) of ``gap_s`` seconds, for
+    requests that sat out steps (preempted, or left out by the token budget). ``end_s`` is the simulated time
+    at which the run ended; ``complete`` is False when it was interrupted.
     """
 
     requests: RequestColumns

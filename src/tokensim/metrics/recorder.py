@@ -1,7 +1,7 @@
 """Takes notes during a run, as packed rows: one a request when it ends, one a run of equal steps.
 
-Packing a dozen doubles into a ``bytearray`` is the cheapest way in Python to keep them: a quarter of the time of extending an
-``array``. ``log`` hands the notes over as numpy columns.
+Packing a dozen doubles into a ``bytearray`` is the cheapest way in Python to keep them: a quarter of the time
+of extending an ``array``. ``log`` hands the notes over as numpy columns.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ PACK_PAIR = Struct("2d").pack
 class Recorder:
     """The notes of one run.
 
-    ``requests`` and ``steps`` are rows of doubles with the columns above, packed by ``PACK_REQUEST`` and ``PACK_STEP``; ``chunks``
-    are (tokens, computed before) of each prefill chunk, ``gaps`` the corrections (seconds, weight) of ``RunLog``, packed by
-    ``PACK_PAIR``.
+    ``requests`` and ``steps`` are rows of doubles with the columns above, packed by ``PACK_REQUEST`` and
+    ``PACK_STEP``; ``chunks`` are (tokens, computed before) of each prefill chunk, ``gaps`` the corrections
+    (seconds, weight) of ``RunLog``, packed by ``PACK_PAIR``.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,5 @@
-"""Local schedulers: who runs in the next step of one instance. One module a policy; ``base.py`` has the interface."""
+"""Local schedulers: who runs in the next step of one instance. One module a policy; ``base.py`` has the
+interface."""
 
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.continuous import ContinuousBatching

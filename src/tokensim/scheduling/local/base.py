@@ -1,9 +1,9 @@
 """The local scheduler: who runs in the next step of one instance.
 
-The engine drives it in this order, which is the real engine's own. Synchronous: ``add`` arrivals, ``schedule`` step k,
-(the step runs), ``update`` k. Asynchronous: ``schedule`` k+1 comes before ``update`` k. After a ``schedule`` the engine asks
-``run_length``: how many steps equal to this one may follow each other before the policy has to be asked again; it
-then commits as many of them as really ran with ``advance``.
+The engine drives it in this order, which is the real engine's own. Synchronous: ``add`` arrivals,
+``schedule`` step k, (the step runs), ``update`` k. Asynchronous: ``schedule`` k+1 comes before ``update`` k.
+After a ``schedule`` the engine asks ``run_length``: how many steps equal to this one may follow each other
+before the policy has to be asked again; it then commits as many of them as really ran with ``advance``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from tokensim.memory import KvPool
 from tokensim.scheduling.local.request import Request
@@ -18,7 +19,9 @@ from tokensim.scheduling.local.request import Request
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What bounds a local scheduler; names and meaning are vLLM's (``num_gpu_blocks`` counts the null block)."""
+    """What bounds a local scheduler; names and meaning are vLLM's (``num_gpu_blocks`` counts the
+    null block).
+    """
 
     num_gpu_blocks: int
     block_size: int = 16
@@ -40,14 +43,18 @@ class Limits:
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
 
 
+_NONE: list[Any] = []  # never changed
+
+
 class Step:
     """What one step runs.
 
-    ``decode`` requests decode one token each; their contexts sum to ``context`` (``window_context`` with each capped at the
-    window, growing by ``window_growth`` a step). ``chunks`` are prefill chunks (tokens, tokens computed before) of
-    ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds (request, prefix hit in tokens);
-    ``preempted`` holds (request, whether it decoded in the step before). ``whole``: every decoding request got its token; those that
-    first did not for want of budget or memory are in ``sat_out``, those that decode again after that in ``came_back``.
+    ``decode`` requests decode one token each; their contexts sum to ``context`` (``window_context`` with each
+    capped at the window, growing by ``window_growth`` a step). ``chunks`` are prefill chunks (tokens, tokens
+    computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
+    (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
+    ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
+    in ``sat_out``, those that decode again after that in ``came_back``.
     """
 
     __slots__ = (
@@ -73,14 +80,14 @@ class Step:
         self.window_context = 0
         self.window_growth = 0
         self.whole = True
-        # Most steps are nothing but decodes: lists take the place of these only when they are needed.
-        self.chunks: Sequence[tuple[int, int]] = ()
-        self.chunk_requests: Sequence[Request] = ()
-        self.firsts: Sequence[Request] = ()
-        self.admitted: Sequence[tuple[Request, int]] = ()
-        self.preempted: Sequence[tuple[Request, bool]] = ()
-        self.sat_out: Sequence[Request] = ()
-        self.came_back: Sequence[Request] = ()
+        # Most steps are nothing but decodes: lists of their own take the place of these when needed.
+        self.chunks: list[tuple[int, int]] = _NONE
+        self.chunk_requests: list[Request] = _NONE
+        self.firsts: list[Request] = _NONE
+        self.admitted: list[tuple[Request, int]] = _NONE
+        self.preempted: list[tuple[Request, bool]] = _NONE
+        self.sat_out: list[Request] = _NONE
+        self.came_back: list[Request] = _NONE
 
     @property
     def empty(self) -> bool:
@@ -91,7 +98,8 @@ class Step:
 class LocalScheduler(ABC):
     """Decides the steps of one instance and owns its KV pool.
 
-    ``running`` and ``waiting`` hold the requests in the system; a request whose last token is in flight still runs.
+    ``running`` and ``waiting`` hold the requests in the system; a request whose last token is in flight still
+    runs.
     """
 
     pool: KvPool
@@ -110,7 +118,8 @@ class LocalScheduler(ABC):
     def run_length(self, step: Step) -> int:
         """How many steps equal to ``step`` (itself included) may follow each other if nothing arrives, ≥ 1.
 
-        Only a step of nothing but decodes can have more than 1. Steps grow alike: each request's context by one.
+        Only a step of nothing but decodes can have more than 1. Steps grow alike: each request's context by
+        one.
         """
 
     @abstractmethod
@@ -119,8 +128,10 @@ class LocalScheduler(ABC):
 
     @abstractmethod
     def update(self, index: int) -> Sequence[Request]:
-        """The output of step ``index`` has come back: free the requests that finished with it and return them."""
+        """The output of step ``index`` has come back: free the requests that finished with it and return
+        them."""
 
     @abstractmethod
     def check_integrity(self) -> None:
-        """Raise ``AssertionError`` if the state contradicts itself (blocks lost, shared by accident, or leaked)."""
+        """Raise ``AssertionError`` if the state contradicts itself (blocks lost, shared by accident, or
+        leaked)."""

@@ -1,21 +1,24 @@
 """Continuous batching with chunked prefill, as vLLM's V1 scheduler does it; the base of every policy like it.
 
-There is no prefill phase and no decode phase. Each step gives every running request, in order of admission, the tokens that it
-still lacks, within a token budget; while it lacks memory, it preempts. Then, if nobody was preempted, waiting requests are admitted
-in order until the head does not fit.
+There is no prefill phase and no decode phase. Each step gives every running request, in order of admission,
+the tokens that it still lacks, within a token budget; while it lacks memory, it preempts. Then, if nobody was
+preempted, waiting requests are admitted in order until the head does not fit.
 
-A running request either still prefills (it stands in ``prefilling`` too) or decodes one token a step, and then it is only
-arithmetic in ``decoding``. When budget and memory suffice for all, a step is decided without looking at the decoding
-requests one by one (``_serve_all``); else, and always with ``exact_steps``, the list is walked (``walk.py``): same rules, same result.
+A running request either still prefills (it stands in ``prefilling`` too) or decodes one token a step, and
+then it is only arithmetic in ``decoding``. When budget and memory suffice for all, a step is decided without
+looking at the decoding requests one by one (``_serve_all``); else, and always with ``exact_steps``, the list
+is walked (``walk.py``): same rules, same result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool, Table
-from tokensim.scheduling.local import walk
+from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool
+from tokensim.scheduling.local import integrity, walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
+from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
@@ -64,9 +67,7 @@ class ContinuousBatching(LocalScheduler):
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._admissions = 0
-        self._executed = 0
-        self._last_prefill = -limits.prefill_schedule_interval
-        self._capacity_bound = False
+        self.cadence = PrefillCadence(limits.prefill_schedule_interval)
 
     # What a policy of the user's own may say.
 
@@ -89,7 +90,9 @@ class ContinuousBatching(LocalScheduler):
     def add(self, request: Request) -> bool:
         """See ``LocalScheduler.add``."""
         if self.exact_steps and request.content is None and self.pool.caching:
-            request.content = Content.unique(request.index)  # the long way: its blocks are entered and looked up
+            request.content = Content.unique(
+                request.index
+            )  # the long way: its blocks are entered and looked up
         nobody_waited = not self.waiting
         heads = self.waiting.add(request)
         if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
@@ -117,8 +120,8 @@ class ContinuousBatching(LocalScheduler):
     def _schedule_fully(self, step: Step) -> None:
         """The whole procedure, for steps that may have more in them than decodes."""
         self._open(step)
-        cap = self._prefill_cap() if self.limits.long_prefill_token_threshold else 0
-        deferred = self.limits.prefill_schedule_interval > 1 and self._prefill_deferred()
+        cap = prefill_cap(self.limits, self.rules, len(self.running) + len(self.waiting))
+        deferred = self.cadence.defers(decoding=len(self.running) > len(self.prefilling))
         budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
         if budget < 0:
             budget = walk.serve_in_order(self, step, cap, deferred)
@@ -128,11 +131,8 @@ class ContinuousBatching(LocalScheduler):
             if self.waiting:
                 self._admit(step, budget, cap, deferred)
             if not deferred:
-                self._capacity_bound = bool(self.waiting)
-        if step.decode or step.chunks:
-            self._executed += 1
-            if self.limits.prefill_schedule_interval > 1 and any(self._prefills(step)):
-                self._last_prefill = self._executed
+                self.cadence.capacity_bound = bool(self.waiting)
+        self.cadence.count(step)
 
     def run_length(self, step: Step) -> int:
         """See ``LocalScheduler.run_length``."""
@@ -156,7 +156,7 @@ class ContinuousBatching(LocalScheduler):
         if blocks:
             self.pool.take(blocks)
         self.index += steps
-        self._executed += steps
+        self.cadence.executed += steps
 
     def update(self, index: int) -> Sequence[Request]:
         """See ``LocalScheduler.update``. HOT PATH."""
@@ -181,7 +181,9 @@ class ContinuousBatching(LocalScheduler):
                 continue
             del running[request]
             computed = request.length - 1
-            assert not self.exact_steps or request.computed == computed, f"{request} ends after {request.computed}"
+            assert not self.exact_steps or request.computed == computed, (
+                f"{request} ends after {request.computed}"
+            )
             if request.content is None:
                 self.pool.discard(request.table, -(-computed // size), computed // size)
             else:
@@ -202,29 +204,7 @@ class ContinuousBatching(LocalScheduler):
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""
-        tables: list[Table] = []
-        used = 0
-        seen: set[int] = set()
-        for request in self.running:
-            assert not request.finished, f"{request} runs though it finished"
-            table = request.table
-            tables.append(table)
-            computed = self.computed(request)
-            blocks = -(-computed // self.block_size)
-            assert request.decoding or blocks == table.blocks, f"{request}: {table.blocks} blocks for {computed}"
-            assert (request in self.prefilling) == (not request.decoding), f"{request}: prefilling or decoding?"
-            used += blocks - table.registered
-            for extent in table.extents():
-                if id(extent) not in seen:
-                    seen.add(id(extent))
-                    used += extent.count
-        for request in self.waiting:
-            assert request.table.blocks == 0, f"{request} waits with {request.table.blocks} blocks"
-        active = [r for r in self.running if r.decoding and r.finish_step >= self.index]
-        active = [r for r in active if r not in self.leaving]
-        assert self.decoding.n == len(active), f"{self.decoding.n} decode, {len(active)} in the list"
-        assert self.decoding.base_sum == sum(r.base for r in active)
-        self.pool.check_integrity(tables, used)
+        integrity.check(self)
 
     def computed(self, request: Request) -> int:
         """Tokens of ``request`` whose KV is computed, or being computed by the last scheduled step."""
@@ -233,7 +213,8 @@ class ContinuousBatching(LocalScheduler):
     # How a step is made.
 
     def _serve_decodes(self, step: Step) -> bool:
-        """Give every decoding request its token; False (nothing done) if budget or memory do not suffice. HOT PATH."""
+        """Give every decoding request its token; False (nothing done) if budget or memory do not suffice. HOT
+        PATH."""
         decoding, pool = self.decoding, self.pool
         n = decoding.n
         if not n:
@@ -253,7 +234,8 @@ class ContinuousBatching(LocalScheduler):
         return True
 
     def _serve_all(self, step: Step, cap: int, deferred: bool) -> int:
-        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have it."""
+        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have
+        it."""
         shares: list[tuple[Request, int, int]] = []
         decoding, pool = self.decoding, self.pool
         budget = self.budget - decoding.n
@@ -314,11 +296,12 @@ class ContinuousBatching(LocalScheduler):
         size = self.block_size
         reserve = limits.scheduler_reserve_full_isl
         self._blocked = True
+        hits: Any
         while waiting and budget > 0 and len(running) < self.max_active:
             request = waiting.head()
             content = request.content
             if content is None:
-                hits, hit, idle = [], 0, 0
+                hits, hit, idle = None, 0, 0
             else:
                 hits, hit, idle = pool.find(content, (request.tokens - 1) // size)
             computed = hit * size
@@ -354,7 +337,8 @@ class ContinuousBatching(LocalScheduler):
             self.run_chunk(step, request, tokens)
 
     def preempt(self, step: Step, request: Request, served: bool) -> None:
-        """Take everything from ``request`` and put it back into the queue; ``served``: it got its token in this step."""
+        """Take everything from ``request`` and put it back into the queue; ``served``: it got its token in
+        this step."""
         size, table = self.block_size, request.table
         decoding = request.decoding
         if decoding:
@@ -409,36 +393,11 @@ class ContinuousBatching(LocalScheduler):
             self.pool.register(request.table, request.content, tokens // self.block_size)
 
     def come_back(self, step: Step, request: Request) -> None:
-        """``request`` decodes in ``step`` after sitting out; nothing of it was in flight, so all it has is known."""
+        """``request`` decodes in ``step`` after sitting out; nothing of it was in flight, so all it has is
+        known."""
         del self.sitting_out[request]
         step.came_back = [*step.came_back, request]
         self._register_output(request, request.base + step.index)
-
-    def _prefill_cap(self) -> int:
-        """Most tokens of one prefill in this step (0: no cap): ``long_prefill_token_threshold`` and its variants."""
-        limits = self.limits
-        requests = len(self.running) + len(self.waiting)
-        if requests <= 1 and self.rules.lone_request_uncapped:
-            return 0
-        cap = limits.long_prefill_token_threshold
-        if limits.long_prefill_token_threshold_adaptive:
-            cap = max(cap, limits.max_num_batched_tokens // max(requests, 1))
-        return cap
-
-    def _prefill_deferred(self) -> bool:
-        """``prefill_schedule_interval``: whether prefills sit out this step."""
-        since = self._executed + 1 - self._last_prefill
-        return (
-            not self._capacity_bound
-            and since < self.limits.prefill_schedule_interval
-            and len(self.running) > len(self.prefilling)
-        )
-
-    def _prefills(self, step: Step) -> Iterator[bool]:
-        """For each chunk whether it counts as a prefill: any but a one-token rest at admission."""
-        fresh = {request for request, _ in step.admitted}
-        for request, (tokens, _) in zip(step.chunk_requests, step.chunks, strict=True):
-            yield request not in fresh or tokens > 1 or not request.decoding
 
     def _queue(self) -> WaitingQueue:
         if type(self).admission_order is not ContinuousBatching.admission_order:

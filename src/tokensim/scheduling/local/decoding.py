@@ -1,8 +1,8 @@
 """The requests of one instance that decode, one token each a step, as arithmetic instead of a list to walk.
 
-A request that decodes in every step has ``base + k`` computed tokens after step ``k``. So the sum of contexts, the
-requests that need a new block in a given step and the requests that finish in it follow from a sum, a count a residue and a
-bucket a step; a step costs nothing, joining and leaving a few operations.
+A request that decodes in every step has ``base + k`` computed tokens after step ``k``. So the sum of
+contexts, the requests that need a new block in a given step and the requests that finish in it follow from a
+sum, a count a residue and a bucket a step; a step costs nothing, joining and leaving a few operations.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ FAR = 1 << 60
 class DecodeSet:
     """``n`` decoding requests whose bases sum to ``base_sum``; ``block_size`` tokens fit in a block.
 
-    ``phase[i]`` of them need a new block at every step k with (k − 1) % block_size == i. ``finishing`` holds a bucket for each
-    step in which some produce their last token.
+    ``phase[i]`` of them need a new block at every step k with (k − 1) % block_size == i. ``finishing`` holds
+    a bucket for each step in which some produce their last token.
     """
 
     def __init__(self, block_size: int) -> None:

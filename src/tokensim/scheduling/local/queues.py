@@ -56,7 +56,8 @@ class Fifo(deque[Request]):
 
 
 class ByPriority:
-    """Ordered by (priority, arrival time, index): vLLM's priority policy. A preempted request is just pushed again."""
+    """Ordered by (priority, arrival time, index): vLLM's priority policy. A preempted request is just pushed
+    again."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[int, float, int, Request]] = []

@@ -10,14 +10,14 @@ NEVER = float("nan")
 class Request:
     """One request in flight.
 
-    Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for, ``priority`` (smaller is
-    more urgent), ``content`` (None: nothing of it can be found in the
-    prefix cache by another request), ``length`` (total tokens at which it finishes: prompt plus output, or
-    the model's limit); ``shared_output``: other prompts may contain its output.
+    Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for,
+    ``priority`` (smaller is more urgent), ``content`` (None: nothing of it can be found in the prefix cache
+    by another request), ``length`` (total tokens at which it finishes: prompt plus output, or the model's
+    limit); ``shared_output``: other prompts may contain its output.
 
-    Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes (``decoding``) and
-    its computed tokens after step ``k`` are ``base + k`` until ``finish_step``. ``seq`` is its place in the order of
-    admission.
+    Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes
+    (``decoding``) and its computed tokens after step ``k`` are ``base + k`` until ``finish_step``. ``seq`` is
+    its place in the order of admission.
     """
 
     __slots__ = (
@@ -45,7 +45,9 @@ class Request:
         "tokens",
     )
 
-    def __init__(self, index: int, arrival_s: float, input_tokens: int, output_tokens: int, length: int) -> None:
+    def __init__(
+        self, index: int, arrival_s: float, input_tokens: int, output_tokens: int, length: int
+    ) -> None:
         self.index = index
         self.arrival_s = arrival_s
         self.input_tokens = input_tokens

@@ -1,7 +1,7 @@
 """Rules of vLLM's V1 scheduler that changed between versions: which rule starts where.
 
-Checked against decisions recorded from vLLM 0.19.0, 0.23.0 and 0.33.0. Versions in between that are not known to follow one of
-them are refused (``tokensim.scenario.versions``).
+Checked against decisions recorded from vLLM 0.19.0, 0.23.0 and 0.33.0. Versions in between that are not known
+to follow one of them are refused (``tokensim.scenario.versions``).
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ class Rules:
 
     ``unhashed_blocks_first``: freed blocks without a hash go to the front of the free queue, not to its end.
     ``lone_request_uncapped``: ``long_prefill_token_threshold`` does not bind the only request in the system.
-    ``self_preemption_goes_on``: under the priority policy, after a request has preempted itself, the next ones are still served.
-    ``index_moves_only_for_served``: a victim that stood earlier but was not served in this step makes the loop pass over one.
-    ``pause_before_idle``: after an empty step the engine sleeps 1 ms also when only a finish is left to announce.
+    ``self_preemption_goes_on``: under the priority policy, after a request has preempted itself, the next
+    ones are still served. ``index_moves_only_for_served``: a victim that stood earlier but was not served in
+    this step makes the loop pass over one. ``pause_before_idle``: after an empty step the engine sleeps 1 ms
+    also when only a finish is left to announce.
     """
 
     unhashed_blocks_first: bool

@@ -1,9 +1,9 @@
 """The running requests of one step, served one by one in order of admission, with preemption.
 
-The plain form of the rules (section 2a of the scheduler's specification). ``ContinuousBatching`` uses it when not everybody can
-be served, and for every step of an exact single-step run. There it is the reference for the aggregated form, so it
-counts: each request's computed tokens, its blocks and what of them is registered go up token by token, as in the real
-engine, and nothing is taken from the closed forms of ``decoding.py``.
+The plain form of the rules (section 2a of the scheduler's specification). ``ContinuousBatching`` uses it when
+not everybody can be served, and for every step of an exact single-step run. There it is the reference for the
+aggregated form, so it counts: each request's computed tokens, its blocks and what of them is registered go up
+token by token, as in the real engine, and nothing is taken from the closed forms of ``decoding.py``.
 """
 
 from __future__ import annotations

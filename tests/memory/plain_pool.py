@@ -1,4 +1,4 @@
-"""A plain KV pool that keeps every block by itself: what the pool by extents must be indistinguishable from.
+"""A plain KV pool that keeps every block by itself: what the real pools must be indistinguishable from.
 
 Written from the description of the real engine's free queue and prefix cache: a list of block ids, a key a
 block, a list of blocks a key.
@@ -23,7 +23,7 @@ def keys_of(runs: Runs, block_size: int) -> list[Key]:
     return [tuple(tokens[: end + 1]) for end in range(block_size - 1, len(tokens), block_size)]
 
 
-class BlockByBlock:
+class PlainPool:
     """The pool. A table is a list of block ids, of which the first ``registered`` have a key."""
 
     def __init__(self, num_blocks: int, *, caching: bool, unhashed_first: bool) -> None:

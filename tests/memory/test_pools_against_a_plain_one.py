@@ -1,15 +1,17 @@
-"""The pool by extents against one that keeps every block by itself: same hits, same evictions."""
+"""Both pools against a plain one that keeps every block by itself: same hits, same evictions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
-from block_by_block import BlockByBlock, Key, Runs, keys_of
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from plain_pool import Key, PlainPool, Runs, keys_of
 
-from tokensim.memory import BlockPool, Content, Node, Table
+from tokensim.memory import BlockByBlockPool, BlockPool, Content, Node, Table
+from tokensim.memory.prefix import Hit
 
 NUM_BLOCKS = 25
 BLOCK_SIZE = 4
@@ -47,16 +49,18 @@ def cached_keys(pool: BlockPool) -> set[Key]:
     }
 
 
-class BothPools(RuleBasedStateMachine):
-    """Random requests come, grow, are sent back, return and leave."""
+class AgainstPlain(RuleBasedStateMachine):
+    """Random requests come, grow, are sent back, return and leave, in the pool and in the plain one."""
+
+    make: type[BlockPool] | type[BlockByBlockPool]
 
     @initialize(caching=st.sampled_from([True, True, True, False]), unhashed_first=st.booleans())
     def start(self, caching: bool, unhashed_first: bool) -> None:
-        self.pool = BlockPool(NUM_BLOCKS, BLOCK_SIZE, caching=caching, unhashed_first=unhashed_first)
-        self.plain = BlockByBlock(NUM_BLOCKS, caching=caching, unhashed_first=unhashed_first)
+        self.pool = self.make(NUM_BLOCKS, BLOCK_SIZE, caching=caching, unhashed_first=unhashed_first)
+        self.plain = PlainPool(NUM_BLOCKS, caching=caching, unhashed_first=unhashed_first)
         self.live: list[Live] = []
         self.sent_back: list[Live] = []
-        self.loners: list[tuple[list[int], int]] = []  # (blocks, full ones), never found by anybody
+        self.loners: list[tuple[Table, list[int], int]] = []  # (…, blocks, full ones): found by nobody
         self.number = 0
 
     def look_up(self, request: Live, limit: int) -> None:
@@ -65,7 +69,7 @@ class BothPools(RuleBasedStateMachine):
         found = self.plain.find(request.keys[:limit])
         assert blocks == len(found)
         assert idle == sum(not self.plain.refs[block] for block in found)
-        assert [hit.first for hit in hits] == [sum(h.count for h in hits[:i]) for i in range(len(hits))]
+        self.compare_hits(hits, found)
         self.pool.touch(request.table, hits)
         self.plain.touch(found)
         request.blocks = found
@@ -74,7 +78,7 @@ class BothPools(RuleBasedStateMachine):
     def grow_by(self, request: Live, count: int, full: bool) -> None:
         """``count`` more blocks; with ``full`` all of them are."""
         count = min(count, self.pool.free, len(request.keys) - len(request.blocks))
-        self.pool.take(count)
+        self.pool.take(count, request.table)
         request.table.blocks += count
         first = request.table.registered
         request.blocks = request.blocks + self.plain.take(count)
@@ -123,18 +127,19 @@ class BothPools(RuleBasedStateMachine):
 
     @rule(count=st.integers(1, 8), tail=st.booleans())
     def start_alone(self, count: int, tail: bool) -> None:
-        count = min(count, self.pool.free)
-        self.pool.take(count)
-        self.loners.append((self.plain.take(count), max(0, count - tail)))
+        count, table = min(count, self.pool.free), Table()
+        self.pool.take(count, table)
+        table.blocks = count
+        self.loners.append((table, self.plain.take(count), max(0, count - tail)))
 
     @precondition(lambda self: self.loners)
     @rule(at=places)
     def finish_alone(self, at: int) -> None:
-        blocks, full = self.loners.pop(at % len(self.loners))
+        table, blocks, full = self.loners.pop(at % len(self.loners))
         self.number += 1
         self.plain.register(blocks, keys_of([(LONER - self.number, full * BLOCK_SIZE)], BLOCK_SIZE), 0)
         self.plain.release(blocks)
-        self.pool.discard(len(blocks), full)
+        self.discard(table, len(blocks), full)
 
     @rule(runs=prompts)
     def look(self, runs: Runs) -> None:
@@ -143,33 +148,71 @@ class BothPools(RuleBasedStateMachine):
         _, blocks, _ = self.pool.find(Content.of_runs(runs, -1000), 100)
         assert blocks == len(self.plain.find(keys))
 
-    def shared_keys(self) -> set[Key]:
-        """What the plain pool has cached, without what loners left: the other does not name it."""
-        return {key for key in self.plain.cache if key[0][0] > LONER}
+    def compare_hits(self, hits: Any, found: list[int]) -> None:
+        raise NotImplementedError
+
+    def discard(self, table: Table, blocks: int, full: int) -> None:
+        raise NotImplementedError
+
+    def compare_contents(self) -> None:
+        raise NotImplementedError
 
     @invariant()
     def they_agree(self) -> None:
         if not hasattr(self, "pool"):
             return
         assert self.pool.free == len(self.plain.queue)
-        in_tree = cached_keys(self.pool)
-        assert self.pool.cached_keys() == len(in_tree)
-        assert in_tree == self.shared_keys()
-        alone = sum(len(blocks) for blocks, _ in self.loners)
-        used = {block for request in self.live for block in request.blocks}
-        self.pool.check_integrity([request.table for request in self.live], len(used) + alone)
+        self.compare_contents()
+        tables = [request.table for request in self.live] + [table for table, _, _ in self.loners]
+        self.pool.check_integrity(tables)
 
     def teardown(self) -> None:
         """What is left is evicted in the same order, block by block."""
         if not hasattr(self, "pool"):
             return
         while self.pool.free:
-            self.pool.take(1)
+            self.pool.take(1, Table())
             self.plain.take(1)
-            assert cached_keys(self.pool) == self.shared_keys()
+            self.compare_contents()
 
 
-BothPools.TestCase.settings = settings(
-    max_examples=100, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+class ByExtents(AgainstPlain):
+    make = BlockPool
+
+    def compare_hits(self, hits: list[Hit], found: list[int]) -> None:
+        assert [hit.first for hit in hits] == [sum(h.count for h in hits[:i]) for i in range(len(hits))]
+        assert sum(hit.count for hit in hits) == len(found)
+
+    def discard(self, table: Table, blocks: int, full: int) -> None:
+        self.pool.discard(table, blocks, full)
+
+    def compare_contents(self) -> None:
+        """The same keys are cached; what loners left has none here."""
+        in_tree = cached_keys(self.pool)
+        assert self.pool.cached_keys() == len(in_tree)
+        assert in_tree == {key for key in self.plain.cache if key[0][0] > LONER}
+
+
+class BlockByBlock(AgainstPlain):
+    make = BlockByBlockPool
+
+    def compare_hits(self, hits: list[int], found: list[int]) -> None:
+        assert hits == found
+
+    def discard(self, table: Table, blocks: int, full: int) -> None:
+        self.pool.register(table, Content.unique(1_000_000 + self.number), full)
+        self.pool.discard(table, blocks, full)
+
+    def compare_contents(self) -> None:
+        """The very same blocks are free, in the same order, and as many keys are cached."""
+        assert list(self.pool.queue) == self.plain.queue
+        assert self.pool.cached_keys() == len(self.plain.cache)
+
+
+ALIKE = settings(
+    max_examples=80, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
-TestBothPools = BothPools.TestCase
+ByExtents.TestCase.settings = ALIKE
+BlockByBlock.TestCase.settings = ALIKE
+TestByExtents = ByExtents.TestCase
+TestBlockByBlock = BlockByBlock.TestCase
