@@ -9,7 +9,7 @@ resumptions, preemptions, hits, finishes, free blocks, queue lengths before and 
 was updated, and the number of cached keys. A field or option that is not known makes the file fail.
 
 Each file is replayed twice side by side: every step walked request by request on a pool of single blocks, and
-by the aggregated form on extents that long simulations use. ``fq``, a checksum of the physical ids in the free
+by the aggregated form on extents that long simulations use. ``fq``, a checksum of the ids in the free
 queue, is compared now and then for the first only: extents have no physical ids. Pipeline parallelism and
 speculation are not modelled yet; files that need them fail.
 """

@@ -147,8 +147,8 @@ class TestCtrlC:
     @pytest.mark.parametrize("exact_steps", [False, True])
     def test_may_come_at_any_moment(self, asynchronous: bool, exact_steps: bool) -> None:
         """Also in the middle of a decision."""
-        done = []
-        for at in range(1, 40):
+        done: list[int] = []
+        for at in range(1, 1000):
             made = simulation(
                 self.requests,
                 asynchronous=asynchronous,
@@ -157,10 +157,12 @@ class TestCtrlC:
                 cost=ConstantCost(on_step=Interrupted(at)),
             )
             log = made.run()
-            assert not log.complete
+            if log.complete:
+                break  # everything was priced before the interruption came
             assert_told_once(log, made.recorder.requests)
             done.append(int((log.requests.status == FINISHED).sum()))
-        assert done == sorted(done) and done[-1] > done[0] == 0
+        assert log.complete
+        assert done == sorted(done) and done[-1] > 30 > done[0] == 0
 
     @pytest.mark.parametrize("spread_s", [0.5, 0.0])
     def test_progress_is_told_on_the_way(self, spread_s: float, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
+from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pytest
 
-from handmade import NAN, empty_log, floats, request_columns, run_log
+from handmade import NAN, empty_log, floats, request_columns, run_log, step_rows
 from tokensim.metrics.log import RunLog
 from tokensim.report.trace import write_trace
 
@@ -50,6 +53,48 @@ def test_counters_follow_blocks_and_queues() -> None:
         "running": 3,
         "waiting": 2,
     }
+
+
+def test_slices_in_a_row_touch_to_the_nanosecond_and_do_not_overlap() -> None:
+    """A viewer would nest a slice that starts a rounding error before the end of the one before."""
+    durations = [0.1 + i / 3e7 for i in range(400)]
+    starts = np.cumsum([1000.0, *durations])
+    ends = starts[1:] + 1e-12
+    steps = replace(
+        step_rows(),
+        **{
+            name: np.resize(getattr(step_rows(), name), 400)
+            for name in ("running", "waiting", "used_blocks", "prefill_tokens", "first_step_s", "last_step_s")
+        },
+        what=replace(
+            step_rows().what,
+            **{
+                name: np.resize(getattr(step_rows().what, name), 400)
+                for name in ("steps", "decode", "samples", "context", "window_context", "window_growth")
+            },
+        ),
+        instance=np.zeros(400, dtype=np.int64),
+        start_s=starts[:-1],
+        end_s=ends,
+    )
+    file = io.BytesIO()
+    write_trace(file, run_log(steps=steps, end_s=float(ends[-1])))
+    tree = json.loads(file.getvalue(), parse_float=Decimal)
+    slices = _events(tree, ph="X", pid=1)
+    assert len(slices) == 400
+    for before, after in pairwise(slices):
+        assert before["ts"] + before["dur"] == after["ts"]
+
+
+def test_counters_fall_to_zero_while_an_instance_is_idle() -> None:
+    rows = step_rows()
+    late = replace(
+        rows, start_s=rows.start_s + (rows.start_s >= 0.5), end_s=rows.end_s + (rows.start_s >= 0.5)
+    )
+    counters = _events(_trace(run_log(steps=late, end_s=3.0)), ph="C", name="requests", pid=1)
+    at = {round(e["ts"]): e["args"] for e in counters}
+    assert at[500_000] == {"running": 0, "waiting": 0}
+    assert at[1_500_000]["running"] == 3
 
 
 def test_a_request_is_a_slice_with_its_phases_inside() -> None:

@@ -19,8 +19,10 @@ from collections.abc import Iterator, Sequence
 from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.workload.base import Floats, Ints
 
 MAX_STEPS = 20_000
 MAX_REQUESTS = 5_000
@@ -75,7 +77,7 @@ def _events(log: RunLog, names: Sequence[str], until_s: float, whole: bool, note
     yield from _request_events(log, until_s, whole)
     if not whole:
         yield (
-            f'{{"ph": "i", "s": "g", "pid": {CLIENT}, "tid": 0, "ts": {_us(until_s)}, '
+            f'{{"ph": "i", "s": "g", "pid": {CLIENT}, "tid": 0, "ts": {_us(_ns(until_s))}, '
             f'"name": {json.dumps("end of this timeline: " + note)}}}'
         )
 
@@ -88,12 +90,15 @@ def _step_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
     s, what = log.steps, log.steps.what
     shown = np.arange(len(s.start_s)) if whole else np.flatnonzero(s.start_s < until_s)
     shown = shown[np.lexsort((s.instance[shown], s.start_s[shown]))]
+    starts, ends, idle = _edges(s.instance[shown], s.start_s[shown], s.end_s[shown])
     columns = (
-        *(s.instance, s.start_s, s.end_s, s.first_step_s, s.last_step_s, what.steps, what.decode),
+        *(s.instance, s.first_step_s, s.last_step_s, what.steps, what.decode),
         *(s.prefill_tokens, s.running, s.waiting, s.used_blocks),
     )
-    for instance, start, end, first, last, steps, decode, prefill, running, waiting, blocks in zip(
-        *(column[shown].tolist() for column in columns), strict=True
+    for start, end, rests, instance, first, last, steps, decode, prefill, running, waiting, blocks in zip(
+        *(edge.tolist() for edge in (starts, ends, idle)),
+        *(column[shown].tolist() for column in columns),
+        strict=True,
     ):
         at = f'"pid": {instance + 1}, "tid": 0, "ts": {_us(start)}'
         name = "decode" if not prefill else "prefill" if not decode else "mixed"
@@ -102,10 +107,29 @@ def _step_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
             f'"decode requests": {decode}, "prefill tokens": {prefill}, '
             f'"first step (ms)": {first * 1e3:.6g}, "last step (ms)": {last * 1e3:.6g}}}}}'
         )
-        yield f'{{"ph": "C", {at}, "name": "KV blocks", "args": {{"used": {blocks}}}}}'
-        yield (
-            f'{{"ph": "C", {at}, "name": "requests", "args": {{"running": {running}, "waiting": {waiting}}}}}'
-        )
+        yield from _counters(at, running, waiting, blocks)
+        if rests:
+            yield from _counters(f'"pid": {instance + 1}, "tid": 0, "ts": {_us(end)}', 0, 0, 0)
+
+
+def _edges(instance: Ints, start_s: Floats, end_s: Floats) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
+    """Start and end in whole nanoseconds, so that runs in a row touch, and whether idle time follows.
+
+    A viewer takes a slice that starts a rounding error before the end of another as nested in it.
+    """
+    starts, ends = (np.rint(times * 1e9).astype(np.int64) for times in (start_s, end_s))
+    order = np.lexsort((starts, instance))
+    followed = instance[order][1:] == instance[order][:-1]
+    before, after = order[:-1][followed], order[1:][followed]
+    idle = np.zeros(len(starts), dtype=np.bool_)
+    idle[before] = starts[after] - ends[before] > 1
+    ends[before] = np.where(idle[before], ends[before], starts[after])
+    return starts, ends, idle
+
+
+def _counters(at: str, running: int, waiting: int, blocks: int) -> Iterator[str]:
+    yield f'{{"ph": "C", {at}, "name": "KV blocks", "args": {{"used": {blocks}}}}}'
+    yield f'{{"ph": "C", {at}, "name": "requests", "args": {{"running": {running}, "waiting": {waiting}}}}}'
 
 
 def _request_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
@@ -121,7 +145,7 @@ def _request_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
         name = json.dumps(r.names[i] if r.names is not None else str(i))
         if instance < 0:
             yield (
-                f'{{"ph": "i", "s": "p", "pid": {CLIENT}, "tid": 0, "ts": {_us(arrival)}, '
+                f'{{"ph": "i", "s": "p", "pid": {CLIENT}, "tid": 0, "ts": {_us(_ns(arrival))}, '
                 f'"name": {json.dumps(STATUSES[status])}, "args": {{"request": {name}}}}}'
             )
             continue
@@ -131,16 +155,20 @@ def _request_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
             f'"output tokens": {made}, "cached tokens": {cached}, "preemptions": {preemptions}}}'
         )
         borders = [min(log.end_s if math.isnan(t) else t, log.end_s) for t in (scheduled, first, finish)]
-        yield f'{{"ph": "b", {at}, "ts": {_us(arrival)}, "name": "request", "args": {args}}}'
+        yield f'{{"ph": "b", {at}, "ts": {_us(_ns(arrival))}, "name": "request", "args": {args}}}'
         start = arrival
         for phase, end in zip(("queue", "prefill", "decode"), borders, strict=True):
             if end > start:
-                yield f'{{"ph": "b", {at}, "ts": {_us(start)}, "name": "{phase}"}}'
-                yield f'{{"ph": "e", {at}, "ts": {_us(end)}, "name": "{phase}"}}'
+                yield f'{{"ph": "b", {at}, "ts": {_us(_ns(start))}, "name": "{phase}"}}'
+                yield f'{{"ph": "e", {at}, "ts": {_us(_ns(end))}, "name": "{phase}"}}'
                 start = end
-        yield f'{{"ph": "e", {at}, "ts": {_us(start)}, "name": "request"}}'
+        yield f'{{"ph": "e", {at}, "ts": {_us(_ns(start))}, "name": "request"}}'
 
 
-def _us(seconds: float) -> str:
+def _us(ns: int) -> str:
     """Microseconds, the unit of the format, to the nanosecond."""
-    return f"{seconds * 1e6:.3f}"
+    return f"{ns // 1000}.{ns % 1000:03d}"
+
+
+def _ns(seconds: float) -> int:
+    return round(seconds * 1e9)
