@@ -126,7 +126,7 @@ def simulate(
     _check_lengths(workload, plans)
     log = simulation.run(progress)
     slo = Slo(
-        **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e")},
+        **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
     summary = summarize(log, facts, slo)

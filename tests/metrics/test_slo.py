@@ -3,14 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handmade import empty_log, request_columns, summary
+from handmade import empty_log, request_columns, run_log, summary
+from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.slo import Slo, SloReport, judge
 
 
 def _judge(slo: Slo, status: list[int] | None = None) -> SloReport:
     requests = request_columns(**({"status": np.array(status, dtype=np.int8)} if status else {}))
-    return judge(slo, requests, request_latency(requests), 2.0)
+    return judge(slo, requests, request_latency(requests), gaps_of(run_log()), 2.0)
 
 
 def test_goodput_counts_requests_that_meet_every_bound() -> None:
@@ -57,3 +58,13 @@ def test_nothing_judged_gives_no_verdict() -> None:
 
 def test_an_slo_without_bounds_is_no_slo() -> None:
     assert summary(slo=Slo()).slo is None
+
+
+def test_the_itl_bound_is_judged_over_all_gaps_and_leaves_goodput_alone() -> None:
+    # The gaps: twelve of 0.1 s, two of 0.2, one of 0.3, one of 0.5.
+    missed = _judge(Slo(ttft_s=0.3, itl_s=0.2, percentile=90))
+    assert [(b.metric, b.value_s, b.met) for b in missed.bounds][1] == ("itl", 0.3, False)
+    assert missed.bounds[1].share == pytest.approx(14 / 16)
+    assert missed.met is False
+    assert missed.good_requests == _judge(Slo(ttft_s=0.3)).good_requests
+    assert _judge(Slo(itl_s=0.2, percentile=50)).met is True

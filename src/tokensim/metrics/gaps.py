@@ -73,6 +73,12 @@ class Gaps:
                 low_s, high_s, steps, weight = low_s[keep], high_s[keep], steps[keep], weight[keep]
         return _value(above)
 
+    def within(self, seconds: float) -> int:
+        """The number of gaps of at most ``seconds``."""
+        return self._points_within(seconds) + _progressions_within(
+            seconds, self.low_s, self.high_s, self.steps, self.weight
+        )
+
     def distribution(self) -> Distribution:
         """The gaps in six figures."""
         if self.count <= 0:

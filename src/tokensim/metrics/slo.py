@@ -2,7 +2,8 @@
 
 Goodput is the number of requests a second that meet every bound (Zhong et al., DistServe, OSDI 2024). A
 request with one output token has no TPOT and meets any TPOT bound. Rejected requests meet nothing; requests
-that were still running when a partial run ended are not judged.
+that were still running when a partial run ended are not judged. The bound on ITL is judged over all gaps of the
+run: gaps are not kept by request, so it does not enter goodput.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokensim.metrics.gaps import Gaps
 from tokensim.metrics.latency import RequestLatency, percentile
 from tokensim.metrics.log import STATUSES, RequestColumns
 
@@ -22,21 +24,22 @@ class Slo:
     ttft_s: float | None = None
     tpot_s: float | None = None
     e2e_s: float | None = None
+    itl_s: float | None = None
     percentile: float = 99.0
 
     def bounded(self) -> bool:
         """Whether any bound is given."""
-        return any(b is not None for b in (self.ttft_s, self.tpot_s, self.e2e_s))
+        return any(b is not None for b in (self.ttft_s, self.tpot_s, self.e2e_s, self.itl_s))
 
 
 @dataclass(frozen=True, slots=True)
 class BoundReport:
-    """One bound: the metric is ``value_s`` at the SLO's percentile; ``share`` of those judged are within.
+    """One bound: the metric is ``value_s`` at the SLO's percentile; ``share`` of those judged are within (ITL: of all gaps).
 
     ``value_s`` and ``met`` are over the requests that have the metric; None when there is none.
     """
 
-    metric: str  # ttft | tpot | e2e
+    metric: str  # ttft | tpot | e2e | itl
     bound_s: float
     value_s: float | None
     met: bool | None
@@ -56,7 +59,9 @@ class SloReport:
     goodput_per_s: float | None
 
 
-def judge(slo: Slo, requests: RequestColumns, latency: RequestLatency, duration_s: float) -> SloReport:
+def judge(
+    slo: Slo, requests: RequestColumns, latency: RequestLatency, gaps: Gaps, duration_s: float
+) -> SloReport:
     """How the run stands to ``slo``; goodput is over ``duration_s`` seconds."""
     ended = np.isin(requests.status, [STATUSES.index(s) for s in ("finished", "truncated")])
     judged = int(ended.sum()) + int((requests.status == STATUSES.index("rejected")).sum())
@@ -74,6 +79,12 @@ def judge(slo: Slo, requests: RequestColumns, latency: RequestLatency, duration_
         value = percentile(values[ended], slo.percentile)
         share = int(within.sum()) / judged if judged else None
         bounds.append(BoundReport(metric, bound, value, None if value is None else value <= bound, share))
+    if slo.itl_s is not None:
+        value = gaps.quantile(slo.percentile / 100)
+        share = gaps.within(slo.itl_s) / gaps.count if gaps.count else None
+        bounds.append(
+            BoundReport("itl", slo.itl_s, value, None if value is None else value <= slo.itl_s, share)
+        )
     verdicts = [b.met for b in bounds if b.met is not None]
     good_requests = int(good.sum())
     return SloReport(

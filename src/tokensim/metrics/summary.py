@@ -105,6 +105,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
     """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``)."""
     requests = log.requests
     latency = request_latency(requests)
+    gaps = gaps_of(log)
     counts = _counts(requests)
     makespan_s = _makespan(log)
     usage = usage_of(log, makespan_s)
@@ -121,7 +122,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         latency=Latency(
             ttft_s=distribution(latency.ttft_s),
             tpot_s=distribution(latency.tpot_s),
-            itl_s=gaps_of(log).distribution(),
+            itl_s=gaps.distribution(),
             e2e_s=distribution(latency.e2e_s),
             queue_s=distribution(latency.queue_s),
         ),
@@ -135,7 +136,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         tokens=tokens,
         preemptions=int(requests.preemptions.sum()),
         preempted_requests=preempted,
-        slo=judge(slo, requests, latency, makespan_s) if slo is not None and slo.bounded() else None,
+        slo=judge(slo, requests, latency, gaps, makespan_s) if slo is not None and slo.bounded() else None,
         usage=usage,
         time=time_shares(log.steps, [f.cost for f in instances]),
         spending=spending_of(
