@@ -182,11 +182,12 @@ def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
                 where=f"{own}.max_model_len",
                 hint=f"at most {room}; or more device memory, more ranks, a larger num_gpu_blocks",
             )
-        notes = (
-            f"{pool.name}: the KV pool holds {room:,} tokens, so max_model_len is that instead of"
-            f" the model's {engine.max_model_len:,}",
-        )
         engine = engine.model_copy(update={"max_model_len": room})
+    if engine.max_model_len == room < model.max_position:
+        notes = (
+            f"{pool.name}: max_model_len is {room:,}, what the KV pool holds, not the model's"
+            f" {model.max_position:,}",
+        )
     engine = engine.model_copy(update={"num_gpu_blocks": blocks})
     cost = build_cost(
         scenario.performance.operators,

@@ -9,7 +9,6 @@ A plug-in is a Python file (``tokensim run --plugin FILE``) or an entry point in
 
 from __future__ import annotations
 
-import importlib.metadata
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
@@ -86,5 +85,7 @@ def load_plugin(path: str | Path) -> None:
 
 def load_entry_points() -> None:
     """Import every installed plug-in (entry-point group ``tokensim.plugins``)."""
+    import importlib.metadata
+
     for entry in importlib.metadata.entry_points(group="tokensim.plugins"):
         entry.load()

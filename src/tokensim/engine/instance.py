@@ -198,7 +198,7 @@ class Instance:
                 request.scheduled_s = now
                 request.cached_tokens = hit
             else:
-                request.recomputed_tokens -= min(hit, request.recomputed_tokens)
+                request.recomputed_tokens += max(0, request.lost_tokens - hit)
         for request in step.firsts:
             if request.first_token_s != request.first_token_s:
                 request.first_token_s = end
@@ -233,6 +233,8 @@ class Instance:
         """Write down the run that has just been completed. HOT PATH."""
         scheduler, chunks = self.scheduler, step.chunks
         pool = scheduler.pool
+        for chunk in chunks:
+            self._note_chunk(PACK_PAIR(*chunk))
         self._note_step(
             PACK_STEP(
                 self.index,
@@ -251,5 +253,3 @@ class Instance:
                 len(chunks),
             )
         )
-        for chunk in chunks:
-            self._note_chunk(PACK_PAIR(*chunk))

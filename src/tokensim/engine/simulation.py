@@ -99,8 +99,11 @@ class Simulation:
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
                     who.decide(now)
                     then = who.due_s
-                    while then is not None and then < due and not (heap and heap[0][0] <= then):
+                    while then is not None and then < due and looks < EVENTS_BETWEEN_LOOKS:
+                        if heap and heap[0][0] <= then:
+                            break
                         now = then  # nothing comes in between
+                        looks += 1
                         who.decide(now)
                         then = who.due_s
                     if then is not None:
@@ -114,7 +117,7 @@ class Simulation:
                 break
             self.now = now
             looks += 1
-            if looks == EVENTS_BETWEEN_LOOKS:
+            if looks >= EVENTS_BETWEEN_LOOKS:
                 looks = 0
                 if progress is not None and time.perf_counter() - called > SECONDS_BETWEEN_CALLS:
                     called = time.perf_counter()

@@ -79,8 +79,9 @@ class Recorder:
     ) -> RunLog:
         """Everything as columns. In an incomplete run nothing after ``end_s`` has happened yet."""
         steps = _columns(self.steps, STEP_ROW)
-        chunks = np.frombuffer(self.chunks, np.float64).reshape(-1, 2).astype(np.int64)
         chunk_row = np.repeat(np.arange(len(steps["chunks"])), steps["chunks"].astype(np.int64))
+        chunks = np.frombuffer(self.chunks, np.float64).reshape(-1, 2).astype(np.int64)
+        chunks = chunks[: len(chunk_row)]  # an interruption may fall between a row and its chunks
         tokens = np.ascontiguousarray(chunks[:, 0])
         prefill = np.bincount(chunk_row, tokens, len(steps["chunks"])).astype(np.int64)
         gaps = np.frombuffer(self.gaps, np.float64).reshape(-1, 2)

@@ -2,8 +2,8 @@
 
 Goodput is the number of requests a second that meet every bound (Zhong et al., DistServe, OSDI 2024). A
 request with one output token has no TPOT and meets any TPOT bound. Rejected requests meet nothing; requests
-that were still running when a partial run ended are not judged. The bound on ITL is judged over all gaps of the
-run: gaps are not kept by request, so it does not enter goodput.
+that were still running when a partial run ended are not judged. The bound on ITL is judged over all gaps of
+the run: gaps are not kept by request, so it does not enter goodput.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Slo:
 
 @dataclass(frozen=True, slots=True)
 class BoundReport:
-    """One bound: the metric is ``value_s`` at the SLO's percentile; ``share`` of those judged are within (ITL: of all gaps).
+    """One bound: the metric is ``value_s`` at the SLO's percentile; ``share`` of those judged are within
+    (ITL: of all gaps).
 
     ``value_s`` and ``met`` are over the requests that have the metric; None when there is none.
     """

@@ -369,7 +369,7 @@ class ContinuousBatching(LocalScheduler):
         del self.running[request]
         request.computed = 0
         request.preemptions += 1
-        request.recomputed_tokens += computed
+        request.lost_tokens = computed
         self.waiting.put_back(request)
         step.preempted = [*step.preempted, (request, decoding and request not in self.sitting_out)]
         self.sitting_out.pop(request, None)

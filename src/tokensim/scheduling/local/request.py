@@ -34,6 +34,7 @@ class Request:
         "input_tokens",
         "last_token_s",
         "length",
+        "lost_tokens",
         "output_tokens",
         "preemptions",
         "priority",
@@ -66,6 +67,7 @@ class Request:
         self.seq = 0
         self.preemptions = 0
         self.cached_tokens = 0
+        self.lost_tokens = 0
         self.recomputed_tokens = 0
         self.scheduled_s = NEVER
         self.first_token_s = NEVER
