@@ -31,13 +31,15 @@ ENGINES = st.fixed_dictionaries(
         "max_num_seqs": st.sampled_from([1, 3, 20]),
         "max_num_batched_tokens": st.sampled_from([20, 60, 500]),
         "enable_prefix_caching": st.booleans(),
+        "scheduling_policy": st.sampled_from(["fcfs", "priority"]),  # which may leave some out of a step
     }
 )
 
 
 def of_rows(rows: list[tuple[int, int, int]]) -> Workload:
     wait, outputs, prompts = zip(*rows, strict=True)
-    return workload(list(np.cumsum(wait) / 2), outputs, prompts)
+    urgency = np.arange(len(rows)) * 7 % 3
+    return workload(list(np.cumsum(wait) / 2), outputs, prompts, priority=urgency)
 
 
 @settings(max_examples=150, deadline=None)
@@ -96,6 +98,18 @@ def test_the_gap_of_a_preempted_request_spans_its_absence() -> None:
     assert gaps.count == 3 + 2
     assert gaps.total_s == (1 + 1 + 1) + (4 + 1)
     assert gaps.quantile(1.0) == 4.0
+
+
+def test_the_gap_of_a_request_that_was_left_out_of_a_step_spans_that_step() -> None:
+    """The same story as in ``test_a_step_that_only_preempts…``, asynchronously: 1 sits out while 0 goes."""
+    requests = workload([0.0, 0.5], [9, 9], [16, 13], priority=np.array([5, 0]))
+    log = run(requests, asynchronous=True, version="0.23.0", blocks=9, scheduling_policy="priority")
+    gaps = gaps_of(log)
+    assert gaps.count == 8 + 8
+    assert gaps.total_s == pytest.approx(
+        (log.requests.finish_s - log.requests.first_token_s).sum(), rel=1e-12
+    )
+    assert gaps.quantile(15 / 16) == pytest.approx(1.001)  # the longest but that of the preempted one
 
 
 def test_the_same_run_twice_is_the_same() -> None:

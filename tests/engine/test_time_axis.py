@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from axis import ConstantCost, run, workload
 
@@ -108,6 +109,23 @@ def test_arrivals_while_the_last_token_is_in_flight_run_right_after(
     """Request 0 has its last token in step 2 (1 s to 2 s). An empty batch takes no device time."""
     log = run(workload([0.0, 1.5], [2, 3]), asynchronous=asynchronous, exact_steps=exact_steps)
     assert log.requests.first_token_s[1] == pytest.approx(first, abs=2 * PAUSE)
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("version", "finish"),
+    [("0.33.0", [14.0, 10.0]), ("0.23.0", [14.001, 10.001]), ("0.19.0", [14.001, 10.001])],
+)
+def test_a_step_that_only_preempts_is_followed_by_another_after_a_pause(
+    version: str, finish: list[float], exact_steps: bool
+) -> None:
+    """At 5 s all nine blocks are full. Request 0, the less urgent, gives way to itself; before 0.33 that ends
+    the step, and request 1 is served in the next one only.
+    """
+    requests = workload([0.0, 0.5], [9, 9], [16, 13], priority=np.array([5, 0]))
+    log = run(requests, version=version, blocks=9, scheduling_policy="priority", exact_steps=exact_steps)
+    assert log.requests.preemptions.tolist() == [1, 0]
+    assert log.requests.finish_s.tolist() == pytest.approx(finish, rel=1e-12)
 
 
 def test_a_run_of_equal_steps_is_one_row() -> None:

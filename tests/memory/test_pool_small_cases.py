@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tokensim.memory import BlockPool, Content, Table
+from tokensim.memory.prefix import Extent, lookup
 
 SIZE = 4  # tokens in a block
 
@@ -105,6 +106,14 @@ def test_of_equal_blocks_the_oldest_is_hit_and_the_younger_survives_it() -> None
     pool.take(2)
     assert pool.find(a, 100)[1:] == (2, 0)  # the copy in use serves
     pool.check_integrity([young], 4)
+
+
+def test_an_older_copy_takes_over_in_the_middle_of_a_younger_one() -> None:
+    older, younger = Extent(None, 2, 2, 0), Extent(None, 0, 4, 0)
+    assert lookup([older, younger], 0) == (younger, 0, 2)
+    assert lookup([older, younger], 2) == (older, 2, 2)
+    assert lookup([younger, older], 0) == (younger, 0, 4)
+    assert lookup([older], 0) is None
 
 
 def test_a_hit_in_the_middle_of_an_extent_in_use_splits_it() -> None:

@@ -201,7 +201,10 @@ def test_overriding_leaves_the_original_alone() -> None:
         ("max_num_seqs=1", "did you mean 'engine.max_num_seqs'?"),
         ("workload.arrivals.rte=1", "did you mean 'rate'?"),
         ("cluster.pools[0].engine.block_sze=1", "did you mean 'block_size'"),
-        ("cluster.pools[3].replicas=2", "cluster.pools has no entry 3\n  it has 1, counted from 0; set the whole list"),
+        (
+            "cluster.pools[3].replicas=2",
+            "cluster.pools has no entry 3\n  it has 1, counted from 0; set the whole list",
+        ),
         ("cluster.pools[-1].replicas=2", "cluster.pools has no entry -1"),
         ("cluster.pools.replicas=2", "say which entry: cluster.pools[0].replicas"),
         ("engine[0]=2", "engine is not a list"),

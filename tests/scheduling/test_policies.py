@@ -8,6 +8,7 @@ from functools import partial
 import pytest
 from drive import Drive
 
+from tokensim.errors import SimulationError
 from tokensim.registry import register
 from tokensim.scheduling.local import ContinuousBatching, Request, Vllm
 
@@ -120,7 +121,9 @@ class TestNonsense:
 
         engine = drive(policy=Forgetful)
         engine.add(4)
-        with pytest.raises(ValueError, match="admission_order must return the waiting requests, each once"):
+        with pytest.raises(
+            SimulationError, match="admission_order must return the waiting requests, each once"
+        ):
             engine.step()
 
     def test_a_victim_that_does_not_run_is_told_so(self, drive: New) -> None:
@@ -132,5 +135,5 @@ class TestNonsense:
         engine.add(16)
         engine.add(16)
         engine.step()
-        with pytest.raises(ValueError, match="victim must return one of the running requests"):
+        with pytest.raises(SimulationError, match="victim must return one of the running requests"):
             engine.step()

@@ -97,7 +97,7 @@ class Instance:
             self._finish(last)
         decode, chunks = step.decode, step.chunks
         if not (decode or chunks):
-            self._rest(now, flying is not None)
+            self._rest(now, step, flying is not None)
             return
         self._step = step
         self._start_s = start = before_s if flying is not None else now
@@ -216,8 +216,8 @@ class Instance:
         for request in step.sat_out:
             request.last_token_s = before_s
 
-    def _rest(self, now: float, after_step: bool) -> None:
-        """Nothing can run: wait for the step in flight and its pause, or for an arrival."""
+    def _rest(self, now: float, step: Step, after_step: bool) -> None:
+        """Nothing runs in ``step``: wait for the step in flight and a pause, or for an arrival."""
         self._step = None
         self._run = 1
         work = bool(self.scheduler.running or self.scheduler.waiting)
@@ -226,6 +226,8 @@ class Instance:
             if work or self.pause_before_idle:
                 self._ready_s += EMPTY_STEP_PAUSE_S
             self.due_s = self._ready_s if work else None
+        elif step.preempted:  # the next one may be able to use what that freed
+            self.due_s = now + EMPTY_STEP_PAUSE_S
         else:
             self.due_s = None
 

@@ -78,7 +78,7 @@ class Simulation:
                 instance.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
             self.workload,
-            end_s=self.now,
+            end_s=max([self.now, *(i.end_s for i in self.instances)]) if complete else self.now,
             complete=complete,
             num_blocks=[instance.scheduler.pool.num_blocks for instance in self.instances],
             wall_s=wall_s,
@@ -94,6 +94,7 @@ class Simulation:
             due = client.due_s
             if heap and heap[0][0] < due:
                 now, kind, _, who = heappop(heap)
+                self.now = now
                 if kind == FOLLOW_UP:
                     self._arrive(who, now, True)
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
@@ -102,20 +103,19 @@ class Simulation:
                     while then is not None and then < due and looks < EVENTS_BETWEEN_LOOKS:
                         if heap and heap[0][0] <= then:
                             break
-                        now = then  # nothing comes in between
+                        self.now = now = then  # nothing comes in between
                         looks += 1
                         who.decide(now)
                         then = who.due_s
                     if then is not None:
                         put(then, DECISION, who)
             elif due < inf:
-                now = due
+                self.now = now = due
                 index = client.take()
                 if index >= 0:
                     self._arrive(index, now, False)
             else:
                 break
-            self.now = now
             looks += 1
             if looks >= EVENTS_BETWEEN_LOOKS:
                 looks = 0

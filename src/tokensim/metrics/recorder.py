@@ -119,6 +119,9 @@ class Recorder:
 
     def _requests(self, workload: Workload, cut_s: float) -> RequestColumns:
         rows = _columns(self.requests, REQUEST_ROW)
+        ahead = rows["finish_s"] > cut_s  # noted when its last step was scheduled
+        rows["status"][ahead] = UNFINISHED
+        rows["output_tokens"][ahead] = 0
         where = rows["index"].astype(np.int64)
 
         def times(name: str) -> Floats:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from heapq import heapify, heappop, heappush
 from typing import Protocol
 
+from tokensim.errors import SimulationError
 from tokensim.scheduling.local.request import Request
 
 
@@ -127,7 +128,7 @@ class Ordered:
         if not self._sorted:
             ordered = list(self._order(list(self._requests)))
             if len(ordered) != len(self._requests) or set(ordered) != set(self._requests):
-                raise ValueError("admission_order must return the waiting requests, each once")
+                raise SimulationError("admission_order must return the waiting requests, each once")
             self._requests, self._sorted = ordered, True
         return self._requests[0]
 

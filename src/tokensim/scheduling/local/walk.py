@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tokensim.errors import SimulationError
 from tokensim.scheduling.local.base import Step
 from tokensim.scheduling.local.request import Request
 
@@ -43,6 +44,8 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
         need = -(-(before + tokens) // size) - (-(-before // size))
         while need > pool.free:
             victim = policy.victim(running)
+            if victim not in running:
+                raise SimulationError(f"victim must return one of the running requests, not {victim!r}")
             place = running.index(victim)
             was_served = victim in served
             if was_served:
