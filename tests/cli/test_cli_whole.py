@@ -202,7 +202,7 @@ def test_a_request_longer_than_the_pool_is_rejected_and_the_bound_is_told(tokens
     )
     assert code == 0
     assert "2 of 3 requests served in" in out
-    assert "the KV pool holds 1,584 tokens, so max_model_len is that" in " ".join(out.split())
+    assert "max_model_len is 1,584, what the KV pool holds" in " ".join(out.split())
 
 
 def test_an_unwritable_folder_is_refused_before_the_simulation(

@@ -154,7 +154,7 @@ class Replay:
         waits = False
         if arrivals or busy:
             self.to_announce = False
-            step = scheduler.schedule()
+            step = scheduler.schedule(0.0)
             self.batches.append((t, step))
             line["s"] = scheduled(scheduler, step)
             line["new"] = [r.index for r, _ in step.admitted if r.preemptions == 0]

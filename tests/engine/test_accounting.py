@@ -207,7 +207,7 @@ class TestStuck:
     @pytest.mark.parametrize("asynchronous", [False, True])
     def test_a_policy_that_admits_nobody_is_reported(self, asynchronous: bool) -> None:
         class Lazy(ContinuousBatching):
-            def _admit(self, step: Step, budget: int, cap: int, deferred: bool) -> None:
+            def _admit(self, step: Step, *_: object) -> None:
                 return
 
         with pytest.raises(

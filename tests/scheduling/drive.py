@@ -68,7 +68,7 @@ class Drive:
     def step(self) -> Row:
         """One iteration: schedule, then update the step before (asynchronous) or this one."""
         scheduler = self.scheduler
-        self.last = step = scheduler.schedule()
+        self.last = step = scheduler.schedule(0.0)
         ran = scheduled(scheduler, step)
         done = self.flying if self.limits.async_scheduling else step
         self.flying = step

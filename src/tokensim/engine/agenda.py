@@ -17,13 +17,22 @@ DECISION, FOLLOW_UP, WAKE = range(3)
 class Agenda:
     """Pending events in ``heap``: the next one is popped from there by ``heapq.heappop``."""
 
-    __slots__ = ("_count", "heap")
+    __slots__ = ("_follow_ups", "heap")
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, int, Any]] = []
-        self._count = 0
+        self._follow_ups = 0
 
-    def put(self, time: float, kind: int, who: Any) -> None:
-        """Add an event; among equals of time and kind, first put, first taken."""
-        self._count += 1
-        heappush(self.heap, (time, kind, self._count, who))
+    def decision(self, instance: Any) -> None:
+        """``instance`` decides when it is due; of several at one instant, the one with the smallest index
+        first."""
+        heappush(self.heap, (instance.due_s, DECISION, instance.index, instance))
+
+    def wake(self, instance: Any) -> None:
+        """``instance``, which was idle, decides when it is due."""
+        heappush(self.heap, (instance.due_s, WAKE, instance.index, instance))
+
+    def follow_up(self, time: float, request: int) -> None:
+        """The client sends ``request``, by index; of several at one instant, first put, first taken."""
+        self._follow_ups += 1
+        heappush(self.heap, (time, FOLLOW_UP, self._follow_ups, request))

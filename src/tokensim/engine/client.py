@@ -7,7 +7,7 @@ from array import array
 from collections import deque
 from math import inf
 
-from tokensim.engine.agenda import FOLLOW_UP, Agenda
+from tokensim.engine.agenda import Agenda
 from tokensim.workload.base import Workload
 
 
@@ -55,9 +55,9 @@ class Client:
         if self.closed:
             if self._next < self._count:
                 think = 0.0 if self._think is None else self._think[self._next]
-                self._agenda.put(time + think, FOLLOW_UP, self._next)
+                self._agenda.follow_up(time + think, self._next)
                 self._next += 1
         elif self._held:
-            self._agenda.put(time, FOLLOW_UP, self._held.popleft())
+            self._agenda.follow_up(time, self._held.popleft())
         else:
             self._in_flight -= 1

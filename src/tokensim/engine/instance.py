@@ -11,9 +11,10 @@ it forward, to the first step boundary that can still react.
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import inf, sqrt
 
 from tokensim.cost.base import StepCost
+from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import FINISHED, PACK_PAIR, PACK_REQUEST, PACK_STEP, TRUNCATED, Recorder
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
@@ -21,9 +22,14 @@ EMPTY_STEP_PAUSE_S = 1e-3
 """vLLM's engine core sleeps 1 ms after a step that scheduled nothing
 (``EngineCoreProc._process_engine_step``)."""
 
+FUTILE_PREEMPTIONS = 100
+"""Preemptions for each request in the system, without one finish in between, that are taken for a live-lock.
+Real engines know such states too (``scheduler_reserve_full_isl`` off, a pool that is too small); they never
+end by themselves."""
+
 
 class Instance:
-    """Instance ``index``, in the middle of ``run`` equal steps or idle (``due_s`` None)."""
+    """Instance ``index``, in the middle of ``run`` equal steps or idle (``due_s`` is infinite)."""
 
     def __init__(
         self,
@@ -52,23 +58,26 @@ class Instance:
         self.asynchronous = asynchronous
         self.pause_before_idle = pause_before_idle
         self.on_finish = on_finish
-        self.due_s: float | None = None  # the next decision
+        self.due_s = inf  # the next decision; inf while idle
         self.end_s = 0.0  # of the last scheduled step
         self._ready_s = 0.0  # the host sleeps until then
+        self._preemptions = 0  # since the last finish
         self._step: Step | None = None  # in flight: the first of the run
         self._run = 1
         self._start_s = 0.0  # of the run's first step
         self._first_s = 0.0  # duration of the run's first step
         self._growth_s = 0.0  # what each later step of the run lasts longer
 
+    def wake(self, request: Request, now: float) -> None:
+        """Take a request while idle."""
+        self.scheduler.add(request)
+        self.due_s = max(now, self._ready_s)
+
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
-        """Take a request; whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very
-        instant."""
-        matters = self.scheduler.add(request)
-        if self.due_s is None:
-            self.due_s = max(now, self._ready_s)
-            return True
-        if not matters or self._run == 1:
+        """Take a request while busy; whether ``due_s`` has moved forward. ``follows``: it misses a decision
+        taken at this very instant. HOT PATH.
+        """
+        if not self.scheduler.add(request) or self._run == 1:
             return False
         steps = self._boundary(now, follows)
         if steps >= self._run:
@@ -90,7 +99,7 @@ class Instance:
                 self._finish(last)
                 flying = None
         before_s = self.end_s
-        step = scheduler.schedule()
+        step = scheduler.schedule(now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
         if flying is not None:
@@ -108,7 +117,7 @@ class Instance:
             )
             self.end_s = start + first
             self.due_s = start if self.asynchronous else self.end_s
-            self._note_progress(step, now)
+            self._note_progress(step)
             return
         line = self._decode_line(decode)
         context = step.context
@@ -123,7 +132,7 @@ class Instance:
             steps = 1
         self._set_run(steps)
         if step.came_back:
-            self._note_progress(step, now)
+            self._note_progress(step)
 
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""
@@ -165,6 +174,7 @@ class Instance:
         """The output of step ``index``, which ends at ``end_s``, has come back."""
         done = self.scheduler.update(index)
         if done:
+            self._preemptions = 0
             end = self.end_s
             for request in done:
                 output = request.length - request.input_tokens
@@ -190,15 +200,9 @@ class Instance:
             )
         )
 
-    def _note_progress(self, step: Step, now: float) -> None:
-        """Who was admitted, who got a first token or one after an interruption."""
+    def _note_progress(self, step: Step) -> None:
+        """Who gets a first token, or one after an interruption, at the end of ``step``."""
         end = self._start_s + self._first_s
-        for request, hit in step.admitted:
-            if request.preemptions == 0:
-                request.scheduled_s = now
-                request.cached_tokens = hit
-            else:
-                request.recomputed_tokens += max(0, request.lost_tokens - hit)
         for request in step.firsts:
             if request.first_token_s != request.first_token_s:
                 request.first_token_s = end
@@ -210,6 +214,15 @@ class Instance:
 
     def _note_interruptions(self, step: Step, before_s: float) -> None:
         """Who lost its place in the batch: its last token came with the step before."""
+        self._preemptions += len(step.preempted)
+        scheduler = self.scheduler
+        bound = FUTILE_PREEMPTIONS * (10 + len(scheduler.running) + len(scheduler.waiting))
+        if self._preemptions > bound:
+            raise SimulationError(
+                f"instance {self.index} ({type(scheduler).__name__}) is in a live-lock: {bound:,} preemptions"
+                " without one finished request; the requests push each other out of a KV pool that is too"
+                " small for them (scheduler_reserve_full_isl admits them only when their prompt fits)"
+            )
         for request, decoded in step.preempted:
             if decoded:
                 request.last_token_s = before_s
@@ -225,18 +238,19 @@ class Instance:
             self._ready_s = self.end_s
             if work or self.pause_before_idle:
                 self._ready_s += EMPTY_STEP_PAUSE_S
-            self.due_s = self._ready_s if work else None
+            self.due_s = self._ready_s if work else inf
         elif step.preempted:  # the next one may be able to use what that freed
             self.due_s = now + EMPTY_STEP_PAUSE_S
         else:
-            self.due_s = None
+            self.due_s = inf
 
     def _record(self, step: Step) -> None:
         """Write down the run that has just been completed. HOT PATH."""
         scheduler, chunks = self.scheduler, step.chunks
         pool = scheduler.pool
-        for chunk in chunks:
-            self._note_chunk(PACK_PAIR(*chunk))
+        if chunks:
+            for tokens, before in chunks:
+                self._note_chunk(PACK_PAIR(tokens, before))
         self._note_step(
             PACK_STEP(
                 self.index,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from heapq import heappop
 from math import inf, nan
 
-from tokensim.engine.agenda import DECISION, FOLLOW_UP, WAKE, Agenda
+from tokensim.engine.agenda import DECISION, FOLLOW_UP, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.instance import Instance
 from tokensim.errors import SimulationError
@@ -39,6 +39,7 @@ class Simulation:
         self.agenda = Agenda()
         self.recorder = Recorder()
         self.now = 0.0
+        self._soon: Instance | None = None
         self.instances: list[Instance] = []
         self.client = Client(workload, self.agenda)
         self.done = 0
@@ -85,30 +86,42 @@ class Simulation:
         )
 
     def _loop(self, progress: Progress | None) -> None:
-        """HOT PATH."""
-        client, heap, put = self.client, self.agenda.heap, self.agenda.put
+        """HOT PATH.
+
+        One instance, ``_soon``, is kept out of the heap as long as nobody else's event comes before its
+        decision; arrivals can then move that decision without touching the heap.
+        """
+        client, agenda = self.client, self.agenda
+        heap = agenda.heap
         total = len(self.workload)
         looks = 0
         called = time.perf_counter()
         while True:
-            due = client.due_s
-            if heap and heap[0][0] < due:
+            due, soon = client.due_s, self._soon
+            if (
+                soon is not None
+                and soon.due_s < due
+                and not (heap and heap[0] < (soon.due_s, DECISION, soon.index))
+            ):
+                self.now = now = soon.due_s
+                soon.decide(now)
+                if soon.due_s == inf:
+                    self._soon = None
+                elif heap and heap[0][0] <= soon.due_s:
+                    agenda.decision(soon)
+                    self._soon = None
+            elif heap and heap[0][0] < due:
                 now, kind, _, who = heappop(heap)
                 self.now = now
                 if kind == FOLLOW_UP:
                     self._arrive(who, now, True)
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
                     who.decide(now)
-                    then = who.due_s
-                    while then is not None and then < due and looks < EVENTS_BETWEEN_LOOKS:
-                        if heap and heap[0][0] <= then:
-                            break
-                        self.now = now = then  # nothing comes in between
-                        looks += 1
-                        who.decide(now)
-                        then = who.due_s
-                    if then is not None:
-                        put(then, DECISION, who)
+                    if who.due_s < inf:
+                        if self._soon is None:
+                            self._soon = who
+                        else:
+                            agenda.decision(who)
             elif due < inf:
                 self.now = now = due
                 index = client.take()
@@ -117,7 +130,7 @@ class Simulation:
             else:
                 break
             looks += 1
-            if looks >= EVENTS_BETWEEN_LOOKS:
+            if looks == EVENTS_BETWEEN_LOOKS:
                 looks = 0
                 if progress is not None and time.perf_counter() - called > SECONDS_BETWEEN_CALLS:
                     called = time.perf_counter()
@@ -140,10 +153,11 @@ class Simulation:
             request.length = instance.max_model_len
         if self._offsets is not None and instance.caching:
             request.content = self._content(index)
-        idle = instance.due_s is None
-        if instance.arrive(request, now, follows):
-            assert instance.due_s is not None
-            self.agenda.put(instance.due_s, WAKE if idle else DECISION, instance)
+        if instance.due_s == inf:
+            instance.wake(request, now)
+            self.agenda.wake(instance)
+        elif instance.arrive(request, now, follows) and instance is not self._soon:
+            self.agenda.decision(instance)
 
     def _content(self, index: int) -> Content:
         segments = self.workload.segments

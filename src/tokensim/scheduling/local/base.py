@@ -111,8 +111,8 @@ class LocalScheduler(ABC):
         """Hand over an arrival. Returns whether it can change the decision on any step not yet scheduled."""
 
     @abstractmethod
-    def schedule(self) -> Step:
-        """Decide the next step; it may be empty."""
+    def schedule(self, now: float) -> Step:
+        """Decide the next step, at the time ``now``; it may be empty."""
 
     @abstractmethod
     def run_length(self, step: Step) -> int:

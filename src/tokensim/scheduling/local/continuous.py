@@ -99,7 +99,7 @@ class ContinuousBatching(LocalScheduler):
             return False
         return heads or nobody_waited or not self._blocked
 
-    def schedule(self) -> Step:
+    def schedule(self, now: float) -> Step:
         """See ``LocalScheduler.schedule``. HOT PATH."""
         self.index = index = self.index + 1
         decoding = self.decoding
@@ -107,17 +107,17 @@ class ContinuousBatching(LocalScheduler):
             self._retire(index - 1)
         step = Step(index)
         if self._elaborate or self.prefilling or not self._serve_decodes(step):
-            self._schedule_fully(step)
+            self._schedule_fully(step, now)
         elif self.waiting:
             self._open(step)
-            self._admit(step, self.budget - step.decode, 0, False)
+            self._admit(step, now, self.budget - step.decode, 0, False)
         return step
 
     def _open(self, step: Step) -> None:
         """Make room in ``step`` for more than decodes."""
         step.chunks, step.chunk_requests, step.firsts, step.admitted = [], [], [], []
 
-    def _schedule_fully(self, step: Step) -> None:
+    def _schedule_fully(self, step: Step, now: float) -> None:
         """The whole procedure, for steps that may have more in them than decodes."""
         self._open(step)
         cap = prefill_cap(self.limits, self.rules, len(self.running) + len(self.waiting))
@@ -129,7 +129,7 @@ class ContinuousBatching(LocalScheduler):
             self._blocked = False
         else:
             if self.waiting:
-                self._admit(step, budget, cap, deferred)
+                self._admit(step, now, budget, cap, deferred)
             if not deferred:
                 self.cadence.capacity_bound = bool(self.waiting)
         self.cadence.count(step)
@@ -290,7 +290,7 @@ class ContinuousBatching(LocalScheduler):
             assert request.content is not None
             self.pool.start_growing(request.content, request)
 
-    def _admit(self, step: Step, budget: int, cap: int, deferred: bool) -> None:
+    def _admit(self, step: Step, now: float, budget: int, cap: int, deferred: bool) -> None:
         """Admit waiting requests until the head does not fit. HOT PATH."""
         limits, pool, waiting, running = self.limits, self.pool, self.waiting, self.running
         size = self.block_size
@@ -318,7 +318,9 @@ class ContinuousBatching(LocalScheduler):
                 tokens = budget
             blocks = -(-(computed + tokens) // size)
             free = pool.free - idle - (self.watermark if running else 0)
-            whole = -(-min(request.tokens, limits.max_model_len) // size) if reserve else blocks
+            whole = blocks
+            if reserve and computed + tokens < request.tokens:
+                whole = -(-min(request.tokens, limits.max_model_len) // size)
             if whole - hit > free or blocks - hit > free:
                 self._blocked = reserve
                 return
@@ -331,6 +333,11 @@ class ContinuousBatching(LocalScheduler):
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
             step.admitted.append((request, computed))
+            if request.preemptions:
+                request.recomputed_tokens += max(0, request.lost_tokens - computed)
+            else:
+                request.scheduled_s = now
+                request.cached_tokens = computed
             if computed + tokens < request.tokens:
                 self.prefilling[request] = None
             budget -= tokens
