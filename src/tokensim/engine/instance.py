@@ -19,8 +19,7 @@ from tokensim.metrics.recorder import FINISHED, PACK_PAIR, PACK_REQUEST, PACK_ST
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 EMPTY_STEP_PAUSE_S = 1e-3
-"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing
-(``EngineCoreProc._process_engine_step``)."""
+"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
 
 FUTILE_PREEMPTIONS = 100
 """Preemptions for each request in the system, without one finish in between, that are taken for a live-lock.
@@ -86,8 +85,7 @@ class Instance:
         return True
 
     def decide(self, now: float) -> None:
-        """A decision is due: the output of the step before is processed, the next steps are scheduled. HOT
-        PATH."""
+        """A decision is due: process the output of the step before, schedule the next steps. HOT PATH."""
         scheduler = self.scheduler
         flying = self._step
         if flying is not None:

@@ -66,6 +66,7 @@ class ContinuousBatching(LocalScheduler):
         self._windowed = limits.window is not None
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
+        self._growing = False  # answers that other prompts may contain are, or were, being generated
         self._admissions = 0
         self.cadence = PrefillCadence(limits.prefill_schedule_interval)
 
@@ -90,9 +91,7 @@ class ContinuousBatching(LocalScheduler):
     def add(self, request: Request) -> bool:
         """See ``LocalScheduler.add``."""
         if self.exact_steps and request.content is None and self.pool.caching:
-            request.content = Content.unique(
-                request.index
-            )  # the long way: its blocks are entered and looked up
+            request.content = Content.unique(request.index)  # its blocks are entered one by one
         nobody_waited = not self.waiting
         heads = self.waiting.add(request)
         if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
@@ -213,8 +212,7 @@ class ContinuousBatching(LocalScheduler):
     # How a step is made.
 
     def _serve_decodes(self, step: Step) -> bool:
-        """Give every decoding request its token; False (nothing done) if budget or memory do not suffice. HOT
-        PATH."""
+        """Give every decoding request its token; False (nothing done) if not all can have it. HOT PATH."""
         decoding, pool = self.decoding, self.pool
         n = decoding.n
         if not n:
@@ -289,6 +287,7 @@ class ContinuousBatching(LocalScheduler):
         if request.shared_output:
             assert request.content is not None
             self.pool.start_growing(request.content, request)
+            self._growing = True
 
     def _admit(self, step: Step, now: float, budget: int, cap: int, deferred: bool) -> None:
         """Admit waiting requests until the head does not fit. HOT PATH."""
@@ -322,7 +321,7 @@ class ContinuousBatching(LocalScheduler):
             if reserve and computed + tokens < request.tokens:
                 whole = -(-min(request.tokens, limits.max_model_len) // size)
             if whole - hit > free or blocks - hit > free:
-                self._blocked = reserve
+                self._blocked = reserve and not self._growing  # else its need may shrink by itself
                 return
             waiting.pop()
             if hits:
