@@ -15,7 +15,15 @@ from math import inf, sqrt
 
 from tokensim.cost.base import StepCost
 from tokensim.errors import SimulationError
-from tokensim.metrics.recorder import FINISHED, PACK_PAIR, PACK_REQUEST, PACK_STEP, TRUNCATED, Recorder
+from tokensim.metrics.recorder import (
+    FINISHED,
+    PACK_CHUNK,
+    PACK_GAP,
+    PACK_REQUEST,
+    PACK_STEP,
+    TRUNCATED,
+    Recorder,
+)
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 EMPTY_STEP_PAUSE_S = 1e-3
@@ -113,9 +121,15 @@ class Instance:
             self._first_s = first = self._step_time(
                 decode, step.context, step.window_context, chunks, decode + len(step.firsts)
             )
-            self.end_s = start + first
-            self.due_s = start if self.asynchronous else self.end_s
-            self._note_progress(step)
+            self.end_s = end = start + first
+            self.due_s = start if self.asynchronous else end
+            for request in step.firsts:
+                if request.first_token_s != request.first_token_s:
+                    request.first_token_s = end
+                else:  # it goes on after a preemption
+                    self._note_gap(PACK_GAP(end - request.last_token_s, 1))
+            if step.came_back:
+                self._note_returns(step)
             return
         line = self._decode_line(decode)
         context = step.context
@@ -130,7 +144,7 @@ class Instance:
             steps = 1
         self._set_run(steps)
         if step.came_back:
-            self._note_progress(step)
+            self._note_returns(step)
 
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""
@@ -198,17 +212,12 @@ class Instance:
             )
         )
 
-    def _note_progress(self, step: Step) -> None:
-        """Who gets a first token, or one after an interruption, at the end of ``step``."""
+    def _note_returns(self, step: Step) -> None:
+        """The gap of who decodes again in ``step`` after sitting out reaches back further than the step."""
         end = self._start_s + self._first_s
-        for request in step.firsts:
-            if request.first_token_s != request.first_token_s:
-                request.first_token_s = end
-            else:
-                self._note_gap(PACK_PAIR(end - request.last_token_s, 1))
         for request in step.came_back:
-            self._note_gap(PACK_PAIR(end - request.last_token_s, 1))
-            self._note_gap(PACK_PAIR(self._first_s, -1))
+            self._note_gap(PACK_GAP(end - request.last_token_s, 1))
+            self._note_gap(PACK_GAP(self._first_s, -1))
 
     def _note_interruptions(self, step: Step, before_s: float) -> None:
         """Who lost its place in the batch: its last token came with the step before."""
@@ -248,7 +257,7 @@ class Instance:
         pool = scheduler.pool
         if chunks:
             for tokens, before in chunks:
-                self._note_chunk(PACK_PAIR(tokens, before))
+                self._note_chunk(PACK_CHUNK(tokens, before))
         self._note_step(
             PACK_STEP(
                 self.index,

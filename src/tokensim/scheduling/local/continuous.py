@@ -184,7 +184,7 @@ class ContinuousBatching(LocalScheduler):
                 f"{request} ends after {request.computed}"
             )
             if request.content is None:
-                self.pool.discard(request.table, -(-computed // size), computed // size)
+                self.pool.discard(request, -(-computed // size), computed // size)
             else:
                 self._free(request, computed)
         self._blocked = False
@@ -192,13 +192,13 @@ class ContinuousBatching(LocalScheduler):
 
     def _free(self, request: Request, computed: int) -> None:
         """Free a finished request whose tokens others may look up."""
-        pool, table, content = self.pool, request.table, request.content
+        pool, content = self.pool, request.content
         assert content is not None
-        table.blocks = -(-computed // self.block_size)
+        request.blocks = -(-computed // self.block_size)
         if request.shared_output:
             pool.stop_growing(content, request)
-        pool.register(table, content, computed // self.block_size)
-        pool.release(table)
+        pool.register(request, content, computed // self.block_size)
+        pool.release(request)
         pool.forget(content)
 
     def check_integrity(self) -> None:
@@ -250,7 +250,7 @@ class ContinuousBatching(LocalScheduler):
                     if tokens <= 0:
                         break
                 budget -= tokens
-                blocks = -(-(request.computed + tokens) // self.block_size) - request.table.blocks
+                blocks = -(-(request.computed + tokens) // self.block_size) - request.blocks
                 need += blocks
                 shares.append((request, tokens, blocks))
             if need > pool.free:
@@ -258,8 +258,8 @@ class ContinuousBatching(LocalScheduler):
         if not self._serve_decodes(step):
             return -1
         for request, tokens, blocks in shares:
-            pool.take(blocks, request.table)
-            request.table.blocks += blocks
+            pool.take(blocks, request)
+            request.blocks += blocks
             self.run_chunk(step, request, tokens)
         return budget
 
@@ -274,7 +274,7 @@ class ContinuousBatching(LocalScheduler):
         step.chunks.append((tokens, before))
         step.chunk_requests.append(request)
         if request.content is not None:
-            self.pool.register(request.table, request.content, computed // self.block_size)
+            self.pool.register(request, request.content, computed // self.block_size)
         if computed < request.tokens:
             return
         if before:
@@ -325,9 +325,9 @@ class ContinuousBatching(LocalScheduler):
                 return
             waiting.pop()
             if hits:
-                pool.touch(request.table, hits)
-            pool.take(blocks - hit, request.table)
-            request.table.blocks = blocks
+                pool.touch(request, hits)
+            pool.take(blocks - hit, request)
+            request.blocks = blocks
             request.computed = computed
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
@@ -345,12 +345,12 @@ class ContinuousBatching(LocalScheduler):
     def preempt(self, step: Step, request: Request, served: bool) -> None:
         """Take everything from ``request`` and put it back into the queue; ``served``: it got its token in
         this step."""
-        size, table = self.block_size, request.table
+        size = self.block_size
         decoding = request.decoding
         if decoding:
             computed = request.base + step.index - 1
             assert not self.exact_steps or request.computed == computed, f"{request} has {request.computed}"
-            table.blocks = -(-(computed + served) // size)
+            request.blocks = -(-(computed + served) // size)
             leaving = request.finish_step < step.index
             if not leaving:
                 self.decoding.leave(request, step.index)
@@ -370,8 +370,8 @@ class ContinuousBatching(LocalScheduler):
             del self.prefilling[request]
             if request.content is None and self.pool.caching:
                 request.content = Content.unique(request.index)
-                self.pool.register(table, request.content, computed // size)
-        self.pool.release(table)
+                self.pool.register(request, request.content, computed // size)
+        self.pool.release(request)
         del self.running[request]
         request.computed = 0
         request.preemptions += 1
@@ -396,7 +396,7 @@ class ContinuousBatching(LocalScheduler):
 
     def _register_output(self, request: Request, tokens: int) -> None:
         if request.content is not None:
-            self.pool.register(request.table, request.content, tokens // self.block_size)
+            self.pool.register(request, request.content, tokens // self.block_size)
 
     def come_back(self, step: Step, request: Request) -> None:
         """``request`` decodes in ``step`` after sitting out; nothing of it was in flight, so all it has is

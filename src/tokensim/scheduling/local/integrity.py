@@ -16,24 +16,23 @@ def check(policy: ContinuousBatching) -> None:
     for request in policy.running:
         assert not request.finished, f"{request} runs though it finished"
         assert (request in policy.prefilling) == (not request.decoding), f"{request}: prefilling or decoding?"
-        table = request.table
         computed = policy.computed(request)
         blocks = -(-computed // size)
         counted = policy.exact_steps or not request.decoding
-        assert not counted or blocks == table.blocks, (
-            f"{request}: {table.blocks} blocks for {computed} tokens"
+        assert not counted or blocks == request.blocks, (
+            f"{request}: {request.blocks} blocks for {computed} tokens"
         )
-        used += blocks - table.registered
-        for extent in table.extents():
+        used += blocks - request.registered
+        for extent in request.extents():
             if id(extent) not in seen:
                 seen.add(id(extent))
                 used += extent.count
     for request in policy.waiting:
-        assert request.table.blocks == 0, f"{request} waits with {request.table.blocks} blocks"
+        assert request.blocks == 0, f"{request} waits with {request.blocks} blocks"
     active = [
         r for r in policy.running if r.decoding and r.finish_step >= policy.index and r not in policy.leaving
     ]
     decoding = policy.decoding
     assert decoding.n == len(active), f"{decoding.n} decode, {len(active)} in the list"
     assert decoding.base_sum == sum(request.base for request in active), "sum of contexts is off"
-    policy.pool.check_integrity([r.table for r in policy.running], None if policy.exact_steps else used)
+    policy.pool.check_integrity(policy.running, None if policy.exact_steps else used)

@@ -7,8 +7,8 @@ from tokensim.memory import Content, Table
 NEVER = float("nan")
 
 
-class Request:
-    """One request in flight.
+class Request(Table):
+    """One request in flight; it is its own block table.
 
     Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for,
     ``priority`` (smaller is more urgent), ``content`` (None: nothing of it can be found in the prefix cache
@@ -42,7 +42,6 @@ class Request:
         "scheduled_s",
         "seq",
         "shared_output",
-        "table",
         "tokens",
     )
 
@@ -58,7 +57,9 @@ class Request:
         self.shared_output = False
         self.priority = 0
         self.tokens = input_tokens
-        self.table = Table()
+        self.blocks = 0
+        self.registered = 0
+        self.entries = []
         self.computed = 0
         self.decoding = False
         self.finished = False

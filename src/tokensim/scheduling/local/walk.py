@@ -58,12 +58,12 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
                 at -= 1
         else:
             if need:
-                pool.take(need, request.table)
+                pool.take(need, request)
             if counting or not request.decoding:
-                request.table.blocks += need
+                request.blocks += need
                 lag = policy.lag if request.decoding and request not in policy.sitting_out else 0
                 if request.content is not None:
-                    pool.register(request.table, request.content, (before + tokens - lag) // size)
+                    pool.register(request, request.content, (before + tokens - lag) // size)
             served[request] = (tokens, before)
             budget -= tokens
             at += 1
