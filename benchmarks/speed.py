@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,23 +55,24 @@ def saturation(output: int, requests: int = 5000) -> float:
     return rate
 
 
-def measure(requests: int, output: int, repeats: int, exact_steps: bool) -> dict[str, float]:
-    """Best loop time, what it simulated, and peak memory. Run in a process of its own."""
+def measure(requests: int, output: int, repeats: int, base: int, exact_steps: bool) -> dict[str, float]:
+    """One row of the table. Run in a process of its own; ``base``: requests of the row to compare with."""
     from tokensim import simulate
 
     spec = scenario(requests, 0.85 * saturation(output), output)
-    best = float("inf")
+    first_row = scenario(base, 0.85 * saturation(256))
+    own, other = [], [simulate(first_row).wall_s]
     for _ in range(repeats):
         result = simulate(spec, exact_steps=exact_steps)
-        best = min(best, result.wall_s)
-        rows = len(result.log.steps.start_s)
-        steps = int(result.log.steps.what.steps.sum())
+        own.append(result.wall_s)
+        other += [simulate(first_row).wall_s for _ in range(2)]
     return {
         "requests": requests,
         "output": output,
-        "loop_s": best,
-        "rows": rows,
-        "steps": steps,
+        "loop_s": min(own),
+        "relative": mean(own) / requests / (mean(other) / base),
+        "rows": len(result.log.steps.start_s),
+        "steps": int(result.log.steps.what.steps.sum()),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "python_ns": python_speed(),
     }
@@ -87,9 +89,11 @@ def python_speed() -> float:
     return best / 200_000 * 1e9
 
 
-def in_process(requests: int, output: int, repeats: int, exact_steps: bool = False) -> dict[str, float]:
+def in_process(
+    requests: int, output: int, repeats: int, base: int, exact_steps: bool = False
+) -> dict[str, float]:
     """``measure`` in a new interpreter."""
-    arguments = f"{requests}, {output}, {repeats}, {exact_steps}"
+    arguments = f"{requests}, {output}, {repeats}, {base}, {exact_steps}"
     call = f"import speed, json; print(json.dumps(speed.measure({arguments})))"
     done = subprocess.run(
         [sys.executable, "-c", call], cwd=ROOT / "benchmarks", check=True, stdout=subprocess.PIPE, text=True
@@ -127,18 +131,15 @@ def main() -> None:
     repeats = 2 if quick else 5
     base = 2_000 if quick else 10_000
     print(" requests output    loop_s   requests/s   us/req rows/r steps/r  peak_MiB py_ns")
-    runs = in_process(base, 256, repeats)
-    show(runs, "step runs")
-    single = in_process(base, 256, 1 if quick else 2, exact_steps=True)
-    show(single, f"single steps: {single['loop_s'] / runs['loop_s']:.1f} times slower")
+    show(in_process(base, 256, repeats, base), "step runs")
+    single = in_process(base, 256, 1 if quick else 2, base, exact_steps=True)
+    show(single, f"single steps: {single['relative']:.1f} times slower")
     for requests in [10_000] if quick else [100_000, 1_000_000]:
-        row = in_process(requests, 256, 1 if quick or requests > 100_000 else 2)
-        relative = row["loop_s"] / row["requests"] / (runs["loop_s"] / runs["requests"])
-        show(row, f"{relative:.2f} times the cost a request of the first row")
+        row = in_process(requests, 256, 1 if quick or requests > 100_000 else 2, base)
+        show(row, f"{row['relative']:.2f} times the cost a request")
     for output in [1024] if quick else [1024, 4096]:
-        row = in_process(base, output, 1 if quick else 3)
-        relative = row["loop_s"] / row["requests"] / (runs["loop_s"] / runs["requests"])
-        show(row, f"{relative:.2f} times the cost a request of the first row")
+        row = in_process(base, output, 2 if quick else 10, base)
+        show(row, f"{row['relative']:.2f} times the cost a request")
     tokensim = str(Path(sys.executable).parent / "tokensim")
     if Path(tokensim).exists():
         print(f"tokensim --help            {whole_process([tokensim, '--help'], repeats):.2f} s")

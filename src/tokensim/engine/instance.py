@@ -132,13 +132,13 @@ class Instance:
                 self._note_returns(step)
             return
         line = self._decode_line(decode)
-        context = step.context
+        context, limit, slope = step.context, line.limit, line.slope
         steps = scheduler.run_length(step)
-        if context <= line.limit:
-            self._first_s = first = line.base + line.slope * context + line.window_slope * step.window_context
-            self._growth_s = line.slope * decode + line.window_slope * step.window_growth
-            if steps > 1 and context + decode * (steps - 1) > line.limit:
-                steps = 1 + int((line.limit - context) / decode)
+        if context <= limit:
+            self._first_s = line.base + slope * context + line.window_slope * step.window_context
+            self._growth_s = slope * decode + line.window_slope * step.window_growth
+            if steps > 1 and context + decode * (steps - 1) > limit:
+                steps = 1 + int((limit - context) / decode)
         else:
             self._first_s = self._step_time(decode, context, step.window_context, (), decode)
             steps = 1
@@ -149,18 +149,15 @@ class Instance:
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""
         self._run = steps
-        first = self._first_s
+        start, first = self._start_s, self._first_s
+        before = start  # the start of the last step
         if steps == 1:
-            self.end_s = self._start_s + first
-            self.due_s = self._start_s if self.asynchronous else self.end_s
-            return
-        growth = self._growth_s
-        self.end_s = self._start_s + steps * first + growth * (steps * (steps - 1) / 2)
-        if self.asynchronous:
-            steps -= 1
-            self.due_s = self._start_s + steps * first + growth * (steps * (steps - 1) / 2)
+            self.end_s = start + first
         else:
-            self.due_s = self.end_s
+            growth, last = self._growth_s, steps - 1
+            before = start + last * first + growth * (last * (last - 1) / 2)
+            self.end_s = start + steps * first + growth * (steps * last / 2)
+        self.due_s = before if self.asynchronous else self.end_s
 
     def _boundary(self, now: float, strictly: bool) -> int:
         """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is

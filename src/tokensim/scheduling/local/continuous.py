@@ -135,7 +135,7 @@ class ContinuousBatching(LocalScheduler):
 
     def run_length(self, step: Step) -> int:
         """See ``LocalScheduler.run_length``."""
-        if step.chunks or self.prefilling or step.preempted or self.exact_steps or not step.whole:
+        if self.exact_steps or self.prefilling or step.chunks or step.preempted or not step.whole:
             return 1
         if self.waiting and not self._blocked:
             return 1
