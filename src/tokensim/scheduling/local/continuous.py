@@ -66,6 +66,7 @@ class ContinuousBatching(LocalScheduler):
         self._windowed = limits.window is not None
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
+        self._registering: Request | None = None  # a prefill chunk of the step being made
         self._growing = False  # answers that other prompts may contain are, or were, being generated
         self._admissions = 0
         self.cadence = PrefillCadence(limits.prefill_schedule_interval)
@@ -274,7 +275,9 @@ class ContinuousBatching(LocalScheduler):
         step.chunks.append((tokens, before))
         step.chunk_requests.append(request)
         if request.content is not None:
+            self._registering = request
             self.pool.register(request, request.content, computed // self.block_size)
+            self._registering = None
         if computed < request.tokens:
             return
         if before:
@@ -389,10 +392,13 @@ class ContinuousBatching(LocalScheduler):
 
     def _settle(self, growers: Iterable[object]) -> None:
         """Register what these decoding requests have generated up to the last scheduled step."""
+        chunk = self._registering
         for request in growers:
             assert isinstance(request, Request)
             if request.decoding:
-                self._register_output(request, self.computed(request) - self.lag)
+                # In this step, who stands behind the prefill that registers has not had its turn yet.
+                later = chunk is not None and request.seq > chunk.seq and request.finish_step >= self.index
+                self._register_output(request, self.computed(request) - self.lag - later)
 
     def _register_output(self, request: Request, tokens: int) -> None:
         if request.content is not None:
