@@ -258,7 +258,7 @@ def test_a_bad_file_is_refused_by_name(tmp_path: Path, content: bytes, message: 
         ("a" * 5000, "model: unknown model 'aaa"),
         ("a" * 5000 + "/b", "model: unknown model 'aaa"),
         ("nul\0/l", "model: unknown model"),
-        ("../../x", "model: no such file or folder"),
+        ("../../no-such-model", "model: no such file or folder"),
         (7, "model: must be a name, a path or a mapping, got 7"),
         (None, "model: must be a name, a path or a mapping, got None"),
         ({}, "model: model_type: is missing"),
