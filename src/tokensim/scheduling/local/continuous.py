@@ -162,7 +162,7 @@ class ContinuousBatching(LocalScheduler):
         """See ``LocalScheduler.update``. HOT PATH."""
         if self.sitting_out and self.lag:  # what they had in flight has come back
             for request in self.sitting_out:
-                self._register_output(request, self.computed(request))
+                self.register_output(request, self.computed(request))
         if index in self.decoding.finishing:
             self._retire(index)
         done = self.leaving
@@ -345,44 +345,6 @@ class ContinuousBatching(LocalScheduler):
             budget -= tokens
             self.run_chunk(step, request, tokens)
 
-    def preempt(self, step: Step, request: Request, served: bool) -> None:
-        """Take everything from ``request`` and put it back into the queue; ``served``: it got its token in
-        this step."""
-        size = self.block_size
-        decoding = request.decoding
-        if decoding:
-            computed = request.base + step.index - 1
-            assert not self.exact_steps or request.computed == computed, f"{request} has {request.computed}"
-            request.blocks = -(-(computed + served) // size)
-            leaving = request.finish_step < step.index
-            if not leaving:
-                self.decoding.leave(request, step.index)
-                self.decoding.withdraw(request)
-            if request.shared_output:
-                assert request.content is not None
-                self.pool.stop_growing(request.content, request)
-            if request.content is None and self.pool.caching:
-                request.content = Content.unique(request.index)  # it may find its own blocks again
-            if request.content is not None:
-                known = computed + served - (0 if request in self.sitting_out else self.lag)
-                self._register_output(request, max(known, request.tokens))
-            request.tokens = computed + 1
-            request.decoding = False
-        else:
-            computed = request.computed
-            del self.prefilling[request]
-            if request.content is None and self.pool.caching:
-                request.content = Content.unique(request.index)
-                self.pool.register(request, request.content, computed // size)
-        self.pool.release(request)
-        del self.running[request]
-        request.computed = 0
-        request.preemptions += 1
-        request.lost_tokens = computed
-        self.waiting.put_back(request)
-        step.preempted = [*step.preempted, (request, decoding and request not in self.sitting_out)]
-        self.sitting_out.pop(request, None)
-
     def _retire(self, index: int) -> None:
         """The requests whose last token was scheduled in step ``index`` decode no more."""
         decoding = self.decoding
@@ -398,9 +360,10 @@ class ContinuousBatching(LocalScheduler):
             if request.decoding:
                 # In this step, who stands behind the prefill that registers has not had its turn yet.
                 later = chunk is not None and request.seq > chunk.seq and request.finish_step >= self.index
-                self._register_output(request, self.computed(request) - self.lag - later)
+                self.register_output(request, self.computed(request) - self.lag - later)
 
-    def _register_output(self, request: Request, tokens: int) -> None:
+    def register_output(self, request: Request, tokens: int) -> None:
+        """Enter the full blocks of the first ``tokens`` of ``request`` into the prefix cache."""
         if request.content is not None:
             self.pool.register(request, request.content, tokens // self.block_size)
 
@@ -409,7 +372,7 @@ class ContinuousBatching(LocalScheduler):
         known."""
         del self.sitting_out[request]
         step.came_back = [*step.came_back, request]
-        self._register_output(request, request.base + step.index)
+        self.register_output(request, request.base + step.index)
 
     def _queue(self) -> WaitingQueue:
         if type(self).admission_order is not ContinuousBatching.admission_order:

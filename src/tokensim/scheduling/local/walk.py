@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tokensim.errors import SimulationError
 from tokensim.scheduling.local.base import Step
+from tokensim.scheduling.local.preemption import preempt
 from tokensim.scheduling.local.request import Request
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
             if was_served:
                 budget += served.pop(victim)[0]
             del running[place]
-            policy.preempt(step, victim, was_served)
+            preempt(policy, step, victim, was_served)
             if victim is request:
                 break
             if place < at and (was_served or not policy.rules.index_moves_only_for_served):
