@@ -53,7 +53,6 @@ class Instance:
     ) -> None:
         self.index = index
         self.scheduler = scheduler
-        self.cost = cost
         self._step_time = cost.step_time
         self._decode_line = cost.decode_line
         self._note_request = recorder.requests.extend

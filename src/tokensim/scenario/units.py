@@ -105,9 +105,3 @@ def _schema(example: str) -> WithJsonSchema:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _schema("500ms")]
 """A pydantic field in seconds that also takes ``500ms``."""
-
-Bytes = Annotated[float, BeforeValidator(parse_bytes), _schema("80GiB")]
-"""A pydantic field in bytes that also takes ``80GB`` or ``80GiB``."""
-
-Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _schema("900GB/s")]
-"""A pydantic field in bytes/s that also takes ``900GB/s`` or ``400Gb/s``."""

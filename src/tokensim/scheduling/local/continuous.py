@@ -275,9 +275,7 @@ class ContinuousBatching(LocalScheduler):
         step.chunks.append((tokens, before))
         step.chunk_requests.append(request)
         if request.content is not None:
-            self._registering = request
-            self.pool.register(request, request.content, computed // self.block_size)
-            self._registering = None
+            self.register_chunk(request, computed)
         if computed < request.tokens:
             return
         if before:
@@ -361,6 +359,12 @@ class ContinuousBatching(LocalScheduler):
                 # In this step, who stands behind the prefill that registers has not had its turn yet.
                 later = chunk is not None and request.seq > chunk.seq and request.finish_step >= self.index
                 self.register_output(request, self.computed(request) - self.lag - later)
+
+    def register_chunk(self, request: Request, computed: int) -> None:
+        """Enter the full blocks of a prefill that has come to ``computed`` into the prefix cache, in turn."""
+        self._registering = request
+        self.register_output(request, computed)
+        self._registering = None
 
     def register_output(self, request: Request, tokens: int) -> None:
         """Enter the full blocks of the first ``tokens`` of ``request`` into the prefix cache."""

@@ -115,7 +115,6 @@ class WindowedDecodeSet(DecodeSet):
         self._growing_base = 0
         self._crossings: dict[int, list[int]] = {}  # step → [requests, sum of bases]
         self._crossing_steps: list[int] = []
-        self._passed = 0  # crossings up to this step have been taken out of the growing ones
 
     def join(self, request: Request, step: int) -> None:
         """See ``DecodeSet.join``."""

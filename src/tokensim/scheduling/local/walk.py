@@ -60,11 +60,13 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
         else:
             if need:
                 pool.take(need, request)
-            if counting or not request.decoding:
+            if not request.decoding:
                 request.blocks += need
-                lag = policy.lag if request.decoding and request not in policy.sitting_out else 0
-                if request.content is not None:
-                    pool.register(request, request.content, (before + tokens - lag) // size)
+                policy.register_chunk(request, before + tokens)
+            elif counting:
+                request.blocks += need
+                lag = 0 if request in policy.sitting_out else policy.lag
+                policy.register_output(request, before + tokens - lag)
             served[request] = (tokens, before)
             budget -= tokens
             at += 1
