@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tokensim.cost.base import DecodeLine, OperatorTime, StepColumns
+from tokensim.cost.base import OperatorTime, StepColumns
 from tokensim.metrics.log import RequestColumns, RunLog, StepRows
 from tokensim.metrics.spending import InstanceFacts
 from tokensim.metrics.summary import Summary, summarize
@@ -32,22 +32,29 @@ class FakeCost:
     """Prices a step at 3 s of one compute-bound GEMM and 1 s of attention, half of it memory-bound."""
 
     window = None
+    needs_longest = False
 
     def __init__(self) -> None:
         self.asked: list[StepColumns] = []
 
-    def decode_line(self, decode: int) -> DecodeLine:
-        return DecodeLine(1.0, 0.0, 0.0, float("inf"))
+    def decode_run(
+        self, decode: int, context: float, window_context: float, window_growth: float, longest: float
+    ) -> tuple[float, float, int]:
+        return 1.0, 0.0, 1 << 60
 
     def step_time(
         self,
         decode: int,
         context: float,
         window_context: float,
+        longest: float,
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
         return 4.0
+
+    def compute_time(self, tokens: int) -> float:
+        return 0.0
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         self.asked.append(steps)
@@ -67,6 +74,8 @@ def request_columns(**changes: object) -> RequestColumns:
         "scheduled_s": floats(0.0, 0.2, 0.7, NAN, 1.0),
         "first_token_s": floats(0.1, 0.3, 1.0, NAN, 1.2),
         "finish_s": floats(0.5, 0.7, 1.0, NAN, 2.0),
+        "first_delivery_s": floats(0.1, 0.3, 1.0, NAN, 1.2),
+        "last_delivery_s": floats(0.5, 0.7, 1.0, NAN, 2.0),
         "input_tokens": ints(100, 200, 50, 9999, 300),
         "requested_output_tokens": ints(5, 3, 1, 10, 20),
         "output_tokens": ints(5, 3, 1, 0, 9),
@@ -87,6 +96,9 @@ def step_columns(**changes: object) -> StepColumns:
         "context": floats(0, 101, 310, 0, 301),
         "window_context": floats(0, 101, 310, 0, 301),
         "window_growth": floats(0, 1, 2, 0, 1),
+        "longest": floats(0, 0, 0, 0, 0),
+        "clock_share": floats(0, 0, 0, 0, 0),
+        "seconds": floats(0.1, 0.4, 0.5, 0.2, 0.8),
         "samples": ints(1, 1, 2, 1, 1),
         "chunk_row": ints(0, 3, 3),
         "chunk_tokens": ints(100, 200, 100),
@@ -132,6 +144,7 @@ def empty_log() -> RunLog:
     return RunLog(
         requests=RequestColumns(
             **dict.fromkeys(("arrival_s", "scheduled_s", "first_token_s", "finish_s"), none),
+            **dict.fromkeys(("first_delivery_s", "last_delivery_s"), none),
             **dict.fromkeys(("output_tokens", "cached_tokens", "preemptions", "recomputed_tokens"), zero),
             intended_s=floats(1.0, 2.0),
             input_tokens=ints(10, 10),
@@ -144,7 +157,10 @@ def empty_log() -> RunLog:
             **dict.fromkeys(("start_s", "end_s", "first_step_s", "last_step_s"), no_float),
             **dict.fromkeys(("instance", "running", "waiting", "used_blocks", "prefill_tokens"), no_int),
             what=StepColumns(
-                **dict.fromkeys(("context", "window_context", "window_growth"), no_float),
+                **dict.fromkeys(
+                    ("context", "window_context", "window_growth", "longest", "clock_share", "seconds"),
+                    no_float,
+                ),
                 **dict.fromkeys(("steps", "decode", "samples"), no_int),
                 **dict.fromkeys(("chunk_row", "chunk_tokens", "chunk_context"), no_int),
             ),

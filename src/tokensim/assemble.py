@@ -12,8 +12,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from tokensim.cost import StepCost, build_cost
+from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
+from tokensim.cost.build import resolved_operators
+from tokensim.cost.calibration import Calibration, load_calibration
+from tokensim.cost.graphs import captured_sizes
+from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.engine import Instance, Progress, Simulation
+from tokensim.engine.clock import Clock
+from tokensim.engine.front_end import FrontEnd
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.memory import derive_capacity
@@ -25,6 +31,7 @@ from tokensim.model import ModelSpec, load_model, operators
 from tokensim.registry import load_plugin, register
 from tokensim.report.files import write_run
 from tokensim.scenario import Engine, Pool, Scenario, dump_scenario, resolved_engine
+from tokensim.scenario.performance import Performance
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Limits, LocalScheduler
 from tokensim.scheduling.local.versions import rules_of
@@ -33,7 +40,11 @@ from tokensim.workload import Workload, build_workload
 if TYPE_CHECKING:
     import polars as pl
 
-LIMITS = set(Limits.__slots__) - {"window"}
+LIMITS = set(Limits.__slots__) - {"window", "longest"}
+
+
+ENGINES = {"vllm": "vllm"}
+"""The engine whose kernels a local scheduler runs, by its name; others run vLLM's."""
 
 
 class Result:
@@ -84,7 +95,14 @@ class PoolPlan:
     device: Device
     engine: Engine
     limits: Limits
-    cost: StepCost
+    cost: CompiledStepCost
+    operators: str
+    """The source of operator times, with ``auto`` resolved."""
+    front_end: dict[str, float] | None
+    """Times of the API process (``engine.front_end``); None: there is none."""
+    clock: tuple[float, float] | None
+    """Slowdown and time constant (s) of the device's clock; None: it never drops."""
+    calibration: Calibration
     notes: tuple[str, ...]
 
     @property
@@ -99,18 +117,19 @@ def simulate(
     exact_steps: bool = False,
     plugins: Sequence[str | Path] = (),
     progress: Progress | None = None,
+    calibration: Calibration | None = None,
 ) -> Result:
     """Run ``scenario`` and return what happened.
 
     ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files
-    that register parts. ``progress(simulated_s, done, total)`` is called a few times a second. Raises
+    that register parts. ``calibration`` takes the place of ``performance.calibration``. ``progress(simulated_s, done, total)`` is called a few times a second. Raises
     ``InputError`` for what cannot be simulated and ``SimulationError`` if the simulation cannot be completed;
     Ctrl-C gives an incomplete result.
     """
     for plugin in plugins:
         load_plugin(plugin)
     model = load_model(scenario.model, "model")
-    plans = [plan_pool(scenario, index, model) for index in range(len(scenario.cluster.pools))]
+    plans = [plan_pool(scenario, index, model, calibration) for index in range(len(scenario.cluster.pools))]
     router = register.global_scheduler.get(scenario.cluster.router.policy, "cluster.router.policy")
     workload = build_workload(scenario.workload, scenario.seed)
     simulation = Simulation(workload, cast(GlobalScheduler, router(seed=scenario.seed)))
@@ -135,7 +154,9 @@ def simulate(
     return Result(_filled_in(scenario, plans), log, summary, names)
 
 
-def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
+def plan_pool(
+    scenario: Scenario, index: int, model: ModelSpec, calibration: Calibration | None = None
+) -> PoolPlan:
     """Work out pool ``index``; raises ``InputError`` for what does not fit or divide."""
     pool = scenario.cluster.pools[index]
     at = f"cluster.pools[{index}]"
@@ -189,14 +210,89 @@ def plan_pool(scenario: Scenario, index: int, model: ModelSpec) -> PoolPlan:
             f" {model.max_position:,}",
         )
     engine = engine.model_copy(update={"num_gpu_blocks": blocks})
-    cost = build_cost(
-        scenario.performance.operators,
-        operators(model, scenario.weights, kv_dtype, tensor, expert, activation_dtype=activation),
-        device,
+    performance = scenario.performance
+    if calibration is None:
+        file = performance.calibration
+        calibration = load_calibration(file) if file else Calibration()
+    setting = Setting(
+        device=device,
+        model=model.name,
+        engine=ENGINES.get(engine.policy, "vllm"),
+        version=engine.version,
         activation_dtype=activation,
+        kv_dtype=kv_dtype,
+        tensor=tensor,
+        expert=expert,
+        data=pool.parallel.data,
     )
-    limits = Limits(**{name: getattr(engine, name) for name in LIMITS}, window=cost.window)
-    return PoolPlan(pool, device, engine, limits, cost, notes)
+    cost = build_cost(
+        operators(model, scenario.weights, kv_dtype, tensor, expert, activation_dtype=activation),
+        setting,
+        operator_sources(performance.operators, setting),
+        host_time(performance, calibration, engine.async_scheduling),
+        calibration=calibration,
+        graph_sizes=_graph_sizes(engine),
+    )
+    limits = Limits(
+        **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
+    )
+    spec = resolved_operators(performance.operators, setting)
+    return PoolPlan(
+        pool,
+        device,
+        engine,
+        limits,
+        cost,
+        spec,
+        _front_end(performance, calibration),
+        _clock(performance, calibration),
+        calibration,
+        notes,
+    )
+
+
+def host_time(performance: Performance, calibration: Calibration, asynchronous: bool) -> Host:
+    """The host's times: the scenario's where it gives any, else the calibration's, else the defaults."""
+
+    def value(given: float | None, fitted: float | None, default: float) -> float:
+        return default if given is None and fitted is None else fitted if given is None else given
+
+    host = performance.host
+    return Host(
+        gap_s=value(host.gap, calibration.host_gap_s, GAP_S),
+        step_s=value(host.step, calibration.host_step_s, STEP_S),
+        request_s=value(host.request, calibration.host_request_s, REQUEST_S),
+        asynchronous=asynchronous,
+    )
+
+
+def _front_end(performance: Performance, calibration: Calibration) -> dict[str, float] | None:
+    """Times of the API process: the scenario's where it gives any, else the calibration's, else the
+    defaults."""
+    given = performance.front_end
+    if given is None:
+        return None
+    times = {"request_s": given.request, "chunk_s": given.chunk, "client_s": given.client}
+    if given.client is None:
+        times["client_s"] = calibration.client_s
+    return {name: value for name, value in times.items() if value is not None}
+
+
+def _clock(performance: Performance, calibration: Calibration) -> tuple[float, float] | None:
+    if performance.clock is not None:
+        return performance.clock.slowdown, performance.clock.time_constant
+    if calibration.clock_slowdown and calibration.clock_time_constant_s:
+        return calibration.clock_slowdown, calibration.clock_time_constant_s
+    return None
+
+
+def _graph_sizes(engine: Engine) -> Sequence[int]:
+    if engine.enforce_eager:
+        return ()
+    if engine.cudagraph_capture_sizes is not None:
+        return engine.cudagraph_capture_sizes
+    assert engine.max_num_seqs and engine.max_num_batched_tokens
+    return captured_sizes(engine.max_num_seqs, engine.max_num_batched_tokens)
 
 
 def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[[], LocalScheduler]:
@@ -230,6 +326,8 @@ def _instance(simulation: Simulation, plan: PoolPlan, scheduler: LocalScheduler)
         asynchronous=plan.engine.async_scheduling,
         pause_before_idle=rules_of(plan.engine.version).pause_before_idle,
         on_finish=simulation.on_finish,
+        front_end=None if plan.front_end is None else FrontEnd(simulation.on_delivery, **plan.front_end),
+        clock=None if plan.clock is None else Clock(*plan.clock),
     )
 
 

@@ -150,6 +150,12 @@ def quickstart() -> str:
         return fenced(output_of(command, folder))
 
 
+def explained() -> str:
+    """What the first command of ``docs/operator-costs.md`` prints."""
+    command = [*CLI, "explain", "examples/quickstart.yaml", "--step", "decode=64@1024"]
+    return fenced(output_of([*command, "--operators", "roofline"], ROOT))
+
+
 def measured() -> str | None:
     """The errors against measured runs; None where these are not beside the checkout."""
     cases = sorted(str(file.parent) for file in ROOT.glob("../shared/groundtruth/*/case.yaml"))
@@ -189,6 +195,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "lengths": lambda: kinds_table(DISTRIBUTIONS, "distribution"),
     "quickstart": quickstart,
     "measured": measured,
+    "explain": explained,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tokensim.cost import DecodeLine, OperatorTime, StepColumns
+from tokensim.cost import OperatorTime, StepColumns
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.metrics.log import RunLog
 from tokensim.scheduling.cluster import GlobalScheduler, RoundRobin
@@ -20,25 +20,32 @@ class ConstantCost:
     """Every step lasts ``step_s``; ``on_step`` is called whenever a step or a line is priced."""
 
     window = None
+    needs_longest = False
 
     def __init__(self, step_s: float = 1.0, on_step: Callable[[], None] = lambda: None) -> None:
         self.step_s = step_s
         self.on_step = on_step
 
-    def decode_line(self, decode: int) -> DecodeLine:
+    def decode_run(
+        self, decode: int, context: float, window_context: float, window_growth: float, longest: float
+    ) -> tuple[float, float, int]:
         self.on_step()
-        return DecodeLine(self.step_s, 0.0, 0.0, float("inf"))
+        return self.step_s, 0.0, 1 << 60
 
     def step_time(
         self,
         decode: int,
         context: float,
         window_context: float,
+        longest: float,
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
         self.on_step()
         return self.step_s
+
+    def compute_time(self, tokens: int) -> float:
+        return 0.0
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         return []

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tokensim.cost import DecodeLine, OperatorTime, StepColumns
+from tokensim.cost import OperatorTime, StepColumns
 from tokensim.engine import Instance, Simulation
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
@@ -27,35 +27,53 @@ from tokensim.workload import Segments, Workload
 
 
 class LineCost:
-    """Decode steps on one line up to a knot and on a steeper one beyond; chunks cost by tokens
-    and context.
+    """Decode steps on one line up to a knot and on a steeper one beyond; the longest context costs something
+    of its own, and steeper beyond its own knot; chunks cost by tokens and context.
     """
 
-    def __init__(
-        self, base: float, slope: float, window_slope: float, knot: float, window: int | None
-    ) -> None:
-        self.base, self.slope, self.window_slope, self.knot, self.window = (
-            base,
-            slope,
-            window_slope,
-            knot,
-            window,
-        )
+    needs_longest = True
 
-    def decode_line(self, decode: int) -> DecodeLine:
-        return DecodeLine(self.base * (1 + decode / 64), self.slope, self.window_slope, self.knot)
+    def __init__(
+        self, base: float, slope: float, window_slope: float, knot: float, window: int | None, skew: float
+    ) -> None:
+        self.base, self.slope, self.window_slope = base, slope, window_slope
+        self.knot, self.window, self.skew = knot, window, skew
+
+    def decode_run(
+        self, decode: int, context: float, window_context: float, window_growth: float, longest: float
+    ) -> tuple[float, float, int]:
+        first = self._decodes(decode, context, window_context, longest)
+        growth = self.slope * decode + self.window_slope * window_growth + self.skew
+        steps = 1 << 60
+        if context > self.knot:
+            growth += self.slope * decode
+        else:
+            steps = int(min((self.knot - context) / decode, 1e9)) + 1
+        if longest > self.knot / 4:
+            growth += self.skew
+        else:
+            steps = min(steps, int(min(self.knot / 4 - longest, 1e9)) + 1)
+        return first, growth, steps
 
     def step_time(
         self,
         decode: int,
         context: float,
         window_context: float,
+        longest: float,
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
+        time = self._decodes(decode, context, window_context, longest)
+        return time + sum(self.base * tokens / 8 + self.slope * tokens * before for tokens, before in chunks)
+
+    def _decodes(self, decode: int, context: float, window_context: float, longest: float) -> float:
         time = self.base * (1 + decode / 64) + self.slope * context + self.window_slope * window_context
         time += self.slope * max(0.0, context - self.knot)
-        return time + sum(self.base * tokens / 8 + self.slope * tokens * before for tokens, before in chunks)
+        return time + self.skew * (longest + max(0.0, longest - self.knot / 4))
+
+    def compute_time(self, tokens: int) -> float:
+        return 0.0
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         raise AssertionError("not part of a run")
@@ -100,6 +118,7 @@ def draw_limits(rng: random.Random, version: str) -> Limits:
         prefill_schedule_interval=rng.choice([1, 1, 1, 4]) if newest else 1,
         async_scheduling=rng.random() < 0.6,
         window=rng.choice([None, None, 16]),
+        longest=rng.random() < 0.5,
     )
 
 
@@ -165,6 +184,7 @@ def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
         rng.uniform(0, 0.01) if smooth and limits.window else 0.0,
         rng.choice([math.inf, math.inf, 200.0]) if smooth else math.inf,
         limits.window,
+        rng.uniform(0, 0.01) if smooth and limits.longest else 0.0,
     )
     workload = draw_workload(rng, limits, cost.base)
     policy = rng.choice([Vllm, Vllm, Vllm, Vllm, ShortestFirst, Impatient])

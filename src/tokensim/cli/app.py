@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokensim.cli import devices, models, run, schema
+from tokensim.cli import calibrate, cases, devices, explain, models, profiles, run, schema, validate
 
 app = typer.Typer(
     name="tokensim",
@@ -18,9 +18,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("explain")(explain.explain)
+app.command("validate")(validate.validate)
+app.command("calibrate")(calibrate.calibrate)
 app.command("schema")(schema.schema)
 app.command("models")(models.models)
 app.command("devices")(devices.devices)
+app.add_typer(profiles.app, name="profiles")
+app.add_typer(cases.app, name="cases")
 
 
 def _print_version(wanted: bool) -> None:

@@ -1,31 +1,128 @@
-"""How long a step takes: the interface between the engine and every source of operator times.
+"""How long a step takes: the interfaces between the engine, the operators and every source of their times.
 
-The engine walks *step runs*, so a cost is asked for two things only: the line on which a pure decode step of
-``n`` requests lies, and the time of any other single step. Where the time went is computed afterwards, from
-the columns that the recorder kept, so that the loop pays nothing for it.
+A *source* (``OperatorCost``) turns operators with shapes into times: a ``RowTime`` for what depends on the
+number of rows alone (GEMM, experts, elementwise, collectives), an ``AttentionTime`` for attention. Measured
+tables, the fitted model, the roofline and a user's own simulator are such sources; ``tokensim.cost.step``
+asks them in order and compiles what they answer, so that the loop of the engine looks up nothing by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
+from tokensim.hardware.base import Device
+from tokensim.model.operators import Operator
 from tokensim.workload.base import Floats, Ints
+
+How = Literal["exact", "interpolated", "extrapolated", "fitted", "roofline"]
+"""How a time is known. ``exact``: measured at this very shape; ``interpolated``: between measured shapes;
+``extrapolated``: beyond them; ``fitted``: the fitted model; ``roofline``: peaks and bandwidths alone."""
 
 
 @dataclass(frozen=True, slots=True)
-class DecodeLine:
-    """A decode-only step lasts ``base + slope·C + window_slope·W`` seconds while ``C <= limit``.
+class Origin:
+    """Where one time comes from: ``how`` it is known, the ``source`` that knows it (for people), and its
+    relative ``error`` where that is known (median of the source's own held-out check)."""
 
-    ``C`` is the sum over the batch of each request's context (cached tokens and the one being decoded),
-    ``W`` the same with each context capped at the model's sliding window.
+    how: How
+    source: str
+    error: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What sources may need to know besides the operators: one rank of one model on one device.
+
+    ``engine`` and ``version`` are the serving engine's name (``vllm``, ``sglang``, ``trtllm``) and version;
+    ``model`` is the model's id. ``tensor``, ``expert`` and ``data`` are the degrees of parallelism.
     """
 
-    base: float
-    slope: float
-    window_slope: float
-    limit: float
+    device: Device
+    model: str
+    engine: str = "vllm"
+    version: str = ""
+    activation_dtype: str = "bfloat16"
+    kv_dtype: str = "bfloat16"
+    tensor: int = 1
+    expert: int = 1
+    data: int = 1
+
+
+class RowTime(Protocol):
+    """The time of an operator that depends on the number of rows (tokens, or samples) of a step alone."""
+
+    def seconds(self, rows: Floats) -> Floats:
+        """Seconds of all the ``count`` runs of the operator in one step, for each number of ``rows`` ≥ 1."""
+        ...
+
+    def origin(self, rows: float) -> Origin:
+        """Where the answer for ``rows`` comes from."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeCurve:
+    """Seconds of decode attention (all its layers) of a fixed number of requests, against their mean context.
+
+    Linear between the ascending ``contexts`` (tokens attended to, the one being decoded included); the first
+    and the last piece go on beyond them, never below zero seconds. At least two points. ``skew`` is what a
+    batch of unequal contexts adds: seconds = curve(mean) + skew · (curve(longest) − curve(mean)).
+    """
+
+    contexts: tuple[float, ...]
+    seconds: tuple[float, ...]
+    skew: float = 0.0
+
+
+class AttentionTime(Protocol):
+    """The time of one attention operator (all ``count`` layers of it) in a step.
+
+    Contexts are already capped at the operator's sliding window, if it has one. ``needs_longest``: unequal
+    contexts cost something, so that the engine must keep the longest (else it passes 0).
+    """
+
+    @property
+    def needs_longest(self) -> bool:
+        """See above."""
+        ...
+
+    def decode(self, requests: int) -> DecodeCurve:
+        """The curve for steps in which ``requests`` ≥ 1 decode and nothing else runs."""
+        ...
+
+    def mixed(
+        self, chunks: Sequence[tuple[int, int]], requests: int, context: float, longest: float
+    ) -> float:
+        """Seconds in a step with prefill ``chunks`` of (new tokens, tokens cached before), at least one, and
+        ``requests`` ≥ 0 decodes whose contexts sum to ``context``, the longest being ``longest``."""
+        ...
+
+    def origin(
+        self, chunks: Sequence[tuple[int, int]], requests: int, context: float, longest: float
+    ) -> Origin:
+        """Where the answer for such a step comes from (``chunks`` may be empty)."""
+        ...
+
+
+Times = Mapping[str, RowTime | AttentionTime]
+"""Times by the operator's name."""
+
+
+class OperatorCost(Protocol):
+    """A source of operator times. Registered ones are made as ``Source(setting, **options)``."""
+
+    name: str
+    """For people, in tables and errors."""
+
+    def price(self, operators: Sequence[Operator]) -> Times:
+        """Times of those of ``operators`` that this source knows, by name; the next source gets the rest.
+
+        An ``Attention`` gets an ``AttentionTime``, everything else a ``RowTime``. Where one measurement
+        covers several operators, one of them gets its time, the others a ``RowTime`` of zero.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +130,11 @@ class StepColumns:
     """What was run, one entry a run of ``steps`` equal steps (a single step has ``steps`` 1).
 
     ``decode`` requests decode in each step, with ``context`` = C and ``window_context`` = W at the first one;
-    each later step adds ``decode`` to C and ``window_growth`` to W. ``chunk_tokens``/``chunk_context`` are
-    prefill chunks (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to.
-    ``samples`` is the number of rows that need logits, in each step.
+    each later step adds ``decode`` to C and ``window_growth`` to W. ``longest`` is the longest context among
+    them (0 where nobody asked for it), ``clock_share`` how much longer compute-bound rows took than at the full
+    clock, ``seconds`` what all the steps took. ``chunk_tokens``/``chunk_context`` are prefill chunks (new tokens,
+    tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the number of rows
+    that need logits, in each step.
     """
 
     steps: Ints
@@ -43,6 +142,9 @@ class StepColumns:
     context: Floats
     window_context: Floats
     window_growth: Floats
+    longest: Floats
+    clock_share: Floats
+    seconds: Floats
     samples: Ints
     chunk_row: Ints
     chunk_tokens: Ints
@@ -59,7 +161,7 @@ class OperatorTime:
     flops: float
     bytes: float
     bound_seconds: dict[str, float]  # compute | memory | network | host → seconds
-    source: str  # roofline | fitted | interpolated | exact
+    source: str  # how most of its time is known: exact | interpolated | extrapolated | fitted | roofline
 
 
 class StepCost(Protocol):
@@ -68,8 +170,18 @@ class StepCost(Protocol):
     window: int | None
     """The sliding window (tokens) whose capped context sum the engine must keep; None if there is none."""
 
-    def decode_line(self, decode: int) -> DecodeLine:
-        """The line for decode-only steps of ``decode`` ≥ 1 requests."""
+    needs_longest: bool
+    """Whether the engine must keep the longest context of the decoding requests (else it passes 0)."""
+
+    def decode_run(
+        self, decode: int, context: float, window_context: float, window_growth: float, longest: float
+    ) -> tuple[float, float, int]:
+        """Decode-only steps of ``decode`` ≥ 1 requests: (seconds of the first, what each later one lasts
+        longer, for how many steps ≥ 1 that holds).
+
+        C is ``context`` in the first step and grows by ``decode`` a step, W is ``window_context`` and grows by
+        ``window_growth``, the longest context grows by 1.
+        """
         ...
 
     def step_time(
@@ -77,13 +189,15 @@ class StepCost(Protocol):
         decode: int,
         context: float,
         window_context: float,
+        longest: float,
         chunks: Sequence[tuple[int, int]],
         samples: int,
     ) -> float:
-        """Seconds of one step: ``decode`` requests (C, W as above) and prefill ``chunks``.
+        """Seconds of one step with prefill ``chunks`` of (tokens, cached before) beside the decodes."""
+        ...
 
-        A chunk is (tokens, cached before). With no chunks it lies on ``decode_line(decode)``.
-        """
+    def compute_time(self, tokens: int) -> float:
+        """Of a step of ``tokens`` rows, the seconds in GEMMs and experts that are bound by arithmetic."""
         ...
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:

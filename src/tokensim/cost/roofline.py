@@ -1,253 +1,152 @@
-"""The plain roofline as a step cost: compiled once into coefficients, then a few additions a step.
+"""The roofline: an operator lasts as long as the slower of its arithmetic and its traffic.
 
-A step of ``m`` tokens, ``s`` samples, ``n`` decodes with context sum ``C`` and some prefill chunks lasts
-
-    host + rows(m, s) + query·n + slope·C + window_slope·W + Σ chunks max(pairs, bytes)
-
-``rows`` is remembered for every ``m`` and ``s`` that occurred, so that the loop of the engine never walks
-operators. Two things that real engines do are left to measured tables: CUDA graphs pad a decode batch to the
-next captured size, and attention kernels lose occupancy on short chunks over long contexts.
+``max(flops / (peak · efficiency), bytes / (bandwidth · efficiency))``, plus a fixed overhead for each kernel;
+peaks and efficiencies are the device's own. It knows every operator on every device, hardware that exists
+only on paper included, and is asked last.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from tokensim.cost.base import DecodeLine, OperatorTime, StepColumns
-from tokensim.cost.pricing import (
-    AttentionPrice,
-    RowPrice,
+from tokensim.cost.base import AttentionTime, DecodeCurve, Origin, RowTime, Setting, Times
+from tokensim.cost.collectives import collective_time
+from tokensim.cost.work import (
+    LOW_PRECISION,
+    AttentionWork,
+    RowWork,
+    attention_work,
+    compute_dtype,
     pairs_and_reads,
-    pairs_and_reads_array,
-    price_operators,
+    row_work,
 )
-from tokensim.errors import InputError
-from tokensim.hardware.base import Device
-from tokensim.model.operators import Operator
+from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
 from tokensim.workload.base import Floats
 
-HOST_STEP_S = 0.3e-3
-"""Seconds of the engine process between two steps that the device does not hide. Between 0.2 and 1 ms were
-measured on vLLM V1 with asynchronous scheduling (what TPOT of single streams leaves over operator tables,
-H100 and RTX 4090); the low end is taken, as the kernels' own launch gaps are in
-``Efficiency.kernel_overhead_s``."""
+EXPERT_KERNELS = 2
+"""Kernels of a routed-experts layer that carry the weights: gate-and-up, then down (vLLM's
+``fused_experts``)."""
 
-HOST_REQUEST_S = 0.0
-"""Seconds a step for each request in it. None by default: under asynchronous scheduling (vLLM's default) what
-grows with the batch (input preparation, output processing) runs while the device does."""
+ATTENTION_KERNELS = 2
+"""Kernels of an attention layer: the write of the new keys and values, and attention itself (vLLM runs one
+variable-length kernel for prefill chunks and decodes together)."""
+
+ORIGIN = Origin("roofline", "roofline")
 
 
 @register.operator_cost("roofline")
-class RooflineCost:
-    """Step cost of ``operators`` (one rank of one model) on ``device``; implements ``cost.base.StepCost``.
+class Roofline:
+    """The roofline of ``setting.device``; implements ``cost.base.OperatorCost``.
 
-    ``activation_dtype`` is the model's 16-bit (or 32-bit) dtype. ``host_step_s`` is added to every step and
-    ``host_request_s`` for each request in it. Raises ``InputError`` if the device cannot compute in the
-    dtypes, or if layers have different sliding windows.
+    Raises ``InputError`` for a dtype that is unknown or that the device cannot compute in.
     """
 
-    window: int | None
+    name = "roofline"
 
-    def __init__(
-        self,
-        operators: Sequence[Operator],
-        device: Device,
-        *,
-        activation_dtype: str = "bfloat16",
-        host_step_s: float = HOST_STEP_S,
-        host_request_s: float = HOST_REQUEST_S,
-    ) -> None:
-        for name, value in (("host_step_s", host_step_s), ("host_request_s", host_request_s)):
-            if not (math.isfinite(value) and value >= 0):
-                raise InputError(f"{name} is {value!r}", where="performance", hint="give seconds, 0 or more")
-        self.device = device
-        self.host_step_s = host_step_s
-        self.host_request_s = host_request_s
-        rows, self._attention = price_operators(operators, device, activation_dtype)
-        self._token_prices = [price for price in rows if price.rows == "tokens"]
-        self._sample_prices = [price for price in rows if price.rows == "samples"]
-        self.window = _single_window(self._attention)
-        self._slope = sum(a.decode_s for a in self._attention if a.window is None)
-        self._window_slope = sum(a.decode_s for a in self._attention if a.window is not None)
-        self._decode_s = sum(a.query_s for a in self._attention) + host_request_s
-        # plain tuples: what the hot path unpacks for each chunk
-        self._chunk_prices = tuple((a.window, a.pair_s, a.token_s, a.query_s) for a in self._attention)
-        self._token_seconds: dict[int, float] = {}
-        self._sample_seconds: dict[int, float] = {0: 0.0}
-        self._lines: dict[int, DecodeLine] = {}
+    def __init__(self, setting: Setting) -> None:
+        self.device = device = setting.device
+        self.activation_dtype = setting.activation_dtype
+        self._dense = compute_dtype(device, setting.activation_dtype, setting.activation_dtype)
+        self._byte_rate = device.memory_bandwidth_bytes_per_s * device.efficiency.memory
 
-    # Hot path: the two methods below run once or twice a simulated request.
+    def price(self, operators: Sequence[Operator]) -> Times:
+        """See ``OperatorCost.price``: every operator has a time."""
+        return {op.name: self._time(op) for op in operators}
 
-    def decode_line(self, decode: int) -> DecodeLine:
-        """The line for decode-only steps of ``decode`` ≥ 1 requests; the same object for the same ``decode``.
+    def _time(self, op: Operator) -> RowTime | AttentionTime:
+        overhead_s = self.device.efficiency.kernel_overhead_s
+        match op:
+            case Attention():
+                work = attention_work(op, self.activation_dtype)
+                rate = self.device.flops[self._dense] * self.device.efficiency.attention
+                return AttentionRoofline(work, op.count, rate, self._byte_rate, ATTENTION_KERNELS * overhead_s)
+            case Collective():
+                return collective_time(op, self.device)
+            case Gemm() | Experts():
+                rate, kernels = self._gemm_rate(op.weight_dtype), 1 if isinstance(op, Gemm) else EXPERT_KERNELS
+            case Elementwise():
+                rate, kernels = 1.0, 1
+        work_ = row_work(op, self.activation_dtype)
+        return RowRoofline(work_, op.count, rate, self._byte_rate, kernels * overhead_s)
 
-        It has no knee: arithmetic and traffic of decode attention are both proportional to the contexts.
-        """
-        try:
-            return self._lines[decode]
-        except KeyError:
-            line = DecodeLine(
-                base=self._rows(decode, decode) + self.host_step_s + self._decode_s * decode,
-                slope=self._slope,
-                window_slope=self._window_slope,
-                limit=math.inf,
-            )
-            self._lines[decode] = line
-            return line
+    def _gemm_rate(self, weights: str) -> float:
+        dtype = compute_dtype(self.device, weights, self.activation_dtype)
+        efficiency = self.device.efficiency
+        share = efficiency.gemm
+        if dtype in LOW_PRECISION and efficiency.gemm_low_precision is not None:
+            share = efficiency.gemm_low_precision
+        return self.device.flops[dtype] * share
 
-    def step_time(
-        self,
-        decode: int,
-        context: float,
-        window_context: float,
-        chunks: Sequence[tuple[int, int]],
-        samples: int,
+
+@dataclass(frozen=True, slots=True)
+class RowRoofline:
+    """``count`` times: the slower of FLOPs at ``flop_rate`` and bytes at ``byte_rate``, plus
+    ``overhead_s``."""
+
+    work: RowWork
+    count: int
+    flop_rate: float
+    byte_rate: float
+    overhead_s: float
+
+    def seconds(self, rows: Floats) -> Floats:
+        """See ``RowTime.seconds``."""
+        compute = self.work.flops(rows) / self.flop_rate
+        return self.count * (np.maximum(compute, self.work.bytes(rows) / self.byte_rate) + self.overhead_s)
+
+    def origin(self, rows: float) -> Origin:
+        """See ``RowTime.origin``."""
+        return ORIGIN
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionRoofline:
+    """``count`` layers: decode is a line in the sum of contexts; each prefill chunk the slower of its pairs
+    and its reads."""
+
+    work: AttentionWork
+    count: int
+    flop_rate: float
+    byte_rate: float
+    overhead_s: float
+
+    @property
+    def needs_longest(self) -> bool:
+        """See ``AttentionTime.needs_longest``."""
+        return False
+
+    def decode(self, requests: int) -> DecodeCurve:
+        """See ``AttentionTime.decode``."""
+        fixed, slope = self._decode(requests)
+        return DecodeCurve((0.0, 1.0), (fixed, fixed + slope * requests))
+
+    def mixed(
+        self, chunks: Sequence[tuple[int, int]], requests: int, context: float, longest: float
     ) -> float:
-        """Seconds of one step: ``decode`` requests (C, W) and prefill ``chunks`` of (tokens, cached
-        before)."""
-        if not chunks and samples == decode:
-            line = self.decode_line(decode)
-            return line.base + line.slope * context + line.window_slope * window_context
-        tokens = decode
-        chunk_s = 0.0
-        for new, cached in chunks:
-            tokens += new
-            for window, pair_s, token_s, query_s in self._chunk_prices:
-                reads = cached + new
-                if window is None or reads <= window:
-                    compute = pair_s * (new * (cached + reads + 1)) / 2
-                else:
-                    pairs, reads = pairs_and_reads(new, cached, window)
-                    compute = pair_s * pairs
-                memory = token_s * reads + query_s * new
-                chunk_s += compute if compute > memory else memory
-        return (
-            self._rows(tokens, samples)
-            + self.host_step_s
-            + self.host_request_s * len(chunks)
-            + self._decode_s * decode
-            + self._slope * context
-            + self._window_slope * window_context
-            + chunk_s
-        )
+        """See ``AttentionTime.mixed``."""
+        work = self.work
+        pair_s = work.prefill_flops_pair / self.flop_rate
+        token_s, query_s = work.bytes_token / self.byte_rate, work.bytes_query / self.byte_rate
+        total = 0.0
+        for tokens, cached in chunks:
+            pairs, reads = pairs_and_reads(tokens, cached, work.window)
+            total += max(pair_s * pairs, token_s * reads + query_s * tokens)
+        fixed, slope = self._decode(requests)
+        return total * self.count + fixed + slope * context
 
-    def _rows(self, tokens: int, samples: int) -> float:
-        """Seconds of everything that depends on the number of rows alone."""
-        try:
-            token_s = self._token_seconds[tokens]
-        except KeyError:
-            token_s = math.fsum(price.seconds(tokens) for price in self._token_prices)
-            self._token_seconds[tokens] = token_s
-        try:
-            return token_s + self._sample_seconds[samples]
-        except KeyError:
-            sample_s = math.fsum(price.seconds(samples) for price in self._sample_prices)
-            self._sample_seconds[samples] = sample_s
-            return token_s + sample_s
+    def origin(
+        self, chunks: Sequence[tuple[int, int]], requests: int, context: float, longest: float
+    ) -> Origin:
+        """See ``AttentionTime.origin``."""
+        return ORIGIN
 
-    # Afterwards: where the time went.
-
-    def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
-        """Where the time of all these steps went, by operator in the order of a step, the host last.
-
-        Entries with chunks are single steps. The fixed overhead of kernels counts under the bound ``host``.
-        The seconds sum to the total of the steps' times (within rounding).
-        """
-        times = steps.steps.astype(np.float64)
-        size = len(times)
-        chunk_tokens = steps.chunk_tokens.astype(np.float64)
-        chunk_context = steps.chunk_context.astype(np.float64)
-        tokens = steps.decode + np.bincount(steps.chunk_row, weights=chunk_tokens, minlength=size)
-        tallies: dict[tuple[str, str], _Tally] = {}
-        for prices, rows in ((self._token_prices, tokens), (self._sample_prices, steps.samples)):
-            values, which = np.unique(rows, return_inverse=True)
-            counts = np.bincount(which, weights=times, minlength=len(values))
-            some = values > 0
-            for price in prices:
-                tally = tallies.setdefault((price.operator, price.kind), _Tally())
-                tally.add_rows(price, values[some].astype(np.float64), counts[some])
-        later = times * (times - 1.0) / 2.0
-        decodes = float(times @ steps.decode)
-        sums = {
-            False: float(times @ steps.context + later @ steps.decode),
-            True: float(times @ steps.window_context + later @ steps.window_growth),
-        }
-        for attention in self._attention:
-            tally = tallies[(attention.operator, "attention")]
-            tally.add_decodes(attention, decodes, sums[attention.window is not None])
-            tally.add_chunks(attention, chunk_tokens, chunk_context)
-        host = self.host_step_s * times.sum() + self.host_request_s * (decodes + len(chunk_tokens))
-        tallies[("host", "host")] = _Tally(bounds={"host": float(host)})
-        return [tally.result(operator, kind) for (operator, kind), tally in tallies.items()]
-
-
-class _Tally:
-    """Sums for one operator."""
-
-    def __init__(self, bounds: dict[str, float] | None = None) -> None:
-        self.flops = 0.0
-        self.bytes = 0.0
-        self.bounds: dict[str, float] = bounds or {}
-
-    def add(self, bound: str, seconds: float) -> None:
-        """``seconds`` more under ``bound``."""
-        if seconds > 0.0:
-            self.bounds[bound] = self.bounds.get(bound, 0.0) + float(seconds)
-
-    def add_slower(self, compute: Floats, memory: Floats, counts: Floats) -> None:
-        """The slower of two times for each entry, under its own bound, ``counts`` times."""
-        bound_by_compute = compute > memory
-        self.add("compute", float(np.where(bound_by_compute, compute, 0.0) @ counts))
-        self.add("memory", float(np.where(bound_by_compute, 0.0, memory) @ counts))
-
-    def add_rows(self, price: RowPrice, rows: Floats, counts: Floats) -> None:
-        """Steps of ``rows`` rows, each ``counts`` times."""
-        self.add_slower(price.compute_s * rows, price.memory_seconds(rows), counts)
-        self.add("network", float((price.network_s + price.network_row_s * rows) @ counts))
-        self.add("host", price.overhead_s * float(counts.sum()))
-        self.flops += price.flops_row * float(rows @ counts)
-        self.bytes += float(price.traffic(rows) @ counts)
-
-    def add_decodes(self, price: AttentionPrice, decodes: float, contexts: float) -> None:
-        """``decodes`` decoded tokens whose contexts sum to ``contexts``."""
-        self.add("memory", price.query_s * decodes)
-        self.add(price.decode_bound, price.decode_s * contexts)
-        self.flops += price.flops_pair * contexts
-        self.bytes += price.bytes_token * contexts + price.bytes_query * decodes
-
-    def add_chunks(self, price: AttentionPrice, tokens: Floats, cached: Floats) -> None:
-        """Prefill chunks of ``tokens`` new tokens after ``cached``."""
-        pairs, reads = pairs_and_reads_array(tokens, cached, price.window)
-        self.add_slower(
-            price.pair_s * pairs, price.token_s * reads + price.query_s * tokens, np.ones_like(pairs)
-        )
-        self.flops += price.prefill_flops_pair * float(pairs.sum())
-        self.bytes += price.bytes_token * float(reads.sum()) + price.bytes_query * float(tokens.sum())
-
-    def result(self, operator: str, kind: str) -> OperatorTime:
-        """The sums as the interface wants them."""
-        return OperatorTime(
-            operator=operator,
-            kind=kind,
-            seconds=math.fsum(self.bounds.values()),
-            flops=self.flops,
-            bytes=self.bytes,
-            bound_seconds=self.bounds,
-            source="roofline",
-        )
-
-
-def _single_window(attention: Sequence[AttentionPrice]) -> int | None:
-    """The one sliding window of the model, or None; raises ``InputError`` if layers have different ones."""
-    windows = sorted({a.window for a in attention if a.window is not None})
-    if len(windows) > 1:
-        raise InputError(
-            f"layers with different sliding windows: {windows}",
-            where="model",
-            hint="all layers with a window must share one",
-        )
-    return windows[0] if windows else None
+    def _decode(self, requests: int) -> tuple[float, float]:
+        """Seconds at no context, and seconds for each token in the sum of contexts."""
+        work = self.work
+        slope = max(work.flops_pair / self.flop_rate, work.bytes_token / self.byte_rate)
+        fixed = self.overhead_s + work.bytes_query / self.byte_rate * requests
+        return fixed * self.count, slope * self.count

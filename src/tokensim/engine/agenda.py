@@ -2,8 +2,9 @@
 mean.
 
 At one instant the kinds go in this order, after the arrivals that were due then anyway: instances deciding on
-their next step; arrivals that the client sends because something finished then (a round trip takes time, so
-they miss that decision); instances that were idle and were woken by an arrival.
+their next step; outputs that reach a front end; arrivals that the client sends because something finished then
+(a round trip takes time, so they miss that decision); requests that a front end hands to its engine; instances
+that were idle and were woken by an arrival.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 from heapq import heappush
 from typing import Any
 
-DECISION, FOLLOW_UP, WAKE = range(3)
+DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(5)
 
 
 class Agenda:
     """Pending events in ``heap``: the next one is popped from there by ``heapq.heappop``."""
 
-    __slots__ = ("_follow_ups", "heap")
+    __slots__ = ("_numbered", "heap")
 
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, int, Any]] = []
-        self._follow_ups = 0
+        self._numbered = 0
 
     def decision(self, instance: Any) -> None:
         """``instance`` decides when it is due; of several at one instant, the one with the smallest index
@@ -34,5 +35,16 @@ class Agenda:
 
     def follow_up(self, time: float, request: int) -> None:
         """The client sends ``request``, by index; of several at one instant, first put, first taken."""
-        self._follow_ups += 1
-        heappush(self.heap, (time, FOLLOW_UP, self._follow_ups, request))
+        self._put(time, FOLLOW_UP, request)
+
+    def intake(self, time: float, request: Any, instance: Any) -> None:
+        """The engine of ``instance`` gets ``request`` from its front end; first put, first taken."""
+        self._put(time, INTAKE, (request, instance))
+
+    def delivery(self, time: float, front_end: Any) -> None:
+        """Outputs reach ``front_end`` for which a client waits."""
+        self._put(time, DELIVERY, front_end)
+
+    def _put(self, time: float, kind: int, who: Any) -> None:
+        self._numbered += 1
+        heappush(self.heap, (time, kind, self._numbered, who))

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from math import inf, sqrt
 
 from tokensim.cost.base import StepCost
+from tokensim.engine.clock import Clock
+from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import (
     FINISHED,
@@ -49,12 +51,14 @@ class Instance:
         caching: bool,
         asynchronous: bool,
         pause_before_idle: bool,
-        on_finish: Callable[[int, float], None],
+        on_finish: Callable[[Instance, int, float], None],
+        front_end: FrontEnd | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.index = index
         self.scheduler = scheduler
         self._step_time = cost.step_time
-        self._decode_line = cost.decode_line
+        self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
         self._note_step = recorder.steps.extend
         self._note_chunk = recorder.chunks.extend
@@ -64,6 +68,11 @@ class Instance:
         self.asynchronous = asynchronous
         self.pause_before_idle = pause_before_idle
         self.on_finish = on_finish
+        self.front_end = front_end
+        self.clock = clock
+        self._compute_time = cost.compute_time
+        self._compute_s = 0.0  # of each step of the run, where the clock wants to know
+        self._outputs: Outputs | None = None  # what the steps in flight bring the front end
         self.due_s = inf  # the next decision; inf while idle
         self.end_s = 0.0  # of the last scheduled step
         self._ready_s = 0.0  # the host sleeps until then
@@ -99,11 +108,15 @@ class Instance:
             if self._run > 1:
                 scheduler.advance(self._run - 1)
             self._record(flying)
+            if self.clock is not None:
+                self.clock.count(self._compute_s * self._run)
             last = flying.index + self._run - 1
             if not self.asynchronous:
                 self._finish(last)
                 flying = None
         before_s = self.end_s
+        if self.clock is not None:
+            self.clock.look(now)
         step = scheduler.schedule(now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
@@ -118,10 +131,22 @@ class Instance:
         if chunks:
             self._run = 1
             self._first_s = first = self._step_time(
-                decode, step.context, step.window_context, chunks, decode + len(step.firsts)
+                decode,
+                step.context,
+                step.window_context,
+                step.longest,
+                chunks,
+                decode + len(step.firsts),
             )
+            if self.clock is not None:
+                self._compute_s = self._compute_time(decode + sum(tokens for tokens, _ in chunks))
+                self._first_s = first = first + self._compute_s * self.clock.share
             self.end_s = end = start + first
             self.due_s = start if self.asynchronous else end
+            firsts = step.firsts
+            if self.front_end is not None:
+                firsts = [r for r in firsts if r.first_token_s != r.first_token_s]
+                self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
             for request in step.firsts:
                 if request.first_token_s != request.first_token_s:
                     request.first_token_s = end
@@ -130,18 +155,20 @@ class Instance:
             if step.came_back:
                 self._note_returns(step)
             return
-        line = self._decode_line(decode)
-        context, limit, slope = step.context, line.limit, line.slope
-        steps = scheduler.run_length(step)
-        if context <= limit:
-            self._first_s = line.base + slope * context + line.window_slope * step.window_context
-            self._growth_s = slope * decode + line.window_slope * step.window_growth
-            if steps > 1 and context + decode * (steps - 1) > limit:
-                steps = 1 + int((limit - context) / decode)
-        else:
-            self._first_s = self._step_time(decode, context, step.window_context, (), decode)
-            steps = 1
-        self._set_run(steps)
+        self._first_s, self._growth_s, steps = self._decode_run(
+            decode, step.context, step.window_context, step.window_growth, step.longest
+        )
+        if self.clock is not None:
+            self._compute_s = self._compute_time(decode)
+            self._first_s += self._compute_s * self.clock.share
+        if self.front_end is not None:
+            self._outputs = Outputs(start + self._first_s, self._first_s, self._growth_s, 1, decode)
+        allowed = scheduler.run_length(step)
+        self._set_run(allowed if allowed < steps else steps)
+        if self.clock is not None and self._run > 1:
+            until = self._boundary(self.clock.next_s, False)
+            if until < self._run:
+                self._set_run(until)
         if step.came_back:
             self._note_returns(step)
 
@@ -157,6 +184,14 @@ class Instance:
             before = start + last * first + growth * (last * (last - 1) / 2)
             self.end_s = start + steps * first + growth * (steps * last / 2)
         self.due_s = before if self.asynchronous else self.end_s
+
+    def intake(self, now: float) -> float:
+        """When the engine gets a request that arrives at ``now``: the front end takes it in first."""
+        assert self.front_end is not None
+        running = self._outputs
+        if running is not None:
+            running.steps = self._run - running.dropped
+        return self.front_end.take_in(now, running)
 
     def _boundary(self, now: float, strictly: bool) -> int:
         """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is
@@ -181,13 +216,19 @@ class Instance:
     def _finish(self, index: int) -> None:
         """The output of step ``index``, which ends at ``end_s``, has come back."""
         done = self.scheduler.update(index)
+        outputs = self._outputs
+        if outputs is not None and self.front_end is not None:
+            outputs.steps = self._run - outputs.dropped
+            outputs.done = tuple(done)
+            self.front_end.put(outputs)
+            self._outputs = None
         if done:
             self._preemptions = 0
             end = self.end_s
             for request in done:
                 output = request.length - request.input_tokens
                 self.note(request, end, output, FINISHED if output == request.output_tokens else TRUNCATED)
-            self.on_finish(len(done), end)
+            self.on_finish(self, len(done), end)
 
     def note(self, request: Request, end_s: float, output: int, status: int) -> None:
         """Write down all about ``request``: it finished at ``end_s`` with ``output`` tokens, or the run is
@@ -259,12 +300,14 @@ class Instance:
                 self.index,
                 self._start_s,
                 self._first_s,
+                self.clock.share if self.clock is not None else 0.0,
                 0.0 if self._run == 1 else self._growth_s,
                 self._run,
                 step.decode,
                 step.context,
                 step.window_context,
                 step.window_growth,
+                step.longest,
                 step.decode + len(step.firsts),
                 len(scheduler.running),
                 len(scheduler.waiting),

@@ -6,15 +6,15 @@ import time
 from array import array
 from collections.abc import Callable
 from heapq import heappop
-from math import inf, nan
+from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import DECISION, FOLLOW_UP, Agenda
+from tokensim.engine.agenda import DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.instance import Instance
 from tokensim.errors import SimulationError
 from tokensim.memory import Content
 from tokensim.metrics.log import RunLog
-from tokensim.metrics.recorder import REJECTED, UNFINISHED, Recorder
+from tokensim.metrics.recorder import PACK_DELIVERY, REJECTED, UNFINISHED, Recorder
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload
@@ -53,12 +53,21 @@ class Simulation:
         """Add an instance; its index must be the number of those added before."""
         self.instances.append(instance)
 
-    def on_finish(self, requests: int, end_s: float) -> None:
-        """``requests`` ended at ``end_s``."""
+    def on_finish(self, instance: Instance, requests: int, end_s: float) -> None:
+        """``requests`` of ``instance`` ended at ``end_s``; behind a front end the client sees it later."""
         self.done += requests
         if self.client.reacts:
+            if instance.front_end is not None:
+                self.agenda.delivery(end_s, instance.front_end)
+                return
             for _ in range(requests):
                 self.client.finished(end_s)
+
+    def on_delivery(self, request: Request, time: float, last: bool) -> None:
+        """A front end has sent the first token of ``request``, or its ``last`` one, to the client."""
+        self.recorder.deliveries.extend(PACK_DELIVERY(request.index, last, time))
+        if last and self.client.reacts:
+            self.client.finished(time)
 
     def run(self, progress: Progress | None = None) -> RunLog:
         """Run to the end; Ctrl-C ends it early with an incomplete log.
@@ -75,6 +84,8 @@ class Simulation:
         if complete and self.done < len(self.workload):
             raise SimulationError(self._stuck())
         for instance in self.instances:
+            if instance.front_end is not None:
+                instance.front_end.catch_up(inf)
             for request in (*instance.scheduler.running, *instance.scheduler.waiting):
                 instance.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
@@ -115,6 +126,10 @@ class Simulation:
                 self.now = now
                 if kind == FOLLOW_UP:
                     self._arrive(who, now, True)
+                elif kind == INTAKE:
+                    self._enter(*who, now, False)
+                elif kind == DELIVERY:
+                    who.catch_up(nextafter(now, inf))
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
                     who.decide(now)
                     if who.due_s < inf:
@@ -148,11 +163,20 @@ class Simulation:
         if request.length > instance.max_model_len:
             if prompt >= instance.max_model_len:
                 instance.note(request, nan, 0, REJECTED)
-                self.on_finish(1, now)
+                self.done += 1
+                if self.client.reacts:
+                    self.client.finished(now)
                 return
             request.length = instance.max_model_len
         if self._offsets is not None and instance.caching:
             request.content = self._content(index)
+        if instance.front_end is None:
+            self._enter(request, instance, now, follows)
+        else:
+            self.agenda.intake(instance.intake(now), request, instance)
+
+    def _enter(self, request: Request, instance: Instance, now: float, follows: bool) -> None:
+        """``request`` reaches the engine of ``instance``. HOT PATH."""
         if instance.due_s == inf:
             instance.wake(request, now)
             self.agenda.wake(instance)

@@ -41,6 +41,8 @@ class Device:
 
     ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to
     FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
+    ``profiles`` maps a source of measured operator times (``aiconfigurator``, ``llmservingsim``, ``vidur``,
+    ``tokensim``) to the name that it gives to this device; a source that does not know it is absent.
     """
 
     id: str
@@ -59,3 +61,4 @@ class Device:
     price_per_hour_usd: float
     efficiency: Efficiency
     sources: dict[str, str] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)

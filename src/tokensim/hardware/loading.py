@@ -32,7 +32,7 @@ KINDS = ("gpu", "tpu", "accelerator", "cpu", "pim")
 COMPUTE_DTYPES = ("float32", "tf32", "bfloat16", "float16", "fp8", "fp4", "int8")
 
 _TEXTS = ("name", "vendor", "kind", "architecture")
-_MAPPINGS = ("flops", "intra_node", "inter_node", "efficiency", "sources")
+_MAPPINGS = ("flops", "intra_node", "inter_node", "efficiency", "sources", "profiles")
 _KEYS = (
     *_TEXTS,
     "memory",
@@ -47,6 +47,12 @@ _KEYS = (
     "efficiency",
     "sources",
 )
+_OPTIONAL = ("profiles",)
+_MEASURED_ANEW = ("architecture", "memory_bandwidth", "flops", "intra_node", "inter_node", "efficiency")
+"""A device that differs in one of these has other operator times than its base."""
+
+PROFILE_SOURCES = ("aiconfigurator", "llmservingsim", "vidur", "tokensim")
+"""Sources of measured operator times that name devices (``tokensim``: our own format)."""
 
 Parser = Callable[[Any], float]
 
@@ -138,9 +144,10 @@ def _from_file(file: Path, where: str) -> Device:
 
 def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) -> Device:
     """The device of a mapping; ``folder`` is where a relative path in ``base`` starts."""
+    known = (*_KEYS, *_OPTIONAL, "base")
     for key in data:
-        if key not in (*_KEYS, "base"):
-            raise InputError(f"unknown key '{key}'", where=where, hint=nearest(str(key), [*_KEYS, "base"]))
+        if key not in known:
+            raise InputError(f"unknown key '{key}'", where=where, hint=nearest(str(key), known))
     fields = dict(data)
     base = fields.pop("base", None)
     if base is not None:
@@ -173,6 +180,7 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
         price_per_hour_usd=read.quantity("price_per_hour_usd", _number),
         efficiency=read.efficiency(),
         sources={key: str(value) for key, value in read.mapping("sources").items()},
+        profiles=read.profiles(),
     )
 
 
@@ -186,6 +194,10 @@ def _on_base(changes: dict[str, Any], base: Any, where: str, folder: Path) -> tu
         path = folder / path
     device = load_device(path if path.suffix.lower() in (".yaml", ".yml") else str(base), f"{where}.base")
     fields = _as_fields(device)
+    if any(key in changes for key in _MEASURED_ANEW):
+        fields["profiles"] = {}
+    else:
+        fields["profiles"].setdefault("tokensim", device.id)
     for key, value in changes.items():
         if key in _MAPPINGS and isinstance(value, Mapping):
             fields[key] = {**fields[key], **value}
@@ -236,6 +248,7 @@ def _as_fields(device: Device) -> dict[str, Any]:
             **({} if eff.gemm_low_precision is None else {"gemm_low_precision": eff.gemm_low_precision}),
         },
         "sources": dict(device.sources),
+        "profiles": dict(device.profiles),
     }
 
 
@@ -304,6 +317,20 @@ class _Reader:
         if not rates:
             raise self._refuse("flops", "no dtype is given; known: " + ", ".join(COMPUTE_DTYPES))
         return {dtype: self._positive(rate, f"flops.{dtype}", parse_flops) for dtype, rate in rates.items()}
+
+    def profiles(self) -> dict[str, str]:
+        """The device's names in sources of measured times; none if the key is absent."""
+        if "profiles" not in self.fields:
+            return {}
+        names = self.mapping("profiles")
+        for source in names:
+            if source not in PROFILE_SOURCES:
+                raise InputError(
+                    f"unknown key 'profiles.{source}'",
+                    where=self.where,
+                    hint=nearest(str(source), PROFILE_SOURCES),
+                )
+        return {source: self._text(name, f"profiles.{source}") for source, name in names.items()}
 
     def link(self, key: str) -> Link:
         """A link with bandwidth and latency."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tokensim.metrics.intake import queued_s
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.log import STATUSES, RunLog
 
@@ -17,7 +18,9 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
     """One row a request, in the order of the workload; a time or instance that never came is null.
 
     ``request_id`` is the trace's own id, else the index, as a string. ``arrival_s`` is when the request was
-    sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``.
+    sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``. ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s``
+    and ``last_delivery_s`` those at which the client gets the tokens, which latencies count; ``queued_s`` is when
+    the engine's core took the request in.
     """
     import polars as pl
 
@@ -44,6 +47,9 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
             "intended_s": r.intended_s,
             "requested_output_tokens": r.requested_output_tokens,
             "recomputed_tokens": r.recomputed_tokens,
+            "queued_s": queued_s(log),
+            "first_delivery_s": r.first_delivery_s,
+            "last_delivery_s": r.last_delivery_s,
         }
     )
     instance = pl.col("instance")

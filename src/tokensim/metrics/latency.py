@@ -33,7 +33,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class RequestLatency:
-    """Latencies in seconds, one entry a request, NaN where the request has none.
+    """Latencies in seconds as the client sees them, one entry a request, NaN where the request has none.
 
     A request has a TTFT once its first token came, an E2E once it finished, a TPOT if it finished with two or
     more output tokens, a queue time once it was scheduled.
@@ -48,11 +48,11 @@ class RequestLatency:
 def request_latency(requests: RequestColumns) -> RequestLatency:
     """The latencies of each request, in the order of the columns."""
     gaps = requests.output_tokens - 1
-    decode_s = requests.finish_s - requests.first_token_s
+    decode_s = requests.last_delivery_s - requests.first_delivery_s
     return RequestLatency(
-        ttft_s=requests.first_token_s - requests.arrival_s,
+        ttft_s=requests.first_delivery_s - requests.arrival_s,
         tpot_s=np.where(gaps > 0, decode_s / np.maximum(gaps, 1), np.nan),
-        e2e_s=requests.finish_s - requests.arrival_s,
+        e2e_s=requests.last_delivery_s - requests.arrival_s,
         queue_s=requests.scheduled_s - requests.arrival_s,
     )
 

@@ -24,7 +24,8 @@ class RequestColumns:
     """One entry a request of the workload, in its order.
 
     ``intended_s`` is when the client meant to send it, ``arrival_s`` when it did (later only under a cap on
-    requests in flight). ``output_tokens`` were produced, ``requested_output_tokens`` asked for.
+    requests in flight). ``first_token_s`` and ``finish_s`` are the engine's, ``first_delivery_s`` and
+    ``last_delivery_s`` when the client gets first and last token (the same without a front end). ``output_tokens`` were produced, ``requested_output_tokens`` asked for.
     ``cached_tokens`` is the prefix hit at the first admission, ``recomputed_tokens`` what preemptions threw
     away and had to be computed again. ``instance`` is −1 where none took it. ``status`` indexes ``STATUSES``.
     """
@@ -34,6 +35,8 @@ class RequestColumns:
     scheduled_s: Floats
     first_token_s: Floats
     finish_s: Floats
+    first_delivery_s: Floats
+    last_delivery_s: Floats
     input_tokens: Ints
     requested_output_tokens: Ints
     output_tokens: Ints

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 UNFINISHED, FINISHED, TRUNCATED, REJECTED = range(len(STATUSES))
 
-TIMES = {"arrival_s", "scheduled_s", "first_token_s", "finish_s", "start_s", "first_step_s", "growth_s"}
+TIMES = {"arrival_s", "scheduled_s", "first_token_s", "finish_s", "start_s", "first_step_s", "clock_share", "growth_s"}
 """The columns that are doubles; the others are 64-bit integers."""
 
 REQUEST_ROW = (
@@ -39,12 +39,14 @@ STEP_ROW = (
     "instance",
     "start_s",
     "first_step_s",
+    "clock_share",
     "growth_s",
     "steps",
     "decode",
     "context",
     "window_context",
     "window_growth",
+    "longest",
     "samples",
     "running",
     "waiting",
@@ -61,6 +63,7 @@ PACK_REQUEST = Struct(_codes(REQUEST_ROW)).pack
 PACK_STEP = Struct(_codes(STEP_ROW)).pack
 PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
+PACK_DELIVERY = Struct("qqd").pack
 
 
 class Recorder:
@@ -68,7 +71,8 @@ class Recorder:
 
     ``requests`` and ``steps`` are rows with the columns above, packed by ``PACK_REQUEST`` and ``PACK_STEP``;
     ``chunks`` are (tokens, computed before) of each prefill chunk, packed by ``PACK_CHUNK``, and ``gaps`` the
-    corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``.
+    corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``. ``deliveries`` (request, whether its last
+    token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``.
     """
 
     def __init__(self) -> None:
@@ -76,6 +80,7 @@ class Recorder:
         self.steps = bytearray()
         self.chunks = bytearray()
         self.gaps = bytearray()
+        self.deliveries = bytearray()
 
     def log(
         self,
@@ -113,6 +118,9 @@ class Recorder:
                     context=steps["context"].astype(np.float64),
                     window_context=steps["window_context"].astype(np.float64),
                     window_growth=steps["window_growth"].astype(np.float64),
+                    longest=steps["longest"].astype(np.float64),
+                    clock_share=steps["clock_share"],
+                    seconds=n * first + growth * (n * (n - 1) / 2),
                     samples=steps["samples"],
                     chunk_row=chunk_row,
                     chunk_tokens=chunks["tokens"],
@@ -144,12 +152,24 @@ class Recorder:
             column[where] = rows[name]
             return column
 
+        first_token_s, finish_s = times("first_token_s"), times("finish_s")
+        sent = np.frombuffer(self.deliveries, [("index", "i8"), ("last", "i8"), ("time", "f8")])
+        sent = sent[sent["time"] <= cut_s]
+
+        def delivered(engine_s: Floats, last: bool) -> Floats:
+            column = engine_s.copy()
+            own = sent[sent["last"] == last]
+            column[own["index"]] = own["time"]
+            return column
+
         return RequestColumns(
             intended_s=workload.arrival_s,
             arrival_s=times("arrival_s"),
             scheduled_s=times("scheduled_s"),
-            first_token_s=times("first_token_s"),
-            finish_s=times("finish_s"),
+            first_token_s=first_token_s,
+            finish_s=finish_s,
+            first_delivery_s=delivered(first_token_s, False),
+            last_delivery_s=delivered(finish_s, True),
             input_tokens=workload.input_tokens,
             requested_output_tokens=workload.output_tokens,
             output_tokens=counts("output_tokens"),

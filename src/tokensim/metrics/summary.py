@@ -156,7 +156,7 @@ def _makespan(log: RunLog) -> float:
     arrivals = log.requests.arrival_s[~np.isnan(log.requests.arrival_s)]
     if not len(arrivals):
         return 0.0
-    finishes = log.requests.finish_s[~np.isnan(log.requests.finish_s)]
+    finishes = log.requests.last_delivery_s[~np.isnan(log.requests.last_delivery_s)]
     end_s = float(finishes.max()) if log.complete and len(finishes) else log.end_s
     return max(end_s - float(arrivals.min()), 0.0)
 

@@ -64,6 +64,10 @@ class Engine(Section):
     """How the KV cache is stored; auto: as the activations."""
     async_scheduling: Flag = True
     """Whether step k+1 is scheduled while step k runs."""
+    enforce_eager: Flag = False
+    """No CUDA graphs: no step is padded to a captured size."""
+    cudagraph_capture_sizes: list[Count] | None = None
+    """Token counts of a step for which CUDA graphs are captured; null: the engine's default."""
     preemption: Literal["recompute", "swap"] = "recompute"
     """What happens to the KV of a preempted request."""
 
@@ -76,6 +80,11 @@ class Engine(Section):
             raise refused("a version is a text", 'e.g. "0.33.0"')
         parse_version(value)
         return value
+
+    @field_validator("cudagraph_capture_sizes")
+    @classmethod
+    def _sizes_ascend(cls, value: list[int] | None) -> list[int] | None:
+        return None if value is None else sorted(set(value))
 
     @field_validator("preemption")
     @classmethod

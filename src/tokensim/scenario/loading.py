@@ -151,6 +151,12 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         result["workload"] = walk(result["workload"])
     if _is_path(result.get("model")):
         result["model"] = resolve(result["model"])
+    performance = result.get("performance")
+    if isinstance(performance, dict):
+        result["performance"] = {
+            key: resolve(value) if _is_performance_file(key, value) else value
+            for key, value in performance.items()
+        }
     cluster = result.get("cluster")
     if isinstance(cluster, dict) and isinstance(cluster.get("pools"), list):
         pools = [
@@ -161,6 +167,11 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         ]
         result["cluster"] = {**cluster, "pools": pools}
     return result
+
+
+def _is_performance_file(key: str, value: Any) -> bool:
+    """Whether ``value`` names measured tables or a calibration by a file."""
+    return isinstance(value, str) and (key == "calibration" or (key == "operators" and "/" in value))
 
 
 def _is_path(value: Any) -> bool:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.performance import Performance
 from tokensim.scenario.section import (
     Count,
     CountOrZero,
@@ -131,28 +132,6 @@ class Cluster(Section):
                     f"pools {names.index(name)} and {index} are both named {name!r}",
                     "give each pool a name of its own",
                 )
-        return value
-
-
-class Performance(Section):
-    """Where the time of a step comes from."""
-
-    operators: Name = "auto"
-    """``roofline``, or the name of a plug-in's operator cost; ``auto`` takes the best there is."""
-    calibration: str | None = None
-    """A file of corrections fitted to a measured run."""
-
-    @field_validator("operators")
-    @classmethod
-    def _no_tables_yet(cls, value: str) -> str:
-        if value in ("builtin", "aiconfigurator") or "/" in value:
-            raise refused("measured operator tables are not read yet", "use 'auto' or 'roofline'")
-        return value
-
-    @field_validator("calibration")
-    @classmethod
-    def _no_calibration_yet(cls, value: str | None) -> str | None:
-        not_built(value, None, "a calibration")
         return value
 
 

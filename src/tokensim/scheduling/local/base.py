@@ -41,6 +41,8 @@ class Limits:
     async_scheduling: bool = True
     window: int | None = None
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
+    longest: bool = False
+    """Whether the cost of a step depends on the longest context of those that decode."""
 
 
 _NONE: list[Any] = []  # never changed
@@ -50,7 +52,7 @@ class Step:
     """What one step runs.
 
     ``decode`` requests decode one token each; their contexts sum to ``context`` (``window_context`` with each
-    capped at the window, growing by ``window_growth`` a step). ``chunks`` are prefill chunks (tokens, tokens
+    capped at the window, growing by ``window_growth`` a step), the longest is ``longest`` (where asked for). ``chunks`` are prefill chunks (tokens, tokens
     computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
     (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
@@ -66,6 +68,7 @@ class Step:
         "decode",
         "firsts",
         "index",
+        "longest",
         "preempted",
         "sat_out",
         "whole",
@@ -79,6 +82,7 @@ class Step:
         self.context = 0
         self.window_context = 0
         self.window_growth = 0
+        self.longest = 0
         self.whole = True
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE

@@ -54,9 +54,9 @@ class ContinuousBatching(LocalScheduler):
         self.running: dict[Request, None] = {}  # in order of admission
         self.prefilling: dict[Request, None] = {}  # those of them that do not decode yet, same order
         self.decoding = (
-            DecodeSet(limits.block_size)
+            DecodeSet(limits.block_size, limits.longest)
             if limits.window is None
-            else WindowedDecodeSet(limits.block_size, limits.window)
+            else WindowedDecodeSet(limits.block_size, limits.window, limits.longest)
         )
         self.leaving: list[Request] = []  # their last token is in flight
         self.sitting_out: dict[Request, None] = {}  # decoding, but left out of the last step
@@ -64,6 +64,7 @@ class ContinuousBatching(LocalScheduler):
             exact_steps or limits.long_prefill_token_threshold > 0 or limits.prefill_schedule_interval > 1
         )
         self._windowed = limits.window is not None
+        self._longest = limits.longest
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._registering: Request | None = None  # a prefill chunk of the step being made
@@ -225,6 +226,8 @@ class ContinuousBatching(LocalScheduler):
         step.context = decoding.base_sum + n * step.index
         if self._windowed:
             step.window_context, step.window_growth = decoding.window_context(step.index)
+        if self._longest:
+            step.longest = decoding.longest_context(step.index)
         if self.sitting_out:
             for request in list(self.sitting_out):
                 self.come_back(step, request)

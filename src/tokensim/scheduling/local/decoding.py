@@ -14,6 +14,34 @@ from tokensim.scheduling.local.request import Request
 FAR = 1 << 60
 
 
+class LongestBase:
+    """The largest of some numbers that come and go: a heap from which those gone are removed when they come
+    up."""
+
+    def __init__(self) -> None:
+        self._count: dict[int, int] = {}
+        self._heap: list[int] = []
+
+    def add(self, base: int) -> None:
+        """``base`` comes."""
+        count = self._count.get(base)
+        if count is None:
+            heappush(self._heap, -base)
+            count = 0
+        self._count[base] = count + 1
+
+    def remove(self, base: int) -> None:
+        """One of ``base`` goes."""
+        self._count[base] -= 1
+
+    def value(self) -> int:
+        """The largest; there must be one."""
+        heap, count = self._heap, self._count
+        while not count[-heap[0]]:
+            del count[-heappop(heap)]
+        return -heap[0]
+
+
 class DecodeSet:
     """``n`` decoding requests whose bases sum to ``base_sum``; ``block_size`` tokens fit in a block.
 
@@ -21,8 +49,9 @@ class DecodeSet:
     a bucket for each step in which some produce their last token.
     """
 
-    def __init__(self, block_size: int) -> None:
+    def __init__(self, block_size: int, longest: bool = False) -> None:
         self.block_size = block_size
+        self.longest = LongestBase() if longest else None
         self.n = 0
         self.base_sum = 0
         self.finishing: dict[int, list[Request]] = {}
@@ -39,12 +68,16 @@ class DecodeSet:
             bucket.append(request)
         self.n += 1
         self.base_sum += request.base
+        if self.longest is not None:
+            self.longest.add(request.base)
         self.phase[-request.base % self.block_size] += 1
 
     def leave(self, request: Request, step: int) -> None:
         """``request`` does not decode after ``step`` (but stays in its bucket of ``finishing``)."""
         self.n -= 1
         self.base_sum -= request.base
+        if self.longest is not None:
+            self.longest.remove(request.base)
         self.phase[-request.base % self.block_size] -= 1
 
     def withdraw(self, request: Request) -> None:
@@ -66,6 +99,10 @@ class DecodeSet:
     def context(self, step: int) -> int:
         """Sum of contexts in ``step``: tokens each attends to, the one it decodes included."""
         return self.base_sum + self.n * step
+
+    def longest_context(self, step: int) -> int:
+        """The longest context in ``step``; 0 if nobody decodes or nobody wants to know."""
+        return self.longest.value() + step if self.longest is not None and self.n else 0
 
     def blocks_at(self, step: int) -> int:
         """New blocks needed in ``step``."""
@@ -108,8 +145,8 @@ class WindowedDecodeSet(DecodeSet):
     A request's capped context grows until the step at which it reaches the window (its crossing).
     """
 
-    def __init__(self, block_size: int, window: int) -> None:
-        super().__init__(block_size)
+    def __init__(self, block_size: int, window: int, longest: bool = False) -> None:
+        super().__init__(block_size, longest)
         self.window = window
         self._growing = 0
         self._growing_base = 0

@@ -35,4 +35,6 @@ def check(policy: ContinuousBatching) -> None:
     decoding = policy.decoding
     assert decoding.n == len(active), f"{decoding.n} decode, {len(active)} in the list"
     assert decoding.base_sum == sum(request.base for request in active), "sum of contexts is off"
+    longest = max((request.base for request in active), default=0) + policy.index if active else 0
+    assert not policy.limits.longest or decoding.longest_context(policy.index) == longest, "longest is off"
     policy.pool.check_integrity(policy.running, None if policy.exact_steps else used)

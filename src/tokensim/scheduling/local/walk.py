@@ -81,13 +81,15 @@ def _apply(
     policy: ContinuousBatching, step: Step, served: dict[Request, tuple[int, int]], running: list[Request]
 ) -> None:
     """Write down what was decided: contexts of the decodes, chunks, and who sat out."""
-    window = policy.limits.window
+    window, longest = policy.limits.window, policy.limits.longest
     for request, (tokens, before) in served.items():
         if request.decoding:
             step.decode += 1
             step.context += before + 1
             if policy.exact_steps:
                 request.computed = before + 1
+            if longest and before >= step.longest:
+                step.longest = before + 1
             if window is not None:
                 step.window_context += min(before + 1, window)
         else:

@@ -1,0 +1,195 @@
+"""Where the time of a whole run went: by operator, by what binds it, and how it is known.
+
+Computed afterwards from the columns that the recorder kept, so that the loop pays nothing. The time of
+attention in steps with prefill chunks is what the steps took less everything else, so that the parts sum to
+the run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tokensim.cost.base import OperatorTime, StepColumns
+from tokensim.cost.step import CLOCKED, AttentionPart, CompiledStepCost, Line, RowPart
+from tokensim.cost.work import pairs_and_reads_array
+from tokensim.workload.base import Floats
+
+
+@dataclass(slots=True)
+class _Tally:
+    """Sums for one operator."""
+
+    kind: str
+    how: str = "roofline"
+    flops: float = 0.0
+    bytes: float = 0.0
+    bounds: dict[str, float] = field(default_factory=dict)
+
+    def add(self, bound: str, seconds: float) -> None:
+        """``seconds`` more under ``bound``."""
+        if seconds:
+            self.bounds[bound] = self.bounds.get(bound, 0.0) + float(seconds)
+
+    def result(self, operator: str) -> OperatorTime:
+        """The sums as the interface wants them."""
+        seconds = math.fsum(self.bounds.values())
+        return OperatorTime(operator, self.kind, seconds, self.flops, self.bytes, self.bounds, self.how)
+
+
+def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
+    """See ``StepCost.breakdown``: operators in the order of a step, the host last.
+
+    What the host does not hide, and what the device waits for it, counts as ``host``.
+    """
+    times = steps.steps.astype(np.float64)
+    size = len(times)
+    if not size:
+        return []
+    new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
+    chunks = np.bincount(steps.chunk_row, minlength=size)
+    tallies: dict[str, _Tally] = {}
+    left = steps.seconds.copy()
+    token_rows = cost.padded(steps.decode + new)
+    for parts, rows in (
+        (cost.token_parts, token_rows),
+        (cost.sample_parts, steps.samples.astype(np.float64)),
+    ):
+        values, which = np.unique(rows, return_inverse=True)
+        counts = np.bincount(which, weights=times, minlength=len(values))
+        slowed = np.bincount(which, weights=times * steps.clock_share, minlength=len(values))
+        some = values > 0
+        seconds, clocked = np.zeros(len(values)), np.zeros(len(values))
+        for part in parts:
+            tally = tallies.setdefault(part.op.name, _Tally(part.kind))
+            own = _add_rows(tally, part, values[some], counts[some])
+            seconds[some] += own
+            if part.kind in CLOCKED and rows is token_rows:
+                compute = np.where(part.compute_bound(values[some]), own, 0.0)
+                clocked[some] += compute
+                tally.add("compute", float(compute @ slowed[some]))
+        left -= (seconds[which] + clocked[which] * steps.clock_share) * times
+    decoding = [_decode_seconds(cost, part, steps) for part in cost.attention_parts]
+    mixed = new > 0
+    requests = steps.decode + chunks
+    known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else cost.host.busy_s(requests)))
+    of_decodes = sum(decoding, np.zeros(size))
+    of_chunks = np.where(mixed, np.maximum(left - known_host - of_decodes, 0.0), 0.0)
+    # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).
+    most = np.where(mixed, np.maximum(left - known_host, 0.0), np.inf)
+    shrink = np.minimum(1.0, np.divide(most, of_decodes, out=np.ones(size), where=of_decodes > 0))
+    shares = _shares_of_chunks(cost, steps)
+    for part, alone, share in zip(cost.attention_parts, decoding, shares, strict=True):
+        tally = tallies.setdefault(part.op.name, _Tally("attention"))
+        _add_attention(tally, part, steps, alone * shrink, of_chunks * share)
+    left -= of_decodes * shrink + of_chunks
+    tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
+    return [tally.result(name) for name, tally in tallies.items()]
+
+
+def _add_rows(tally: _Tally, part: RowPart, rows: Floats, counts: Floats) -> Floats:
+    """Steps of ``rows`` rows, each ``counts`` times; returns the seconds of one step of each."""
+    if not len(rows):
+        return rows
+    seconds = part.time.seconds(rows)
+    if part.kind == "collective":
+        tally.add("network", float(seconds @ counts))
+    else:
+        compute = part.compute_bound(rows)
+        tally.add("compute", float(np.where(compute, seconds, 0.0) @ counts))
+        tally.add("memory", float(np.where(compute, 0.0, seconds) @ counts))
+    tally.flops += part.op.count * float(part.work.flops(rows) @ counts)
+    tally.bytes += part.op.count * float(part.work.bytes(rows) @ counts)
+    tally.how = part.time.origin(float(rows[np.argmax(seconds * counts)])).how
+    return seconds
+
+
+def _decode_seconds(cost: CompiledStepCost, part: AttentionPart, steps: StepColumns) -> Floats:
+    """Seconds of the decodes of each entry, all its steps (an entry lies on one piece of each line)."""
+    seconds = np.zeros(len(steps.steps))
+    later = (steps.steps - 1).astype(np.float64)
+    growth = (steps.decode.astype(np.float64), steps.window_growth, np.ones(len(later)))
+    first = (steps.context, steps.window_context, steps.longest)
+    for decode, rows in _by_value(steps.decode):
+        if not decode:
+            continue
+        for line in cost.decode_lines(part, decode):
+            x = first[line.of][rows]
+            ends = _evaluate(line, x) + _evaluate(line, x + later[rows] * growth[line.of][rows])
+            seconds[rows] += ends / 2 * steps.steps[rows]
+    return seconds
+
+
+def _by_value(column: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[tuple[int, Floats]]:
+    """(value, indices of the entries that have it) of a column."""
+    order = np.argsort(column, kind="stable")
+    values, starts = np.unique(column[order], return_index=True)
+    for value, rows in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
+        yield value, rows
+
+
+def _evaluate(line: Line, x: Floats) -> Floats:
+    piece = np.searchsorted(np.asarray(line.knots), x)
+    values: Floats = np.asarray(line.base)[piece] + np.asarray(line.slope)[piece] * x
+    return values
+
+
+def _shares_of_chunks(cost: CompiledStepCost, steps: StepColumns) -> list[Floats]:
+    """What each attention operator has of the pairs of the chunks of each entry; they sum to 1."""
+    pairs = []
+    for part in cost.attention_parts:
+        seen, _ = _chunk_sums(part, steps)
+        pairs.append(seen * part.work.prefill_flops_pair * part.op.count)
+    total = sum(pairs, np.zeros(len(steps.steps)))
+    return [np.divide(own, total, out=np.zeros(len(total)), where=total > 0) for own in pairs]
+
+
+def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats]:
+    """(pairs, tokens read) of the chunks of each entry."""
+    pairs, reads = pairs_and_reads_array(
+        steps.chunk_tokens.astype(np.float64), steps.chunk_context.astype(np.float64), part.op.window
+    )
+    add: Callable[[Floats], Floats] = lambda what: np.bincount(  # noqa: E731
+        steps.chunk_row, weights=what, minlength=len(steps.steps)
+    )
+    return add(pairs), add(reads)
+
+
+def _add_attention(
+    tally: _Tally, part: AttentionPart, steps: StepColumns, decodes_s: Floats, chunks_s: Floats
+) -> None:
+    work, count = part.work, part.op.count
+    times = steps.steps.astype(np.float64)
+    later = times * (times - 1.0) / 2.0
+    windowed = part.op.window is not None
+    first = steps.window_context if windowed else steps.context
+    growth = steps.window_growth if windowed else steps.decode
+    contexts = float(times @ first + later @ growth)
+    decodes = float(times @ steps.decode)
+    pairs, reads = _chunk_sums(part, steps)
+    new = float(steps.chunk_tokens.sum())
+    flops_s, bytes_s = part.ideal_s_per_flop, part.ideal_s_per_byte
+    heavy = work.flops_pair * flops_s > work.bytes_token * bytes_s
+    tally.add("compute" if heavy else "memory", float(decodes_s.sum()))
+    compute = work.prefill_flops_pair * pairs * flops_s > work.bytes_token * reads * bytes_s
+    tally.add("compute", float(chunks_s[compute].sum()))
+    tally.add("memory", float(chunks_s[~compute].sum()))
+    tally.flops += count * (work.flops_pair * contexts + work.prefill_flops_pair * float(pairs.sum()))
+    tally.bytes += count * (
+        work.bytes_token * (contexts + float(reads.sum())) + work.bytes_query * (decodes + new)
+    )
+    if float(decodes_s.sum()) >= float(chunks_s.sum()):
+        row = int(np.argmax(decodes_s))
+        tally.how = part.time.origin(
+            (), int(steps.decode[row]), float(first[row]), float(steps.longest[row])
+        ).how
+    else:
+        row = int(np.argmax(chunks_s))
+        own = steps.chunk_row == row
+        chunks = list(zip(steps.chunk_tokens[own].tolist(), steps.chunk_context[own].tolist(), strict=True))
+        tally.how = part.time.origin(
+            chunks, int(steps.decode[row]), float(first[row]), float(steps.longest[row])
+        ).how

@@ -1,0 +1,279 @@
+"""The cost of a step, compiled: dense arrays by the number of rows, straight lines by context.
+
+A step of ``m`` tokens, ``s`` samples, ``n`` decodes (contexts summing to C, the longest L) and prefill chunks
+keeps the device busy for
+
+    rows(m) + samples(s) + attention(n, C, L, chunks)
+
+and lasts ``host.step`` of that. ``rows`` and ``samples`` are sums over operators, tabulated once for every
+count; decode attention of ``n`` requests is piecewise linear in C (and in L, if unequal contexts cost
+something), so that a run of decode steps is a closed form up to the next knot. Where CUDA graphs are used a
+step is padded to the next captured size.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tokensim.cost.base import AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
+from tokensim.cost.host import Host
+from tokensim.cost.work import AttentionWork, RowWork
+from tokensim.errors import InputError
+from tokensim.model.operators import Attention, Operator
+from tokensim.workload.base import Floats
+
+FAR = 1 << 60
+"""Steps: no knot ahead."""
+
+CLOCKED = ("gemm", "moe")
+"""Kinds of operators that the device's clock slows down where arithmetic binds them."""
+
+FIRST_SIZE = 2048
+"""Rows tabulated at first; the table doubles when a step is larger."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPart:
+    """An operator that depends on rows alone, its time and its work (of one run; ``op.count`` runs a step).
+
+    ``ideal_s_per_flop`` and ``ideal_s_per_byte`` are the device's peaks, which say what binds it.
+    """
+
+    op: Operator
+    kind: str  # gemm | moe | elementwise | collective
+    time: RowTime
+    work: RowWork
+    ideal_s_per_flop: float
+    ideal_s_per_byte: float
+
+    def compute_bound(self, rows: Floats) -> npt.NDArray[np.bool_]:
+        """Whether arithmetic at the peak would take longer than traffic at the peak."""
+        compute_s = self.work.flops(rows) * self.ideal_s_per_flop
+        return np.asarray(compute_s > self.work.bytes(rows) * self.ideal_s_per_byte)
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPart:
+    """An attention operator, its time and its work (of one layer); peaks as for ``RowPart``."""
+
+    op: Attention
+    time: AttentionTime
+    work: AttentionWork
+    ideal_s_per_flop: float
+    ideal_s_per_byte: float
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds as a function of one quantity of a decode step, linear between ``knots``.
+
+    Piece i reaches up to ``knots[i]`` (the last one for ever): ``base[i] + slope[i] · x``. ``of`` is the
+    quantity: 0 = C, 1 = W, 2 = L.
+    """
+
+    of: int
+    knots: tuple[float, ...]
+    base: tuple[float, ...]
+    slope: tuple[float, ...]
+
+    def at(self, x: float) -> float:
+        """Seconds at ``x``."""
+        i = bisect_left(self.knots, x)
+        return self.base[i] + self.slope[i] * x
+
+
+class CompiledStepCost:
+    """Implements ``cost.base.StepCost`` for one rank; ``breakdown`` and ``explain`` are in
+    ``cost.breakdown``.
+
+    ``graph_sizes`` are the row counts for which CUDA graphs were captured, ascending (empty: none). Raises
+    ``InputError`` if layers have different sliding windows.
+    """
+
+    window: int | None
+    needs_longest: bool
+
+    def __init__(
+        self,
+        rows: Sequence[RowPart],
+        attention: Sequence[AttentionPart],
+        host: Host,
+        *,
+        graph_sizes: Sequence[int] = (),
+    ) -> None:
+        self.host = host
+        self.graph_sizes = tuple(graph_sizes)
+        self.token_parts = [part for part in rows if getattr(part.op, "rows", "tokens") == "tokens"]
+        self.sample_parts = [part for part in rows if getattr(part.op, "rows", "tokens") == "samples"]
+        self.attention_parts = list(attention)
+        self.window = _single_window([part.op for part in attention])
+        self._mixed = tuple((part.op.window, part.time) for part in attention)
+        self.needs_longest = any(part.time.needs_longest for part in attention)
+        self._token_s: list[float] = []
+        self._sample_s: list[float] = []
+        self._compute_s: list[float] = []
+        self._grow(FIRST_SIZE)
+        self._lines: dict[int, tuple[float, float, tuple[Line, ...]]] = {}
+
+    # Hot path: the two methods below run once or twice a simulated request.
+
+    def decode_run(
+        self, decode: int, context: float, window_context: float, window_growth: float, longest: float
+    ) -> tuple[float, float, int]:
+        """See ``StepCost.decode_run``. HOT PATH."""
+        try:
+            first, hidden, lines = self._lines[decode]
+        except KeyError:
+            first, hidden, lines = self._compile(decode)
+        growth = 0.0
+        steps = FAR
+        for line in lines:
+            if line.of == 0:
+                x, by = context, float(decode)
+            elif line.of == 1:
+                x, by = window_context, window_growth
+            else:
+                x, by = longest, 1.0
+            knots = line.knots
+            i = bisect_left(knots, x)
+            slope = line.slope[i]
+            first += line.base[i] + slope * x
+            growth += slope * by
+            if i < len(knots) and by > 0:
+                ahead = int((knots[i] - x) / by) + 1
+                if ahead < steps:
+                    steps = ahead
+        if first >= hidden:
+            if growth < 0.0 and first + growth * steps < hidden:
+                steps = min(steps, int((first - hidden) / -growth) + 1)
+            return first, growth, steps
+        if growth > 0.0:
+            ahead = int((hidden - first) / growth) + 1
+            if ahead < steps:
+                steps = ahead
+        return hidden, 0.0, steps
+
+    def step_time(
+        self,
+        decode: int,
+        context: float,
+        window_context: float,
+        longest: float,
+        chunks: Sequence[tuple[int, int]],
+        samples: int,
+    ) -> float:
+        """See ``StepCost.step_time``. HOT PATH."""
+        tokens = decode
+        for new, _ in chunks:
+            tokens += new
+        try:
+            device_s = self._token_s[tokens] + self._sample_s[samples]
+        except IndexError:
+            self._grow(max(tokens, samples) + 1)
+            device_s = self._token_s[tokens] + self._sample_s[samples]
+        for window, time in self._mixed:
+            if window is None:
+                device_s += time.mixed(chunks, decode, context, longest)
+            else:
+                device_s += time.mixed(chunks, decode, window_context, min(longest, window))
+        return self.host.step(device_s, decode + len(chunks))
+
+    def compute_time(self, tokens: int) -> float:
+        """See ``StepCost.compute_time``."""
+        while tokens >= len(self._compute_s):
+            self._tabulate_compute(max(tokens + 1, FIRST_SIZE))
+        return self._compute_s[tokens]
+
+    # Compilation.
+
+    def padded(self, rows: Floats) -> Floats:
+        """``rows``, each padded to the next captured size; beyond the largest they run as they are."""
+        if not self.graph_sizes:
+            return rows
+        sizes = np.asarray(self.graph_sizes, float)
+        index = np.searchsorted(sizes, rows)
+        return np.where(index < len(sizes), sizes[np.minimum(index, len(sizes) - 1)], rows)
+
+    def _grow(self, size: int) -> None:
+        """Tabulate rows up to ``size`` and beyond."""
+        size = max(size, 2 * len(self._token_s))
+        rows = np.arange(1, size, dtype=np.float64)
+        padded = self.padded(rows)
+        token_s, sample_s = np.zeros(size), np.zeros(size)
+        for part in self.token_parts:
+            token_s[1:] += part.time.seconds(padded)
+        for part in self.sample_parts:
+            sample_s[1:] += part.time.seconds(rows)
+        for seconds in (token_s, sample_s):
+            if not np.isfinite(seconds).all() or (seconds < 0).any():
+                raise InputError(
+                    "an operator's time is negative or not finite",
+                    where="performance.operators",
+                    hint="run `tokensim explain` to see which",
+                )
+        self._token_s, self._sample_s = token_s.tolist(), sample_s.tolist()
+
+    def _tabulate_compute(self, size: int) -> None:
+        rows = self.padded(np.arange(1, size, dtype=np.float64))
+        compute_s = np.zeros(size)
+        for part in self.token_parts:
+            if part.kind in CLOCKED:
+                compute_s[1:] += np.where(part.compute_bound(rows), part.time.seconds(rows), 0.0)
+        self._compute_s = compute_s.tolist()
+
+    def _compile(self, decode: int) -> tuple[float, float, tuple[Line, ...]]:
+        """What ``decode_run`` adds up for ``decode`` requests: seconds at no context, the least a step lasts
+        (what the host needs), and the lines."""
+        if decode >= len(self._token_s):
+            self._grow(decode + 1)
+        host = self.host
+        device_s = self._token_s[decode] + self._sample_s[decode]
+        least = host.busy_s(decode) + host.gap_s if host.asynchronous else 0.0
+        first = device_s + (host.gap_s if host.asynchronous else host.step(0.0, decode))
+        lines = []
+        for part in self.attention_parts:
+            lines += self.decode_lines(part, decode)
+        self._lines[decode] = compiled = (first, least, tuple(lines))
+        return compiled
+
+    def decode_lines(self, part: AttentionPart, decode: int) -> list[Line]:
+        """The curve of ``part`` for ``decode`` requests as lines in C (or W) and, if skewed, L."""
+        curve = part.time.decode(decode)
+        if part.op.window is not None:  # contexts capped at a window are nearly equal: no skew
+            return [_line(curve, 1, decode, 1.0)]
+        lines = [_line(curve, 0, decode, 1.0 - curve.skew)]
+        if curve.skew:
+            lines.append(_line(curve, 2, 1, curve.skew))
+        return lines
+
+    def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
+        """See ``StepCost.breakdown``."""
+        from tokensim.cost.breakdown import breakdown
+
+        return breakdown(self, steps)
+
+
+def _line(curve: DecodeCurve, of: int, decode: int, scale: float) -> Line:
+    """``curve`` as a line in the sum of contexts of ``decode`` requests, times ``scale``."""
+    x = [context * decode for context in curve.contexts]
+    y = [seconds * scale for seconds in curve.seconds]
+    slope = [(y[i + 1] - y[i]) / (x[i + 1] - x[i]) for i in range(len(x) - 1)]
+    base = [y[i] - slope[i] * x[i] for i in range(len(slope))]
+    return Line(of, tuple(x[1:-1]), tuple(base), tuple(slope))
+
+
+def _single_window(attention: Sequence[Attention]) -> int | None:
+    """The one sliding window of the model, or None; raises ``InputError`` if layers have different ones."""
+    windows = sorted({op.window for op in attention if op.window is not None})
+    if len(windows) > 1:
+        raise InputError(
+            f"layers with different sliding windows: {windows}",
+            where="model",
+            hint="all layers with a window must share one",
+        )
+    return windows[0] if windows else None

@@ -1,0 +1,19 @@
+"""Weight formats and the names that measured tables have for the kernels that run them."""
+
+from __future__ import annotations
+
+_FORMATS: dict[str, tuple[str, ...]] = {
+    "bfloat16": ("bfloat16", "float16"),
+    "float16": ("float16", "bfloat16"),
+    "fp8": ("fp8", "fp8_block"),
+    "int8": ("int8_wo",),
+    "int4": ("int4_wo",),
+    "fp4": ("nvfp4",),
+    "mxfp4": ("w4a16_mxfp4", "w4a8_mxfp4_mxfp8"),
+}
+# The two 16-bit formats run at one rate (tensor cores' peaks are equal in every data sheet of the catalog).
+
+
+def table_formats(dtype: str) -> tuple[str, ...]:
+    """The tables' names for weights stored as ``dtype`` (``model.dtypes``), the usual one first."""
+    return _FORMATS.get(dtype, ())

@@ -1,0 +1,50 @@
+"""When the engine's core takes an arrival in: between two steps, as real engines do.
+
+The core looks at its input queue when a step has ended (with asynchronous scheduling: when the output of the
+step before has been processed, which is about when the next one starts on the device). A request that arrives
+while a step runs therefore waits for its end. Measurements made inside the engine count from here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tokensim.metrics.log import RunLog
+from tokensim.workload.base import Floats
+
+
+def queued_s(log: RunLog) -> Floats:
+    """When each request was taken in: the end of the step that ran when it arrived, or its arrival if none
+    did; NaN for a request that no instance took."""
+    requests, steps = log.requests, log.steps
+    taken = requests.arrival_s.copy()
+    taken[requests.instance < 0] = np.nan
+    for instance in np.unique(requests.instance[requests.instance >= 0]):
+        own = np.flatnonzero(requests.instance == instance)
+        rows = np.flatnonzero(steps.instance == instance)
+        if not len(rows):
+            continue
+        rows = rows[np.argsort(steps.start_s[rows], kind="stable")]
+        arrival = requests.arrival_s[own]
+        last = np.searchsorted(steps.start_s[rows], arrival, side="left") - 1
+        row = rows[np.maximum(last, 0)]
+        running = (last >= 0) & (arrival < steps.end_s[row])
+        taken[own[running]] = _step_end(log, row[running], arrival[running])
+    return taken
+
+
+def _step_end(log: RunLog, row: np.typing.NDArray[np.int64], time: Floats) -> Floats:
+    """The end of the step of the run ``row`` in which ``time`` falls."""
+    steps = log.steps
+    start, first, n = steps.start_s[row], steps.first_step_s[row], steps.what.steps[row].astype(float)
+    growth = np.where(n > 1, (steps.last_step_s[row] - first) / np.maximum(n - 1, 1), 0.0)
+
+    def end(k: Floats) -> Floats:
+        return start + k * first + growth * (k * (k - 1) / 2)
+
+    low, high = np.zeros(len(row)), n.copy()  # the end of step low is not after time, that of high is
+    while (high - low > 1).any():
+        middle = np.floor((low + high) / 2)
+        after = end(middle) > time
+        low, high = np.where(after, low, middle), np.where(after, middle, high)
+    return end(high)
