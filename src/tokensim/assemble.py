@@ -17,9 +17,11 @@ from tokensim.cost.build import resolved_operators
 from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
+from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd
+from tokensim.engine.ranks import RankGroup, RankSet
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.memory import derive_capacity
@@ -105,10 +107,14 @@ class PoolPlan:
     calibration: Calibration
     notes: tuple[str, ...]
 
-    @property
-    def devices(self) -> int:
-        """Of one instance."""
-        return self.pool.parallel.tensor
+    lockstep: bool
+    """Whether data-parallel ranks share experts and so take every step together."""
+
+    def names(self, replica: int) -> list[str]:
+        """The names of the ranks of one instance in a log."""
+        name = f"{self.pool.name}-{replica}"
+        data = self.pool.parallel.data
+        return [name] if data == 1 else [f"{name}/rank-{rank}" for rank in range(data)]
 
 
 def simulate(
@@ -139,9 +145,9 @@ def simulate(
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
         make = _scheduler_maker(plan, where, exact_steps)
         for replica in range(plan.pool.replicas):
-            names.append(f"{plan.pool.name}-{replica}")
-            facts.append(_facts(plan))
-            simulation.add_instance(_instance(simulation, plan, make()))
+            names += plan.names(replica)
+            facts += [_facts(plan)] * plan.pool.parallel.data
+            simulation.add_instance(_instance(simulation, plan, make))
     _check_lengths(workload, plans)
     log = simulation.run(progress)
     slo = Slo(
@@ -161,8 +167,8 @@ def plan_pool(
     pool = scenario.cluster.pools[index]
     at = f"cluster.pools[{index}]"
     device = load_device(pool.hardware, f"{at}.hardware")
-    tensor, expert = pool.parallel.tensor, pool.parallel.expert
-    model.check_parallel(tensor, expert, where=f"{at}.parallel")
+    tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
+    model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
     own = f"{at}.engine" if pool.engine else "engine"
     engine = resolved_engine(
         scenario.pool_engine(pool),
@@ -193,6 +199,7 @@ def plan_pool(
             max_num_batched_tokens=engine.max_num_batched_tokens,
             max_num_seqs=engine.max_num_seqs,
             where=f"{at}.hardware",
+            data=data,
         ).num_gpu_blocks
     room = (blocks - 1) * engine.block_size
     if engine.max_model_len > room:
@@ -223,10 +230,10 @@ def plan_pool(
         kv_dtype=kv_dtype,
         tensor=tensor,
         expert=expert,
-        data=pool.parallel.data,
+        data=data,
     )
     cost = build_cost(
-        operators(model, scenario.weights, kv_dtype, tensor, expert, activation_dtype=activation),
+        operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data),
         setting,
         operator_sources(performance.operators, setting),
         host_time(performance, calibration, engine.async_scheduling),
@@ -248,6 +255,7 @@ def plan_pool(
         _clock(performance, calibration),
         calibration,
         notes,
+        lockstep=data > 1 and model.moe is not None,
     )
 
 
@@ -314,28 +322,40 @@ def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[
     return make
 
 
-def _instance(simulation: Simulation, plan: PoolPlan, scheduler: LocalScheduler) -> Instance:
+def _instance(
+    simulation: Simulation, plan: PoolPlan, make: Callable[[], LocalScheduler]
+) -> Instance | RankGroup | RankSet:
+    """The next instance of ``simulation``, with the local schedulers that ``make`` makes."""
     assert plan.engine.max_model_len is not None
-    return Instance(
-        len(simulation.instances),
-        scheduler,
-        plan.cost,
-        simulation.recorder,
-        max_model_len=plan.engine.max_model_len,
-        caching=plan.engine.enable_prefix_caching,
-        asynchronous=plan.engine.async_scheduling,
-        pause_before_idle=rules_of(plan.engine.version).pause_before_idle,
-        on_finish=simulation.on_finish,
-        front_end=None if plan.front_end is None else FrontEnd(simulation.on_delivery, **plan.front_end),
-        clock=None if plan.clock is None else Clock(*plan.clock),
-    )
+    index, ranks = simulation.next_index, plan.pool.parallel.data
+
+    def options() -> dict[str, Any]:
+        return {
+            "max_model_len": plan.engine.max_model_len,
+            "caching": plan.engine.enable_prefix_caching,
+            "asynchronous": plan.engine.async_scheduling,
+            "pause_before_idle": rules_of(plan.engine.version).pause_before_idle,
+            "on_finish": simulation.on_finish,
+            "front_end": None
+            if plan.front_end is None
+            else FrontEnd(simulation.on_delivery, **plan.front_end),
+            "clock": None if plan.clock is None else Clock(*plan.clock),
+        }
+
+    notes = simulation.recorder
+    if plan.lockstep:
+        schedulers = [make() for _ in range(ranks)]
+        together = CompiledRanksCost(plan.cost, ranks)
+        return RankGroup(index, schedulers, plan.cost, together, notes, **options())
+    alone = [Instance(index + rank, make(), plan.cost, notes, **options()) for rank in range(ranks)]
+    return alone[0] if ranks == 1 else RankSet(alone)
 
 
 def _facts(plan: PoolPlan) -> InstanceFacts:
     device = plan.device
     return InstanceFacts(
         cost=plan.cost,
-        devices=plan.devices,
+        devices=plan.pool.parallel.tensor,
         price_per_hour_usd=device.price_per_hour_usd,
         tdp_w=device.tdp_w,
         idle_w=device.idle_w,
@@ -367,4 +387,8 @@ def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
         }
         pools.append(plan.pool.model_copy(update={"engine": {**plan.pool.engine, **worked_out}}))
     cluster = scenario.cluster.model_copy(update={"pools": pools})
-    return scenario.model_copy(update={"cluster": cluster})
+    sources = {plan.operators for plan in plans}
+    performance = scenario.performance
+    if len(sources) == 1:  # pools on different devices may differ: there ``auto`` says it best
+        performance = performance.model_copy(update={"operators": sources.pop()})
+    return scenario.model_copy(update={"cluster": cluster, "performance": performance})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tokensim.cost.builtin.attention import ShippedAttention, knots
+from tokensim.cost.builtin.attention import knots
 from tokensim.cost.builtin.coefficients import Fit, measured
 from tokensim.cost.builtin.forms import (
     CollectiveForm,
@@ -34,6 +35,8 @@ PLAIN = GemmForm(
     chain_steps=1.0,
     row_s=0.0,
     row_element_s=0.0,
+    sag=0.0,
+    sag_s=1.0,
     cache_bytes=1.0,
     cache_speed=1e-12,
 )
@@ -52,6 +55,14 @@ def test_a_plain_gemm_is_its_launch_its_arithmetic_and_its_traffic() -> None:
     # 2·4·8·16 FLOPs at half of 1e9; 2·8·16 + 2·4·(8 + 16) bytes at 0.8 of 1e6
     seconds = float(PLAIN.seconds(4, 8, 16, 2.0, 1e9, 1e6))
     assert seconds == pytest.approx(1e-6 + 1024 / 0.5e9 + 448 / 0.8e6)
+
+
+def test_long_arithmetic_sags() -> None:
+    tired = dataclasses.replace(PLAIN, sag=0.25, sag_s=1e-3)
+    for rate, ratio in ((1e15, 1.0), (1.0, 1.25)):
+        mine = float(tired.seconds(4, 8, 16, 2.0, rate, 1e12)) - PLAIN.launch_s
+        its = float(PLAIN.seconds(4, 8, 16, 2.0, rate, 1e12)) - PLAIN.launch_s
+        assert mine / its == pytest.approx(ratio, rel=1e-3)
 
 
 def test_the_smooth_maximum_is_a_sum_at_sharpness_0_and_a_maximum_far_above() -> None:
@@ -164,7 +175,3 @@ def test_pairs_of_a_sliding_window_are_those_of_full_attention_while_it_is_not_f
     assert form.pairs(np.float64(100), np.float64(50), np.float64(1e6)) == full  # type: ignore[union-attr]
     edge = form.edge_tokens  # type: ignore[union-attr]
     assert full == pytest.approx(100 * 50 + 100 * 101 / 2 + 100 * edge / 2)
-
-
-def test_attention_is_a_class_of_its_own_for_the_engine() -> None:
-    assert {"decode", "mixed", "origin"} <= set(dir(ShippedAttention))

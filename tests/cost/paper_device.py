@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
+from tokensim.cost import CompiledStepCost, Host, OperatorCost, Roofline, Setting, build_cost
+from tokensim.cost.calibration import Calibration
 from tokensim.hardware import Device, Efficiency, Link
+from tokensim.model.operators import Operator
+
+NO_HOST = Host(0.0, 0.0, 0.0, asynchronous=False)
 
 ROUND = Device(
     id="round",
@@ -27,3 +33,20 @@ ROUND = Device(
 
 def round_device(**changes: object) -> Device:
     return replace(ROUND, **changes)  # type: ignore[arg-type]
+
+
+def compiled(
+    operators: Sequence[Operator],
+    device: Device = ROUND,
+    *,
+    host: Host = NO_HOST,
+    sources: Sequence[OperatorCost] | None = None,
+    calibration: Calibration | None = None,
+    graph_sizes: Sequence[int] = (),
+) -> CompiledStepCost:
+    """The cost of a step of ``operators`` on ``device``, by the roofline unless ``sources`` are given."""
+    setting = Setting(device, "a model")
+    chosen = [Roofline(setting)] if sources is None else sources
+    return build_cost(
+        operators, setting, chosen, host, calibration=calibration, graph_sizes=graph_sizes
+    )

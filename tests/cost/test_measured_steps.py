@@ -8,8 +8,10 @@ import json
 from pathlib import Path
 
 import pytest
+from paper_device import NO_HOST
 
-from tokensim.cost import RooflineCost
+from tokensim.cost import CompiledStepCost, Host, Roofline, Setting, build_cost
+from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.hardware import load_device
 from tokensim.model import load_model, operators
 
@@ -25,9 +27,10 @@ BLOCK = {
 """Operators of a layer of the profile, and how often each runs."""
 
 
-def roofline(model: str, device: str, **options: float) -> RooflineCost:
+def roofline(model: str, device: str, host: Host) -> CompiledStepCost:
     parts = operators(load_model(model), weights="bfloat16", kv_dtype="auto", tensor=1, expert=1)
-    return RooflineCost(parts, load_device(device), **options)
+    setting = Setting(load_device(device), model)
+    return build_cost(parts, setting, [Roofline(setting)], host)
 
 
 def test_a_lone_stream_on_an_h100_decodes_as_measured(shared: Path) -> None:
@@ -38,7 +41,8 @@ def test_a_lone_stream_on_an_h100_decodes_as_measured(shared: Path) -> None:
     tpots = sorted((row["e2e_s"] - row["ttft_s"]) / (row["output_tokens"] - 1) for row in rows)
     quietest = tpots[len(tpots) // 100]  # alone for nearly all of its tokens
     context = rows[0]["input_tokens"] + 64
-    step = roofline("Qwen/Qwen3-14B", "h100-sxm-80gb").step_time(1, context, context, (), 1)
+    host = Host(GAP_S, STEP_S, REQUEST_S, asynchronous=True)
+    step, _, _ = roofline("Qwen/Qwen3-14B", "h100-sxm-80gb", host).decode_run(1, context, 0, 0, 0)
     assert step == pytest.approx(quietest, rel=0.05)
 
 
@@ -66,9 +70,9 @@ def test_a_step_of_llama_8b_takes_the_sum_of_its_profiled_kernels(
     total = 32 * layer + dense["embedding", tokens] + dense["final_layernorm", tokens]
     total += head["lm_head", samples] + head["sampler", samples]
     device = {"RTX4090": "rtx-4090", "RTXPRO6000": "rtx-pro-6000"}[profile]
-    cost = roofline("meta-llama/Llama-3.1-8B", device, host_step_s=0.0)
+    cost = roofline("meta-llama/Llama-3.1-8B", device, NO_HOST)
     chunks = [(chunk, cached)] if chunk else []
-    step = cost.step_time(decode, decode * context, decode * context, chunks, samples)
+    step = cost.step_time(decode, decode * context, 0, 0, chunks, samples)
     assert step == pytest.approx(total * 1e-6, rel=tolerance)
 
 

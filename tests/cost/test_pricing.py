@@ -1,6 +1,8 @@
-"""One operator at a time, worked out by hand on a device with round numbers."""
+"""One operator at a time on the roofline, worked out by hand on a device with round numbers."""
 
 from __future__ import annotations
+
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,23 +10,34 @@ from hypothesis import given
 from hypothesis import strategies as st
 from paper_device import round_device
 
-from tokensim.cost.pricing import (
-    COLLECTIVE_BASE_S,
-    LINK_EFFICIENCY,
-    compute_dtype,
-    pairs_and_reads,
-    pairs_and_reads_array,
-    price_operators,
-)
+from tokensim.cost import AttentionTime, Roofline, RowTime, Setting
+from tokensim.cost.collectives import collective_seconds
+from tokensim.cost.work import attention_work, compute_dtype, pairs_and_reads, pairs_and_reads_array
 from tokensim.errors import InputError
-from tokensim.hardware import Device, Efficiency, Link, load_device
+from tokensim.hardware import Device, Efficiency, load_device
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
+
+GROUPED = Attention("a", 8, 2, 64, 64, 512.0, 3)
+
+
+def roofline(device: Device | None = None, activation_dtype: str = "bfloat16") -> Roofline:
+    return Roofline(Setting(device or round_device(), "a model", activation_dtype=activation_dtype))
 
 
 def seconds(operator: Operator, rows: int, device: Device | None = None) -> float:
-    prices, _ = price_operators([operator], device or round_device(), "bfloat16")
-    (price,) = prices
-    return price.seconds(rows)
+    time = cast(RowTime, roofline(device).price([operator])[operator.name])
+    return float(time.seconds(np.array([float(rows)]))[0])
+
+
+def attention(op: Attention, device: Device | None = None) -> AttentionTime:
+    return cast(AttentionTime, roofline(device).price([op])[op.name])
+
+
+def decode_seconds(op: Attention, requests: int, context: float, device: Device | None = None) -> float:
+    """Decode attention of ``requests`` whose contexts sum to ``context``."""
+    curve = attention(op, device).decode(requests)
+    slope = (curve.seconds[1] - curve.seconds[0]) / (curve.contexts[1] - curve.contexts[0])
+    return curve.seconds[0] + slope * (context / requests - curve.contexts[0])
 
 
 def test_gemm_with_one_row_reads_its_weights() -> None:
@@ -72,7 +85,7 @@ def test_devices_without_bfloat16_run_in_float16() -> None:
 
 def test_a_device_without_a_usable_dtype_is_refused_by_name() -> None:
     with pytest.raises(InputError, match="Round numbers cannot compute in bfloat16") as error:
-        price_operators([], round_device(flops={"int8": 1e14}), "bfloat16")
+        roofline(round_device(flops={"int8": 1e14}))
     assert "int8" in str(error.value)
 
 
@@ -80,7 +93,7 @@ def test_unknown_dtypes_are_refused() -> None:
     with pytest.raises(InputError, match="fp9"):
         seconds(Gemm("g", 10, 10, 1, "fp9"), 1)
     with pytest.raises(InputError, match="activations cannot be 'int8'"):
-        price_operators([], round_device(), "int8")
+        roofline(activation_dtype="int8")
 
 
 def test_one_token_reads_top_k_experts_and_many_tokens_read_all() -> None:
@@ -101,46 +114,43 @@ def test_an_expert_rank_computes_its_share_of_the_rows() -> None:
         assert seconds(half, rows) == pytest.approx(seconds(whole, rows) / 2)
 
 
-def collective(kind: str, ranks: int, device: Device | None = None) -> float:
-    return seconds(Collective("c", kind, 1000.0, ranks, 1), 1000, device)  # type: ignore[arg-type]
+def test_a_collective_takes_the_best_algorithms_time_in_each_layer() -> None:
+    op = Collective("c", "all_reduce", 1000.0, 4, 3)
+    best = float(collective_seconds("all_reduce", np.array(1e6), 4, round_device()))
+    assert seconds(op, 1000) == pytest.approx(3 * best)
+    assert seconds(Collective("c", "all_reduce", 1000.0, 1, 1), 1000) == 0.0
 
 
-def test_collectives_over_a_mesh_take_one_hop_a_phase_and_a_rings_traffic() -> None:
-    rate = 100e9 * LINK_EFFICIENCY
-    assert collective("all_reduce", 4) == pytest.approx(COLLECTIVE_BASE_S + 2e-6 + 1.5 * 1e6 / rate)
-    assert collective("reduce_scatter", 4) == pytest.approx(COLLECTIVE_BASE_S + 1e-6 + 0.75 * 1e6 / rate)
-    assert collective("all_gather", 4) == pytest.approx(COLLECTIVE_BASE_S + 1e-6 + 3 * 1e6 / rate)
-    assert collective("all_to_all", 4) == pytest.approx(COLLECTIVE_BASE_S + 1e-6 + 0.75 * 1e6 / rate)
+def test_a_decode_reads_its_context_and_writes_its_own_token() -> None:
+    # two requests: query and output of 8 heads of 64 + 64, key and value written; 100 tokens read
+    moved = 2 * (8 * 128 * 2 + 512) + 100 * 512
+    assert decode_seconds(GROUPED, 2, 100.0) == pytest.approx(3 * moved / 1e12)
 
 
-def test_collectives_over_a_bus_take_every_hop_of_the_ring() -> None:
-    device = round_device(intra_node=Link("bus", 100e9, 1e-6))
-    expected = COLLECTIVE_BASE_S + 6e-6 + 1.5 * 1e6 / (100e9 * LINK_EFFICIENCY)
-    assert collective("all_reduce", 4, device) == pytest.approx(expected)
-
-
-def test_a_ring_that_leaves_the_node_runs_at_the_networks_pace() -> None:
-    expected = COLLECTIVE_BASE_S + 30 * 10e-6 + 30 / 16 * 1e6 / (10e9 * LINK_EFFICIENCY)
-    assert collective("all_reduce", 16) == pytest.approx(expected)
-
-
-def test_a_collective_of_one_rank_is_free() -> None:
-    assert collective("all_reduce", 1) == 0.0
-
-
-def test_the_new_tokens_of_attention_are_written_to_the_cache() -> None:
-    assert seconds(Attention("a", 8, 2, 64, 64, 512.0, 3), 10) == pytest.approx(3 * 10 * 512 / 1e12)
-
-
-def test_decode_attention_is_bound_by_the_cache_or_by_arithmetic() -> None:
-    _, (grouped,) = price_operators([Attention("a", 8, 2, 64, 64, 512.0, 3)], round_device(), "bfloat16")
-    assert grouped.decode_bound == "memory"
-    assert grouped.decode_s == pytest.approx(3 * 512 / 1e12)
+def test_attention_over_latents_may_be_bound_by_arithmetic() -> None:
     latent = Attention("a", 128, 1, 576, 512, 1152.0, 1, prefill_dims=(192, 128))
-    _, (absorbed,) = price_operators([latent], round_device(), "bfloat16")
-    assert absorbed.decode_bound == "compute"
-    assert absorbed.decode_s == pytest.approx(2 * 128 * 1088 / 1e14)
-    assert absorbed.pair_s == pytest.approx(2 * 128 * 320 / 1e14)
+    added = decode_seconds(latent, 1, 1001.0) - decode_seconds(latent, 1, 1000.0)
+    assert added == pytest.approx(2 * 128 * 1088 / 1e14)  # beyond the 1152 / 1e12 of reading
+    work = attention_work(latent, "bfloat16")
+    assert (work.flops_pair, work.prefill_flops_pair) == (2 * 128 * 1088, 2 * 128 * 320)
+
+
+def test_a_chunk_takes_the_slower_of_its_pairs_and_its_traffic() -> None:
+    time = attention(GROUPED)
+    pairs = 1000 * 1001 / 2
+    assert time.mixed([(1000, 0)], 0, 0.0, 0.0) == pytest.approx(3 * 2 * 8 * 128 * pairs / 1e14)
+    moved = 10_001 * 512 + (8 * 128 * 2 + 512)  # one token after many: its context is read
+    assert time.mixed([(1, 10_000)], 0, 0.0, 0.0) == pytest.approx(3 * moved / 1e12)
+    both = time.mixed([(1000, 0), (1, 10_000)], 2, 100.0, 0.0)
+    alone = time.mixed([(1000, 0)], 0, 0.0, 0.0) + time.mixed([(1, 10_000)], 0, 0.0, 0.0)
+    assert both == pytest.approx(alone + decode_seconds(GROUPED, 2, 100.0))
+
+
+def test_the_launches_of_attention_are_counted_once_a_layer() -> None:
+    device = round_device(efficiency=Efficiency(1.0, 1.0, 1.0, 1e-6, "test"))
+    for chunks in ([(100, 0)], [(100, 0), (50, 7)]):
+        launched = attention(GROUPED, device).mixed(chunks, 3, 300.0, 0.0)
+        assert launched - attention(GROUPED).mixed(chunks, 3, 300.0, 0.0) == pytest.approx(3 * 2e-6)
 
 
 @given(st.integers(1, 60), st.integers(0, 60), st.none() | st.integers(1, 70))

@@ -9,6 +9,8 @@ import numpy as np
 
 from tokensim.cost import OperatorTime, StepColumns
 from tokensim.engine import Instance, Progress, Simulation
+from tokensim.engine.clock import Clock
+from tokensim.engine.front_end import FrontEnd
 from tokensim.metrics.log import RunLog
 from tokensim.scheduling.cluster import GlobalScheduler, RoundRobin
 from tokensim.scheduling.local import ContinuousBatching, Limits, Vllm
@@ -17,13 +19,17 @@ from tokensim.workload import Workload
 
 
 class ConstantCost:
-    """Every step lasts ``step_s``; ``on_step`` is called whenever a step or a line is priced."""
+    """Every step lasts ``step_s``, ``compute_s`` of them bound by arithmetic; ``on_step`` is called whenever a
+    step or a line is priced."""
 
     window = None
     needs_longest = False
 
-    def __init__(self, step_s: float = 1.0, on_step: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, step_s: float = 1.0, on_step: Callable[[], None] = lambda: None, compute_s: float = 0.0
+    ) -> None:
         self.step_s = step_s
+        self.compute_s = compute_s
         self.on_step = on_step
 
     def decode_run(
@@ -45,7 +51,7 @@ class ConstantCost:
         return self.step_s
 
     def compute_time(self, tokens: int) -> float:
-        return 0.0
+        return self.compute_s
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         return []
@@ -70,9 +76,15 @@ def simulation(
     cost: ConstantCost | None = None,
     policy: type[ContinuousBatching] = Vllm,
     blocks: int = 1000,
+    front_end: tuple[float, float, float] | None = None,
+    clock: tuple[float, float] | None = None,
     **limits: Any,
 ) -> Simulation:
-    """Ready to run: by default one synchronous instance with 1,000 blocks of 4 tokens."""
+    """Ready to run: by default one synchronous instance with 1,000 blocks of 4 tokens.
+
+    ``front_end``: times (s) of its thread for a request and an output, and of the client; ``clock``: slowdown
+    and time constant (s).
+    """
     options = {"block_size": 4, "max_num_batched_tokens": 1000, "enable_prefix_caching": False, **limits}
     bounds = Limits(num_gpu_blocks=blocks + 1, async_scheduling=asynchronous, **options)
     made = Simulation(requests, router or RoundRobin())
@@ -88,6 +100,8 @@ def simulation(
                 asynchronous=asynchronous,
                 pause_before_idle=rules_of(version).pause_before_idle,
                 on_finish=made.on_finish,
+                front_end=None if front_end is None else FrontEnd(made.on_delivery, *front_end),
+                clock=None if clock is None else Clock(*clock),
             )
         )
     return made

@@ -46,6 +46,15 @@ class TestMaxInFlight:
             assert ((log.arrival_s <= time) & (log.finish_s > time)).sum() <= 4
         assert (np.diff(log.arrival_s) >= 0).all()
 
+    @SYNC_ASYNC
+    def test_a_slot_is_free_when_the_request_ends_not_when_its_last_step_is_known(
+        self, asynchronous: bool
+    ) -> None:
+        """Asynchronous scheduling knows at 2 s that request 0 will end at 3 s."""
+        log = run(workload([0.0, 2.5], [3, 1], max_in_flight=1), asynchronous=asynchronous).requests
+        assert log.finish_s[0] == 3.0
+        assert log.arrival_s.tolist() == [0.0, 3.0]
+
     def test_a_rejected_request_makes_room_for_the_next(self) -> None:
         log = run(workload([0.0] * 3, [1] * 3, [50, 50, 4], max_in_flight=1), max_model_len=20).requests
         assert log.status.tolist() == [REJECTED, REJECTED, FINISHED]

@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 
 from tokensim.cost import OperatorTime, StepColumns
 from tokensim.engine import Instance, Simulation
+from tokensim.engine.clock import Clock
+from tokensim.engine.front_end import FrontEnd
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
 from tokensim.scheduling.cluster import RoundRobin
@@ -73,7 +75,7 @@ class LineCost:
         return time + self.skew * (longest + max(0.0, longest - self.knot / 4))
 
     def compute_time(self, tokens: int) -> float:
-        return 0.0
+        return self.base * tokens / (tokens + 64)
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         raise AssertionError("not part of a run")
@@ -172,6 +174,26 @@ def shared_prompts(rng: random.Random, prompts: list[int]) -> Segments:
     return Segments(np.array(offsets), np.array(ids), np.array(tokens))
 
 
+def draw_front_end(rng: random.Random, step_s: float, exact: bool) -> dict[str, float] | None:
+    """None in two of three scenarios; else from a thread that is never busy to one that never catches up.
+
+    ``exact``: in 64ths of a step, so that things happen at the same instant.
+    """
+    if rng.random() < 2 / 3:
+        return None
+
+    def time(most: float) -> float:
+        share = rng.choice([0.0, rng.random(), rng.random()]) * most
+        return round(share * 64) / 64 * step_s if exact else share * step_s
+
+    return {"request_s": time(rng.choice([0.1, 2.0])), "chunk_s": time(rng.choice([0.1, 1.5])), "client_s": time(2.0)}
+
+
+def draw_clock(rng: random.Random, step_s: float) -> tuple[float, float] | None:
+    """None in three of four scenarios; else slowdown and time constant."""
+    return None if rng.random() < 3 / 4 else (rng.uniform(0, 0.5), step_s * rng.choice([1.0, 30.0, 300.0]))
+
+
 def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
     """The scenario of ``seed``, one way or the other; a message if it cannot be completed."""
     rng = random.Random(seed)
@@ -188,6 +210,8 @@ def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
     )
     workload = draw_workload(rng, limits, cost.base)
     policy = rng.choice([Vllm, Vllm, Vllm, Vllm, ShortestFirst, Impatient])
+    front_end = draw_front_end(rng, cost.base, not smooth)
+    clock = draw_clock(rng, cost.base)
     simulation = Simulation(workload, RoundRobin())
     for index in range(rng.choice([1, 1, 1, 2])):
         simulation.add_instance(
@@ -201,12 +225,17 @@ def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
                 asynchronous=limits.async_scheduling,
                 pause_before_idle=rules_of(version).pause_before_idle,
                 on_finish=simulation.on_finish,
+                front_end=None if front_end is None else FrontEnd(simulation.on_delivery, **front_end),
+                clock=None if clock is None else Clock(*clock),
             )
         )
     try:
         return simulation.run(), simulation
     except SimulationError as error:
         return str(error), simulation
+
+
+ENGINE_TIMES = ("arrival_s", "scheduled_s", "first_token_s", "finish_s")
 
 
 def single_steps(log: RunLog) -> Iterator[tuple[tuple[float, ...], float]]:
@@ -236,7 +265,7 @@ def assert_same_story(seed: int) -> RunLog | str:
         assert one[1] == pytest.approx(other[1], rel=1e-9)
     for name in ("status", "output_tokens", "cached_tokens", "preemptions", "recomputed_tokens", "instance"):
         assert (getattr(runs.requests, name) == getattr(steps.requests, name)).all(), name
-    for name in ("arrival_s", "scheduled_s", "first_token_s", "finish_s"):
+    for name in (*ENGINE_TIMES, "first_delivery_s", "last_delivery_s"):
         left, right = getattr(runs.requests, name), getattr(steps.requests, name)
         np.testing.assert_allclose(left, right, rtol=1e-9, err_msg=name)
     gaps, single = inter_token_time(runs), inter_token_time(steps)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from handmade import empty_log, request_columns, run_log
+from handmade import NAN, empty_log, floats, request_columns, run_log
 from tokensim.metrics.frames import requests_frame, steps_frame
 
 DESIGNED = [
@@ -15,7 +15,10 @@ DESIGNED = [
 def test_request_columns_come_in_the_designed_order() -> None:
     frame = requests_frame(run_log())
     assert frame.columns[: len(DESIGNED)] == DESIGNED
-    assert frame.columns[len(DESIGNED) :] == ["intended_s", "requested_output_tokens", "recomputed_tokens"]
+    assert frame.columns[len(DESIGNED) :] == [
+        *("intended_s", "requested_output_tokens", "recomputed_tokens"),
+        *("queued_s", "first_delivery_s", "last_delivery_s"),
+    ]
 
 
 def test_request_rows_hold_what_was_logged() -> None:
@@ -24,6 +27,22 @@ def test_request_rows_hold_what_was_logged() -> None:
     assert (row["arrival_s"], row["intended_s"]) == (0.1, 0.05)
     assert (row["ttft_s"], row["tpot_s"], row["e2e_s"], row["queue_s"]) == pytest.approx((0.2, 0.2, 0.6, 0.1))
     assert (row["preemptions"], row["recomputed_tokens"], row["cached_tokens"]) == (2, 32, 64)
+
+
+def test_latencies_count_what_the_client_gets() -> None:
+    """Request 0 is sent at 0 s and has 5 tokens; the engine's are 0.1 s and 0.5 s."""
+    first, last = floats(0.2, 0.3, 1.0, NAN, 1.2), floats(0.8, 0.7, 1.0, NAN, 2.0)
+    columns = request_columns(first_delivery_s=first, last_delivery_s=last)
+    row = requests_frame(run_log(requests=columns)).row(0, named=True)
+    assert (row["first_token_s"], row["finish_s"]) == (0.1, 0.5)
+    assert (row["first_delivery_s"], row["last_delivery_s"]) == (0.2, 0.8)
+    assert (row["ttft_s"], row["tpot_s"], row["e2e_s"]) == pytest.approx((0.2, 0.15, 0.8))
+
+
+def test_queued_is_when_the_engine_took_the_request_in() -> None:
+    frame = requests_frame(run_log())
+    # requests 0 and 4 find their instance idle, 1 a step that begins, 2 one that begins, none takes 3
+    assert frame["queued_s"].to_list() == [0.0, 0.1, 0.5, None, 1.0]
 
 
 def test_what_never_came_is_null() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 
+from tokensim.errors import InputError
 from tokensim.model import ModelSpec, catalog_names, load_model, operators
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 
@@ -119,14 +120,38 @@ def test_replicas_that_share_experts_gather_tokens_and_scatter_sums() -> None:
     experts = ops["experts"]
     assert isinstance(experts, Experts)
     assert (experts.experts, experts.replicas) == (64, 2)
-    assert ops["experts_all_gather"] == Collective("experts_all_gather", "all_gather", 4096, 2, 48)
+    assert ops["experts_all_gather"] == Collective(
+        "experts_all_gather", "all_gather", 4096, 2, 48, pooled=True
+    )
     assert ops["experts_reduce_scatter"] == Collective(
-        "experts_reduce_scatter", "reduce_scatter", 8192, 2, 48
+        "experts_reduce_scatter", "reduce_scatter", 8192, 2, 48, pooled=True
     )
     assert "ffn_all_reduce" not in ops
     both = by_name(operators(load_model(MOE), "bfloat16", "auto", 2, 4))
-    assert both["experts_all_gather"] == Collective("experts_all_gather", "all_gather", 2048, 4, 48)
+    assert both["experts_all_gather"] == Collective(
+        "experts_all_gather", "all_gather", 2048, 4, 48, pooled=True
+    )
     assert both["ffn_all_gather"] == Collective("ffn_all_gather", "all_gather", 2048, 2, 48)
+
+
+def test_what_replicas_run_together_is_pooled() -> None:
+    alone = operators(load_model(MOE), "bfloat16", "auto", 2, 2)
+    assert not any(getattr(op, "pooled", False) for op in alone)
+    shared = operators(load_model(MOE), "bfloat16", "auto", 2, 4, data=2)
+    assert {op.name for op in shared if getattr(op, "pooled", False)} == {
+        *("experts", "experts_activation", "experts_combine"),
+        *("experts_all_gather", "routing_all_gather", "experts_reduce_scatter"),
+    }
+
+
+def test_replicas_without_expert_parallelism_slice_every_expert_over_all_ranks() -> None:
+    ops = by_name(operators(load_model(MOE), "bfloat16", "auto", 2, 1, data=2))
+    assert ops["experts"] == Experts("experts", 128, 128, 8, 2048, 192, 3, 48, "bfloat16", replicas=2)
+    assert ops["experts_all_gather"] == Collective(
+        "experts_all_gather", "all_gather", 2048, 4, 48, pooled=True
+    )
+    with pytest.raises(InputError, match="tensor × data = 5 does not divide the model's expert width, 768"):
+        operators(load_model(MOE), "bfloat16", "auto", 1, 1, data=5)
 
 
 def test_deepseek_v3_by_hand() -> None:

@@ -124,8 +124,9 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
         ),
         (
             "name: serve",
-            "parallel: {data: 2}",
-            "data parallelism within an instance (use pool replicas) is not",
+            "parallel: {tensor: 2, data: 2, expert: 2}",
+            "s.yaml: line 4: cluster.pools[0].parallel: expert is 2 with tensor 2 and data 2\n"
+            "  vLLM spreads experts over all ranks or none: 1 or 4",
         ),
         (
             "name: serve",

@@ -19,7 +19,7 @@ from tokensim.validation.errors import errors_of
 from tokensim.validation.parameters import chosen
 from tokensim.validation.replay import document_of, replay
 
-TRUTH = Calibration(host_gap_s=1.2e-3, compute_scale=0.85, client_s=6e-3)
+TRUTH = Calibration(host_gap_s=1.2e-3, compute_scale=0.92, client_s=6e-3)
 
 
 def run(folders: Sequence[Path], names: str | None) -> Outcome:

@@ -9,7 +9,7 @@ from tokensim import InputError
 from tokensim.validation.fit import fit, jacobian, unidentified, values_of
 from tokensim.validation.parameters import PARAMETERS, Parameter, chosen
 
-A, B, C = (Parameter(name, name, 0.0, 2.0, 1.0, False) for name in "abc")
+A, B, C = (Parameter(name, name, 0.0, 2.0, 1.0, 1e3, False) for name in "abc")
 
 
 def test_a_line_is_fitted_exactly_and_as_surely_as_its_noise_allows() -> None:

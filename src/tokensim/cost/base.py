@@ -126,15 +126,31 @@ class OperatorCost(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Together:
+    """What data-parallel ranks that step together add to ``StepColumns``, entry by entry.
+
+    ``rows`` tokens are what the rank ran, padding included (0: an entry of an instance that steps alone),
+    ``pooled_rows`` the mean of all ranks, and ``exchanged_rows`` those that collectives last as long for as
+    if every rank had so many; ``wait_s`` is what it waited for the slowest, over all the steps.
+    """
+
+    rows: Ints
+    pooled_rows: Floats
+    exchanged_rows: Floats
+    wait_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class StepColumns:
     """What was run, one entry a run of ``steps`` equal steps (a single step has ``steps`` 1).
 
     ``decode`` requests decode in each step, with ``context`` = C and ``window_context`` = W at the first one;
     each later step adds ``decode`` to C and ``window_growth`` to W. ``longest`` is the longest context among
-    them (0 where nobody asked for it), ``clock_share`` how much longer compute-bound rows took than at the full
-    clock, ``seconds`` what all the steps took. ``chunk_tokens``/``chunk_context`` are prefill chunks (new tokens,
-    tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the number of rows
-    that need logits, in each step.
+    them (0 where nobody asked for it), ``clock_share`` how much longer compute-bound rows took than at the
+    full clock, ``seconds`` what all the steps took. ``chunk_tokens``/``chunk_context`` are prefill chunks
+    (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the
+    number of rows that need logits, in each step. An entry of a rank that steps together with others may be a
+    dummy: nothing decodes, there are no chunks, and ``together`` says what it ran.
     """
 
     steps: Ints
@@ -149,6 +165,7 @@ class StepColumns:
     chunk_row: Ints
     chunk_tokens: Ints
     chunk_context: Ints
+    together: Together | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,8 +196,8 @@ class StepCost(Protocol):
         """Decode-only steps of ``decode`` ≥ 1 requests: (seconds of the first, what each later one lasts
         longer, for how many steps ≥ 1 that holds).
 
-        C is ``context`` in the first step and grows by ``decode`` a step, W is ``window_context`` and grows by
-        ``window_growth``, the longest context grows by 1.
+        C is ``context`` in the first step and grows by ``decode`` a step, W is ``window_context`` and grows
+        by ``window_growth``, the longest context grows by 1.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 Computed afterwards from the columns that the recorder kept, so that the loop pays nothing. The time of
 attention in steps with prefill chunks is what the steps took less everything else, so that the parts sum to
-the run.
+the run; only where the host was slower than the device is it asked for anew.
 """
 
 from __future__ import annotations
@@ -14,9 +14,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tokensim.cost.base import OperatorTime, StepColumns
+from tokensim.cost.ranks import parts_of
 from tokensim.cost.step import CLOCKED, AttentionPart, CompiledStepCost, Line, RowPart
 from tokensim.cost.work import pairs_and_reads_array
 from tokensim.workload.base import Floats
+
+
+EQUAL = 1e-12
+"""Durations that differ by this share at most are the same, but for rounding."""
 
 
 @dataclass(slots=True)
@@ -43,7 +48,8 @@ class _Tally:
 def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     """See ``StepCost.breakdown``: operators in the order of a step, the host last.
 
-    What the host does not hide, and what the device waits for it, counts as ``host``.
+    What the host does not hide, and what the device waits for it, counts as ``host``; what a data-parallel
+    rank waits for the slowest, as a collective of the name ``wait_for_ranks``.
     """
     times = steps.steps.astype(np.float64)
     size = len(times)
@@ -53,10 +59,22 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     chunks = np.bincount(steps.chunk_row, minlength=size)
     tallies: dict[str, _Tally] = {}
     left = steps.seconds.copy()
-    token_rows = cost.padded(steps.decode + new)
-    for parts, rows in (
-        (cost.token_parts, token_rows),
-        (cost.sample_parts, steps.samples.astype(np.float64)),
+    slowed_s = np.zeros(size)  # what falling clocks added
+    padded = cost.padded(steps.decode + new)
+    own_rows, pooled_rows, exchanged_rows = padded, padded, padded
+    together = steps.together
+    if together is not None:
+        own_rows = np.where(together.rows > 0, together.rows, padded)
+        pooled_rows = np.where(together.rows > 0, together.pooled_rows, padded)
+        exchanged_rows = np.where(together.rows > 0, together.exchanged_rows, padded)
+        left -= together.wait_s
+        waits = {"network": float(together.wait_s.sum())}
+        tallies["wait_for_ranks"] = _Tally("collective", bounds=waits)
+    for parts, rows, of_tokens in (
+        (parts_of(cost, "own"), own_rows, True),
+        (parts_of(cost, "pooled"), pooled_rows, True),
+        (parts_of(cost, "exchange"), exchanged_rows, True),
+        (cost.sample_parts, steps.samples.astype(np.float64), False),
     ):
         values, which = np.unique(rows, return_inverse=True)
         counts = np.bincount(which, weights=times, minlength=len(values))
@@ -67,20 +85,25 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
             tally = tallies.setdefault(part.op.name, _Tally(part.kind))
             own = _add_rows(tally, part, values[some], counts[some])
             seconds[some] += own
-            if part.kind in CLOCKED and rows is token_rows:
+            if part.kind in CLOCKED and of_tokens:
                 compute = np.where(part.compute_bound(values[some]), own, 0.0)
                 clocked[some] += compute
                 tally.add("compute", float(compute @ slowed[some]))
         left -= (seconds[which] + clocked[which] * steps.clock_share) * times
+        slowed_s += clocked[which] * steps.clock_share * times
     decoding = [_decode_seconds(cost, part, steps) for part in cost.attention_parts]
     mixed = new > 0
     requests = steps.decode + chunks
     known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else cost.host.busy_s(requests)))
     of_decodes = sum(decoding, np.zeros(size))
-    of_chunks = np.where(mixed, np.maximum(left - known_host - of_decodes, 0.0), 0.0)
+    attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
+    if cost.host.asynchronous:
+        host_s = times * (cost.host.busy_s(requests) + cost.host.gap_s)
+        waits = mixed & (steps.seconds - slowed_s <= host_s * (1.0 + EQUAL))
+        attention_s[waits] = np.minimum(_mixed_seconds(cost, steps, waits), attention_s[waits])
+    of_chunks = np.maximum(attention_s - of_decodes, 0.0)
     # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).
-    most = np.where(mixed, np.maximum(left - known_host, 0.0), np.inf)
-    shrink = np.minimum(1.0, np.divide(most, of_decodes, out=np.ones(size), where=of_decodes > 0))
+    shrink = np.minimum(1.0, np.divide(attention_s, of_decodes, out=np.ones(size), where=of_decodes > 0))
     shares = _shares_of_chunks(cost, steps)
     for part, alone, share in zip(cost.attention_parts, decoding, shares, strict=True):
         tally = tallies.setdefault(part.op.name, _Tally("attention"))
@@ -120,6 +143,28 @@ def _decode_seconds(cost: CompiledStepCost, part: AttentionPart, steps: StepColu
             x = first[line.of][rows]
             ends = _evaluate(line, x) + _evaluate(line, x + later[rows] * growth[line.of][rows])
             seconds[rows] += ends / 2 * steps.steps[rows]
+    return seconds
+
+
+def _mixed_seconds(
+    cost: CompiledStepCost, steps: StepColumns, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
+) -> Floats:
+    """Seconds of attention in each ``wanted`` entry, a single step with chunks."""
+    rows = np.flatnonzero(wanted)
+    order = np.argsort(steps.chunk_row, kind="stable")
+    ends = np.searchsorted(steps.chunk_row[order], rows, side="right").tolist()
+    starts = np.searchsorted(steps.chunk_row[order], rows).tolist()
+    tokens, before = steps.chunk_tokens[order].tolist(), steps.chunk_context[order].tolist()
+    seconds = np.zeros(len(rows))
+    for at, (row, first, last) in enumerate(zip(rows.tolist(), starts, ends, strict=True)):
+        chunks = list(zip(tokens[first:last], before[first:last], strict=True))
+        seconds[at] = cost.mixed_attention(
+            int(steps.decode[row]),
+            float(steps.context[row]),
+            float(steps.window_context[row]),
+            float(steps.longest[row]),
+            chunks,
+        )
     return seconds
 
 

@@ -75,10 +75,9 @@ def _registered(name: str, setting: Setting, where: str) -> OperatorCost:
 
 
 def _tables(spec: str, setting: Setting, base_dir: Path, where: str) -> OperatorCost:
-    from tokensim.cost.tables.find import open_tables
-    from tokensim.cost.tables.measured import measured_cost
+    from tokensim.cost.tables.source import TableSource
 
-    return measured_cost(open_tables(spec, setting, base_dir, where), setting)
+    return TableSource(spec, setting, base_dir, where)
 
 
 def build_cost(

@@ -86,6 +86,12 @@ class Line:
         i = bisect_left(self.knots, x)
         return self.base[i] + self.slope[i] * x
 
+    def ahead(self, x: float, by: float) -> tuple[float, float, int]:
+        """From ``x`` on in steps of ``by`` ≥ 0: (seconds at ``x``, what each step adds, for how many steps)."""
+        i = bisect_left(self.knots, x)
+        steps = int((self.knots[i] - x) / by) + 1 if i < len(self.knots) and by > 0 else FAR
+        return self.base[i] + self.slope[i] * x, self.slope[i] * by, steps
+
 
 class CompiledStepCost:
     """Implements ``cost.base.StepCost`` for one rank; ``breakdown`` and ``explain`` are in
@@ -176,17 +182,36 @@ class CompiledStepCost:
         except IndexError:
             self._grow(max(tokens, samples) + 1)
             device_s = self._token_s[tokens] + self._sample_s[samples]
+        device_s += self.mixed_attention(decode, context, window_context, longest, chunks)
+        if not device_s >= 0.0:
+            raise InputError(
+                f"a step with the prefill chunks {list(chunks)} beside {decode} decodes takes {device_s} s",
+                where="performance.operators",
+                hint="run `tokensim explain` to see which operator's time is negative or not a number",
+            )
+        return self.host.step(device_s, decode + len(chunks))
+
+    def mixed_attention(
+        self,
+        decode: int,
+        context: float,
+        window_context: float,
+        longest: float,
+        chunks: Sequence[tuple[int, int]],
+    ) -> float:
+        """Seconds of attention in a step with prefill ``chunks``. HOT PATH."""
+        seconds = 0.0
         for window, time in self._mixed:
             if window is None:
-                device_s += time.mixed(chunks, decode, context, longest)
+                seconds += time.mixed(chunks, decode, context, longest)
             else:
-                device_s += time.mixed(chunks, decode, window_context, min(longest, window))
-        return self.host.step(device_s, decode + len(chunks))
+                seconds += time.mixed(chunks, decode, window_context, min(longest, window))
+        return seconds
 
     def compute_time(self, tokens: int) -> float:
         """See ``StepCost.compute_time``."""
-        while tokens >= len(self._compute_s):
-            self._tabulate_compute(max(tokens + 1, FIRST_SIZE))
+        if tokens >= len(self._compute_s):
+            self._tabulate_compute(max(tokens + 1, 2 * len(self._compute_s), FIRST_SIZE))
         return self._compute_s[tokens]
 
     # Compilation.
@@ -244,6 +269,7 @@ class CompiledStepCost:
     def decode_lines(self, part: AttentionPart, decode: int) -> list[Line]:
         """The curve of ``part`` for ``decode`` requests as lines in C (or W) and, if skewed, L."""
         curve = part.time.decode(decode)
+        _check(curve, part, decode)
         if part.op.window is not None:  # contexts capped at a window are nearly equal: no skew
             return [_line(curve, 1, decode, 1.0)]
         lines = [_line(curve, 0, decode, 1.0 - curve.skew)]
@@ -256,6 +282,18 @@ class CompiledStepCost:
         from tokensim.cost.breakdown import breakdown
 
         return breakdown(self, steps)
+
+
+def _check(curve: DecodeCurve, part: AttentionPart, decode: int) -> None:
+    """Refuse a ``curve`` that is none: raises ``InputError``."""
+    x, y = np.asarray(curve.contexts, float), np.asarray(curve.seconds, float)
+    rises = len(x) == len(y) >= 2 and bool((np.diff(x) > 0).all())
+    if not rises or not (y >= 0).all() or not np.isfinite([*x, *y, curve.skew]).all():
+        raise InputError(
+            f"the times of '{part.op.name}' for {decode} decodes are no curve: {curve}",
+            where="performance.operators",
+            hint="two contexts or more, ascending, with times of 0 or more",
+        )
 
 
 def _line(curve: DecodeCurve, of: int, decode: int, scale: float) -> Line:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
+from heapq import heappop, heappush
 from math import inf
 
 from tokensim.engine.agenda import Agenda
@@ -24,6 +25,7 @@ class Client:
         self._cap = workload.max_in_flight
         self._in_flight = 0
         self._held: deque[int] = deque()
+        self._freed: list[float] = []  # a heap: when slots that nobody has taken yet are free
         self._think: array[float] | None = None
         self._next = 0
         self.closed = workload.concurrency is not None
@@ -40,18 +42,25 @@ class Client:
     def take(self) -> int:
         """The request that is due; −1 if it is held back because too many are in flight. HOT PATH."""
         index = self._next
+        now = self.due_s
         self._next = index + 1
         self.due_s = self._times[index + 1]
         if self._cap is None:
             return index
-        if self._in_flight >= self._cap:
+        if self._in_flight < self._cap:
+            self._in_flight += 1
+            return index
+        if not self._freed:
             self._held.append(index)
             return -1
-        self._in_flight += 1
-        return index
+        free_s = heappop(self._freed)
+        if free_s < now:
+            return index
+        self._agenda.follow_up(free_s, index)
+        return -1
 
     def finished(self, time: float) -> None:
-        """Some request ended at ``time``: a held one, or the same user's next one, follows."""
+        """Some request ends at ``time``, now or later: a held one, or the same user's next one, follows."""
         if self.closed:
             if self._next < self._count:
                 think = 0.0 if self._think is None else self._think[self._next]
@@ -60,4 +69,4 @@ class Client:
         elif self._held:
             self._agenda.follow_up(time, self._held.popleft())
         else:
-            self._in_flight -= 1
+            heappush(self._freed, time)

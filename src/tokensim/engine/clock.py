@@ -27,8 +27,9 @@ class Clock:
         self._busy_s = 0.0
 
     def count(self, compute_s: float) -> None:
-        """The device was, or will be by the next decision, bound by arithmetic for ``compute_s``."""
-        self._busy_s += compute_s
+        """The device was, or will be by the next decision, bound by arithmetic for what takes ``compute_s`` at
+        the full clock."""
+        self._busy_s += compute_s * (1.0 + self.share)
 
     def look(self, now: float) -> None:
         """A decision is taken at ``now``: move the state if an update is due."""

@@ -21,7 +21,7 @@ from tokensim.scheduling.local import Request
 REQUEST_S = 1.0e-3
 """Time of the API process for a request: HTTP, chat template, tokenizer of about a thousand tokens."""
 
-CHUNK_S = 10e-6
+CHUNK_S = 30e-6
 """Time of the API process for one output of one request: detokenise, serialise, write."""
 
 CLIENT_S = 2.0e-3
@@ -36,7 +36,8 @@ class Outputs:
     """``steps`` steps that bring ``requests`` outputs each; the first one ends at ``end_s``, after ``first_s``.
 
     Each later step lasts ``growth_s`` longer. ``firsts`` get their first token with it (a single step), ``done``
-    their last one with its last step. ``dropped`` steps came before and are done with.
+    their last one with its last step. ``dropped`` steps came before and are done with. ``last_s`` is when the last
+    step ends, as the engine has it, once that is settled (the sums here may differ in the last bit).
     """
 
     end_s: float
@@ -47,9 +48,12 @@ class Outputs:
     firsts: list[Request] = field(default_factory=list)
     done: Sequence[Request] = ()
     dropped: int = 0
+    last_s: float | None = None
 
     def end_of(self, step: int) -> float:
         """When step ``step`` (from 1) ends."""
+        if step == self.steps and self.last_s is not None:
+            return self.last_s
         later = step - 1
         return self.end_s + later * self.first_s + self.growth_s * (later * (later + 1) / 2)
 

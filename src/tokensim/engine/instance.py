@@ -10,10 +10,10 @@ it forward, to the first step boundary that can still react.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import inf, sqrt
+from collections.abc import Callable, Sequence
 
 from tokensim.cost.base import StepCost
+from tokensim.engine.axis import TimeAxis
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.errors import SimulationError
@@ -28,17 +28,14 @@ from tokensim.metrics.recorder import (
 )
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
-EMPTY_STEP_PAUSE_S = 1e-3
-"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
-
 FUTILE_PREEMPTIONS = 100
 """Preemptions for each request in the system, without one finish in between, that are taken for a live-lock.
 Real engines know such states too (``scheduler_reserve_full_isl`` off, a pool that is too small); they never
 end by themselves."""
 
 
-class Instance:
-    """Instance ``index``, in the middle of ``run`` equal steps or idle (``due_s`` is infinite)."""
+class Instance(TimeAxis):
+    """Instance ``index``, in the middle of a run of equal steps or idle (``due_s`` is infinite)."""
 
     def __init__(
         self,
@@ -55,8 +52,10 @@ class Instance:
         front_end: FrontEnd | None = None,
         clock: Clock | None = None,
     ) -> None:
+        super().__init__(asynchronous=asynchronous, pause_before_idle=pause_before_idle, front_end=front_end)
         self.index = index
         self.scheduler = scheduler
+        self.ranks = (self,)
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
@@ -65,23 +64,12 @@ class Instance:
         self._note_gap = recorder.gaps.extend
         self.max_model_len = max_model_len
         self.caching = caching
-        self.asynchronous = asynchronous
-        self.pause_before_idle = pause_before_idle
         self.on_finish = on_finish
-        self.front_end = front_end
         self.clock = clock
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
-        self._outputs: Outputs | None = None  # what the steps in flight bring the front end
-        self.due_s = inf  # the next decision; inf while idle
-        self.end_s = 0.0  # of the last scheduled step
-        self._ready_s = 0.0  # the host sleeps until then
         self._preemptions = 0  # since the last finish
         self._step: Step | None = None  # in flight: the first of the run
-        self._run = 1
-        self._start_s = 0.0  # of the run's first step
-        self._first_s = 0.0  # duration of the run's first step
-        self._growth_s = 0.0  # what each later step of the run lasts longer
 
     def wake(self, request: Request, now: float) -> None:
         """Take a request while idle."""
@@ -94,11 +82,7 @@ class Instance:
         """
         if not self.scheduler.add(request) or self._run == 1:
             return False
-        steps = self._boundary(now, follows)
-        if steps >= self._run:
-            return False
-        self._set_run(steps)
-        return True
+        return self._cut(now, follows)
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the step before, schedule the next steps. HOT PATH."""
@@ -124,7 +108,9 @@ class Instance:
             self._finish(last)
         decode, chunks = step.decode, step.chunks
         if not (decode or chunks):
-            self._rest(now, step, flying is not None)
+            self._step = None
+            work = bool(scheduler.running or scheduler.waiting)
+            self._rest(now, work, bool(step.preempted), flying is not None)
             return
         self._step = step
         self._start_s = start = before_s if flying is not None else now
@@ -172,63 +158,20 @@ class Instance:
         if step.came_back:
             self._note_returns(step)
 
-    def _set_run(self, steps: int) -> None:
-        """The run has this many steps: when it ends, and when the next decision is due."""
-        self._run = steps
-        start, first = self._start_s, self._first_s
-        before = start  # the start of the last step
-        if steps == 1:
-            self.end_s = start + first
-        else:
-            growth, last = self._growth_s, steps - 1
-            before = start + last * first + growth * (last * (last - 1) / 2)
-            self.end_s = start + steps * first + growth * (steps * last / 2)
-        self.due_s = before if self.asynchronous else self.end_s
-
-    def intake(self, now: float) -> float:
-        """When the engine gets a request that arrives at ``now``: the front end takes it in first."""
-        assert self.front_end is not None
-        running = self._outputs
-        if running is not None:
-            running.steps = self._run - running.dropped
-        return self.front_end.take_in(now, running)
-
-    def _boundary(self, now: float, strictly: bool) -> int:
-        """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is
-        due."""
-        first, growth, start = self._first_s, self._growth_s, self._start_s
-        ahead = now - start
-        if ahead <= 0:
-            steps = 0
-        elif growth > 0:
-            linear = first - growth / 2
-            steps = int((sqrt(linear * linear + 2 * growth * ahead) - linear) / growth)
-        else:
-            steps = int(ahead / first)
-        steps = max(0, steps - 1)
-        while True:
-            end = start + steps * first + growth * (steps * (steps - 1) / 2)
-            if end > now or (end == now and not strictly):
-                break
-            steps += 1
-        return steps + 1 if self.asynchronous else max(steps, 1)
-
     def _finish(self, index: int) -> None:
         """The output of step ``index``, which ends at ``end_s``, has come back."""
         done = self.scheduler.update(index)
-        outputs = self._outputs
-        if outputs is not None and self.front_end is not None:
-            outputs.steps = self._run - outputs.dropped
-            outputs.done = tuple(done)
-            self.front_end.put(outputs)
-            self._outputs = None
+        self._hand_over(done)
         if done:
-            self._preemptions = 0
-            end = self.end_s
-            for request in done:
-                output = request.length - request.input_tokens
-                self.note(request, end, output, FINISHED if output == request.output_tokens else TRUNCATED)
-            self.on_finish(self, len(done), end)
+            self._close(done, self.end_s)
+            self.on_finish(self, len(done), self.end_s)
+
+    def _close(self, done: Sequence[Request], end_s: float) -> None:
+        """Write down requests that finished at ``end_s``."""
+        self._preemptions = 0
+        for request in done:
+            output = request.length - request.input_tokens
+            self.note(request, end_s, output, FINISHED if output == request.output_tokens else TRUNCATED)
 
     def note(self, request: Request, end_s: float, output: int, status: int) -> None:
         """Write down all about ``request``: it finished at ``end_s`` with ``output`` tokens, or the run is
@@ -272,21 +215,6 @@ class Instance:
                 request.last_token_s = before_s
         for request in step.sat_out:
             request.last_token_s = before_s
-
-    def _rest(self, now: float, step: Step, after_step: bool) -> None:
-        """Nothing runs in ``step``: wait for the step in flight and a pause, or for an arrival."""
-        self._step = None
-        self._run = 1
-        work = bool(self.scheduler.running or self.scheduler.waiting)
-        if after_step:
-            self._ready_s = self.end_s
-            if work or self.pause_before_idle:
-                self._ready_s += EMPTY_STEP_PAUSE_S
-            self.due_s = self._ready_s if work else inf
-        elif step.preempted:  # the next one may be able to use what that freed
-            self.due_s = now + EMPTY_STEP_PAUSE_S
-        else:
-            self.due_s = inf
 
     def _record(self, step: Step) -> None:
         """Write down the run that has just been completed. HOT PATH."""

@@ -11,6 +11,7 @@ from math import inf, nan, nextafter
 from tokensim.engine.agenda import DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.instance import Instance
+from tokensim.engine.ranks import RankGroup, RankSet
 from tokensim.errors import SimulationError
 from tokensim.memory import Content
 from tokensim.metrics.log import RunLog
@@ -39,8 +40,9 @@ class Simulation:
         self.agenda = Agenda()
         self.recorder = Recorder()
         self.now = 0.0
-        self._soon: Instance | None = None
-        self.instances: list[Instance] = []
+        self._soon: Instance | RankGroup | None = None
+        self.instances: list[Instance | RankGroup] = []
+        self.targets: list[Instance | RankGroup | RankSet] = []
         self.client = Client(workload, self.agenda)
         self.done = 0
         self._input = array("q", workload.input_tokens.tobytes())
@@ -49,11 +51,17 @@ class Simulation:
         segments = workload.segments
         self._offsets = None if segments is None else array("q", segments.offsets.tobytes())
 
-    def add_instance(self, instance: Instance) -> None:
-        """Add an instance; its index must be the number of those added before."""
-        self.instances.append(instance)
+    @property
+    def next_index(self) -> int:
+        """The index of the next instance: the number of ranks before it."""
+        return sum(len(instance.ranks) for instance in self.instances)
 
-    def on_finish(self, instance: Instance, requests: int, end_s: float) -> None:
+    def add_instance(self, instance: Instance | RankGroup | RankSet) -> None:
+        """Add an instance, one target of the router; its index must be ``next_index``."""
+        self.targets.append(instance)
+        self.instances += instance.ranks if isinstance(instance, RankSet) else [instance]
+
+    def on_finish(self, instance: Instance | RankGroup, requests: int, end_s: float) -> None:
         """``requests`` of ``instance`` ended at ``end_s``; behind a front end the client sees it later."""
         self.done += requests
         if self.client.reacts:
@@ -86,13 +94,14 @@ class Simulation:
         for instance in self.instances:
             if instance.front_end is not None:
                 instance.front_end.catch_up(inf)
-            for request in (*instance.scheduler.running, *instance.scheduler.waiting):
-                instance.note(request, nan, 0, UNFINISHED)
+            for rank in instance.ranks:
+                for request in (*rank.scheduler.running, *rank.scheduler.waiting):
+                    rank.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
             self.workload,
             end_s=max([self.now, *(i.end_s for i in self.instances)]) if complete else self.now,
             complete=complete,
-            num_blocks=[instance.scheduler.pool.num_blocks for instance in self.instances],
+            num_blocks=[rank.scheduler.pool.num_blocks for i in self.instances for rank in i.ranks],
             wall_s=wall_s,
         )
 
@@ -127,7 +136,7 @@ class Simulation:
                 if kind == FOLLOW_UP:
                     self._arrive(who, now, True)
                 elif kind == INTAKE:
-                    self._enter(*who, now, False)
+                    self._enter(*who, now, True)
                 elif kind == DELIVERY:
                     who.catch_up(nextafter(now, inf))
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
@@ -159,7 +168,8 @@ class Simulation:
         request = Request(index, now, prompt, output, prompt + output)
         if self._priority is not None:
             request.priority = self._priority[index]
-        instance = self.router.route(request, self.instances)
+        target = self.router.route(request, self.targets)
+        instance = target.take() if isinstance(target, RankSet) else target
         if request.length > instance.max_model_len:
             if prompt >= instance.max_model_len:
                 instance.note(request, nan, 0, REJECTED)
@@ -175,7 +185,7 @@ class Simulation:
         else:
             self.agenda.intake(instance.intake(now), request, instance)
 
-    def _enter(self, request: Request, instance: Instance, now: float, follows: bool) -> None:
+    def _enter(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> None:
         """``request`` reaches the engine of ``instance``. HOT PATH."""
         if instance.due_s == inf:
             instance.wake(request, now)
@@ -194,12 +204,12 @@ class Simulation:
     def _stuck(self) -> str:
         left = len(self.workload) - self.done
         states = []
-        for instance in self.instances:
-            scheduler = instance.scheduler
+        for rank in [rank for instance in self.instances for rank in instance.ranks]:
+            scheduler = rank.scheduler
             running, waiting = len(scheduler.running), len(scheduler.waiting)
             if running or waiting:
                 name = type(scheduler).__name__
-                states.append(f"instance {instance.index} ({name}): {running} running, {waiting} waiting")
+                states.append(f"instance {rank.index} ({name}): {running} running, {waiting} waiting")
         return (
             f"{left} of {len(self.workload)} requests can never run: the scheduler schedules nothing"
             f" though they wait ({'; '.join(states) or 'none reached an instance'})"

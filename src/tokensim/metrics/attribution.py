@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokensim.cost.base import OperatorTime, StepColumns, StepCost
+from tokensim.cost.base import OperatorTime, StepColumns, StepCost, Together
 from tokensim.metrics.log import StepRows
 
 
@@ -71,6 +71,7 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
     position[rows] = np.arange(len(rows))
     chunk_row = position[columns.chunk_row]
     chunks = chunk_row >= 0
+    together = columns.together
     return StepColumns(
         steps=columns.steps[rows],
         decode=columns.decode[rows],
@@ -84,6 +85,14 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
         chunk_row=chunk_row[chunks],
         chunk_tokens=columns.chunk_tokens[chunks],
         chunk_context=columns.chunk_context[chunks],
+        together=None
+        if together is None
+        else Together(
+            together.rows[rows],
+            together.pooled_rows[rows],
+            together.exchanged_rows[rows],
+            together.wait_s[rows],
+        ),
     )
 
 

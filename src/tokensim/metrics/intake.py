@@ -42,9 +42,9 @@ def _step_end(log: RunLog, row: np.typing.NDArray[np.int64], time: Floats) -> Fl
     def end(k: Floats) -> Floats:
         return start + k * first + growth * (k * (k - 1) / 2)
 
-    low, high = np.zeros(len(row)), n.copy()  # the end of step low is not after time, that of high is
+    low, high = np.zeros(len(row)), n.copy()  # the end of step low is before time, that of high is not
     while (high - low > 1).any():
         middle = np.floor((low + high) / 2)
-        after = end(middle) > time
-        low, high = np.where(after, low, middle), np.where(after, middle, high)
+        before = end(middle) < time
+        low, high = np.where(before, middle, low), np.where(before, high, middle)
     return end(high)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokensim.cost.base import StepColumns
+from tokensim.cost.base import StepColumns, Together
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, StepRows
 
 if TYPE_CHECKING:
@@ -19,7 +19,16 @@ if TYPE_CHECKING:
 
 UNFINISHED, FINISHED, TRUNCATED, REJECTED = range(len(STATUSES))
 
-TIMES = {"arrival_s", "scheduled_s", "first_token_s", "finish_s", "start_s", "first_step_s", "clock_share", "growth_s"}
+TIMES = {
+    "arrival_s",
+    "scheduled_s",
+    "first_token_s",
+    "finish_s",
+    "start_s",
+    "first_step_s",
+    "clock_share",
+    "growth_s",
+}
 """The columns that are doubles; the others are 64-bit integers."""
 
 REQUEST_ROW = (
@@ -64,6 +73,8 @@ PACK_STEP = Struct(_codes(STEP_ROW)).pack
 PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
+PACK_TOGETHER = Struct("qqddd").pack
+STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
 class Recorder:
@@ -71,8 +82,10 @@ class Recorder:
 
     ``requests`` and ``steps`` are rows with the columns above, packed by ``PACK_REQUEST`` and ``PACK_STEP``;
     ``chunks`` are (tokens, computed before) of each prefill chunk, packed by ``PACK_CHUNK``, and ``gaps`` the
-    corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``. ``deliveries`` (request, whether its last
-    token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``.
+    corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``. ``deliveries`` (request, whether its
+    last token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``. ``together``
+    (number of a row of ``steps``, rows, pooled rows, exchanged rows, seconds of waiting) are the columns of
+    ``cost.base.Together``, packed by ``PACK_TOGETHER``.
     """
 
     def __init__(self) -> None:
@@ -81,6 +94,7 @@ class Recorder:
         self.chunks = bytearray()
         self.gaps = bytearray()
         self.deliveries = bytearray()
+        self.together = bytearray()
 
     def log(
         self,
@@ -125,6 +139,7 @@ class Recorder:
                     chunk_row=chunk_row,
                     chunk_tokens=chunks["tokens"],
                     chunk_context=chunks["before"],
+                    together=self._together(len(n)),
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),
@@ -134,6 +149,22 @@ class Recorder:
             num_blocks=num_blocks,
             wall_s=wall_s,
         )
+
+    def _together(self, size: int) -> Together | None:
+        """The columns of ranks that step together, for ``size`` rows; None if there are none."""
+        if not self.together:
+            return None
+        floats = ("pooled_rows", "exchanged_rows", "wait_s")
+        noted = np.frombuffer(
+            self.together, [("row", "i8"), ("rows", "i8"), *((name, "f8") for name in floats)]
+        )
+        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
+        rows = np.zeros(size, np.int64)
+        rows[noted["row"]] = noted["rows"]
+        columns = {name: np.zeros(size) for name in floats}
+        for name, column in columns.items():
+            column[noted["row"]] = noted[name]
+        return Together(rows, **columns)
 
     def _requests(self, workload: Workload, cut_s: float) -> RequestColumns:
         rows = _columns(self.requests, REQUEST_ROW)
@@ -154,12 +185,11 @@ class Recorder:
 
         first_token_s, finish_s = times("first_token_s"), times("finish_s")
         sent = np.frombuffer(self.deliveries, [("index", "i8"), ("last", "i8"), ("time", "f8")])
-        sent = sent[sent["time"] <= cut_s]
 
         def delivered(engine_s: Floats, last: bool) -> Floats:
             column = engine_s.copy()
             own = sent[sent["last"] == last]
-            column[own["index"]] = own["time"]
+            column[own["index"]] = np.where(own["time"] <= cut_s, own["time"], np.nan)
             return column
 
         return RequestColumns(

@@ -121,14 +121,14 @@ class ModelSpec:
         """The canonical name of a weight format; ``auto`` is the one in which the model is published."""
         return self.native_dtype if dtype == "auto" else dtypes.weight_dtype(dtype)
 
-    def weight_bytes(self, dtype: str = "auto", tensor: int = 1, expert: int = 1) -> float:
+    def weight_bytes(self, dtype: str = "auto", tensor: int = 1, expert: int = 1, data: int = 1) -> float:
         """Bytes of weights on the fullest rank when they are stored as ``dtype`` (``tokensim.model.dtypes``).
 
         ``tensor`` slices matrices and vocabulary as vLLM does: norms, router and MLA's down-projections
         are on every rank, KV heads are repeated when there are fewer than ranks. ``expert`` > 1 deals whole
-        experts to the ranks instead of slicing each.
+        experts to the ranks instead of slicing each over the ranks of all ``data`` replicas.
         """
-        return weights.rank_bytes(self, self.weight_dtype(dtype), tensor, expert)
+        return weights.rank_bytes(self, self.weight_dtype(dtype), tensor, expert, data)
 
     def kv_heads_per_rank(self, tensor: int = 1) -> int:
         """Cached KV heads on one of ``tensor`` ranks; at least one, so that few heads repeat."""
@@ -143,13 +143,14 @@ class ModelSpec:
         """Bytes of KV cache of one token in all layers on one rank, sliding-window layers included."""
         return self.layers * self.kv_bytes_per_layer(dtype, tensor)
 
-    def check_parallel(self, tensor: int, expert: int = 1, where: str = "parallel") -> None:
+    def check_parallel(self, tensor: int, expert: int = 1, data: int = 1, where: str = "parallel") -> None:
         """Refuse a plan that vLLM could not shard.
 
         Raises ``InputError`` at ``where.tensor`` or ``where.expert``.
 
-        ``expert`` is 1 (every expert is sliced over the ``tensor`` ranks), or ``tensor`` times the number of
-        data-parallel replicas among which whole experts are dealt (vLLM's ``--enable-expert-parallel``).
+        ``expert`` is 1 (every expert is sliced over the ranks of all ``data`` replicas), or ``tensor`` times
+        the number of data-parallel replicas among which whole experts are dealt (vLLM's
+        ``--enable-expert-parallel``).
         """
 
         def refuse(field: str, message: str, hint: str) -> InputError:
@@ -158,6 +159,13 @@ class ModelSpec:
         for field, ranks in (("tensor", tensor), ("expert", expert)):
             if ranks < 1:
                 raise refuse(field, f"{ranks} is not a number of ranks", "give 1 or more")
+        width = self.moe.intermediate if self.moe else 0
+        if data > 1 and expert == 1 and width % (tensor * data):
+            raise refuse(
+                "tensor",
+                f"tensor × data = {tensor * data} does not divide the model's expert width, {width}",
+                f"give expert: {tensor * data}, so that whole experts are dealt to the ranks",
+            )
         if not self._shardable(tensor, expert > 1):
             problem = next(p for p in self._sizes(expert > 1).items() if not _divides(tensor, p))
             possible = [t for t in range(1, self.heads + 1) if self._shardable(t, expert > 1)]

@@ -3,6 +3,9 @@
 A step has ``m`` tokens (every scheduled token is a row) and ``s`` samples (rows that need logits). Each
 operator says which of the two its row count is, its per-rank shape under the parallel plan, and how many
 times a step runs it (``count``, usually the number of layers). Prices are not here: see ``tokensim.cost``.
+
+Data-parallel ranks that share experts run them together: what is ``pooled`` works on the tokens of all of
+them, and its rows are the tokens of one rank on average.
 """
 
 from __future__ import annotations
@@ -45,6 +48,11 @@ class Experts:
     weight_dtype: str
     replicas: int = 1
 
+    @property
+    def pooled(self) -> bool:
+        """Whether it works on the tokens of several data-parallel ranks together."""
+        return self.replicas > 1
+
 
 @dataclass(frozen=True, slots=True)
 class Attention:
@@ -75,6 +83,7 @@ class Elementwise:
     bytes_per_row: float
     count: int
     rows: Rows = "tokens"
+    pooled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +96,7 @@ class Collective:
     ranks: int
     count: int
     rows: Rows = "tokens"
+    pooled: bool = False
 
 
 Operator = Gemm | Experts | Attention | Elementwise | Collective

@@ -22,15 +22,17 @@ def operators(
     tensor: int,
     expert: int,
     activation_dtype: str = "bfloat16",
+    data: int = 1,
 ) -> list[Operator]:
     """Every operator of one step of ``model`` on one rank, in the order in which they run.
 
     ``weights`` is a weight format or ``auto``, ``kv_dtype`` that of the KV cache, ``tensor`` and ``expert``
-    the degrees of parallelism (``expert`` > 1: whole experts on each rank). Raises ``InputError`` for a plan
-    or a format that is impossible.
+    the degrees of parallelism (``expert`` > 1: whole experts on each rank). ``data`` replicas share the
+    experts: dealt to the ranks of all of them if ``expert`` is so many, else each expert is sliced over all
+    those ranks. Raises ``InputError`` for a plan or a format that is impossible.
     """
-    model.check_parallel(tensor, expert)
-    plan = _Plan(model, model.weight_dtype(weights), kv_dtype, tensor, expert, activation_dtype)
+    model.check_parallel(tensor, expert, data)
+    plan = _Plan(model, model.weight_dtype(weights), kv_dtype, tensor, expert, activation_dtype, data)
     return [op for op in (*plan.start(), *plan.attention(), *plan.ffn(), *plan.end()) if op.count]
 
 
@@ -38,12 +40,19 @@ class _Plan:
     """One model under one parallel plan: what every operator's shape depends on."""
 
     def __init__(
-        self, model: ModelSpec, weights: str, kv_dtype: str, tensor: int, expert: int, activation_dtype: str
+        self,
+        model: ModelSpec,
+        weights: str,
+        kv_dtype: str,
+        tensor: int,
+        expert: int,
+        activation_dtype: str,
+        data: int,
     ) -> None:
         self.model = model
         self.tensor = tensor
         self.expert = expert
-        self.replicas = max(1, expert // tensor)  # data-parallel replicas that share the experts
+        self.replicas = max(data, expert // tensor)  # data-parallel replicas that share the experts
         self.kv_dtype = kv_dtype
         self.x = dtypes.BYTES[dtypes.weight_dtype(activation_dtype)]
         self.linear = dtypes.stored_as(weights, "linear")
@@ -183,7 +192,9 @@ class _Plan:
         """
         m = self.model
         local = math.ceil(moe.experts / self.expert)
-        width = moe.intermediate if self.expert > 1 else moe.intermediate // self.tensor
+        slices = 1 if self.expert > 1 else self.tensor * self.replicas
+        width = moe.intermediate // slices
+        pooled = self.replicas > 1
         rows = self.replicas * moe.top_k * local / moe.experts  # expert rows on this rank for each token
         ops: list[Operator] = [
             Gemm("router", moe.experts, m.hidden, moe.layers, self.rest),
@@ -200,8 +211,8 @@ class _Plan:
                 weight_dtype=self.routed,
                 replicas=self.replicas,
             ),
-            Elementwise("experts_activation", 3 * rows * width * self.x, moe.layers),
-            Elementwise("experts_combine", (rows + 1) * m.hidden * self.x, moe.layers),
+            Elementwise("experts_activation", 3 * rows * width * self.x, moe.layers, pooled=pooled),
+            Elementwise("experts_combine", (rows + 1) * m.hidden * self.x, moe.layers, pooled=pooled),
         ]
         if moe.shared_intermediate:
             ops += self._mlp("shared_expert", moe.shared_intermediate, moe.layers)
@@ -212,15 +223,25 @@ class _Plan:
         """An expert layer between the collectives by which data-parallel replicas share experts.
 
         vLLM's default backend ``allgather_reducescatter``: all ranks gather all tokens (each brings its
-        slice), run their experts, and reduce-scatter the sums; the ranks of a replica then gather theirs.
+        slice) and which experts they go to, with what weight (4 bytes each), run their experts, and
+        reduce-scatter the sums; the ranks of a replica then gather theirs (``AgRsAll2AllManager`` in
+        ``vllm/distributed/device_communicators/all2all.py``).
         """
         row = self.model.hidden * self.x
         slice_ = row / self.tensor
+        ranks = self.tensor * self.replicas
+        routing = 8 * moe.top_k / self.tensor
         ops: list[Operator] = [
-            Collective("experts_all_gather", "all_gather", slice_, self.expert, moe.layers),
+            Collective("experts_all_gather", "all_gather", slice_, ranks, moe.layers, pooled=True),
+            Collective("routing_all_gather", "all_gather", routing, ranks, moe.layers, pooled=True),
             *layer,
             Collective(
-                "experts_reduce_scatter", "reduce_scatter", row * self.replicas, self.expert, moe.layers
+                "experts_reduce_scatter",
+                "reduce_scatter",
+                row * self.replicas,
+                ranks,
+                moe.layers,
+                pooled=True,
             ),
         ]
         if self.tensor > 1:

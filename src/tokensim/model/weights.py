@@ -43,12 +43,12 @@ def tensors(model: ModelSpec) -> list[Tensor]:
     ]
 
 
-def rank_bytes(model: ModelSpec, dtype: str, tensor: int, expert: int) -> float:
+def rank_bytes(model: ModelSpec, dtype: str, tensor: int, expert: int, data: int = 1) -> float:
     """Bytes on the fullest rank; ``dtype`` is canonical."""
     total = 0.0
     for t in tensors(model):
         each = dtypes.BYTES[dtypes.stored_as(dtype, t.part)]
-        total += t.elements * t.count * each * _share(model, t.shard, tensor, expert)
+        total += t.elements * t.count * each * _share(model, t.shard, tensor, expert, data)
     if model.mla and dtypes.stored_as(dtype, "linear") not in dtypes.FULL_PRECISION:
         # vLLM keeps a 16-bit copy of the up-projection, absorbed into the decode path
         # (vllm/model_executor/layers/attention/mla_attention.py, process_weights_after_loading).
@@ -56,7 +56,7 @@ def rank_bytes(model: ModelSpec, dtype: str, tensor: int, expert: int) -> float:
     return total
 
 
-def _share(model: ModelSpec, shard: Shard, tensor: int, expert: int) -> float:
+def _share(model: ModelSpec, shard: Shard, tensor: int, expert: int, data: int) -> float:
     """The part of a tensor that the fullest rank holds."""
     if shard == "tensor":
         return 1 / tensor
@@ -66,7 +66,9 @@ def _share(model: ModelSpec, shard: Shard, tensor: int, expert: int) -> float:
         return padded_vocab(model.vocab) / model.vocab / tensor
     if shard == "expert":
         assert model.moe is not None
-        return math.ceil(model.moe.experts / expert) / model.moe.experts if expert > 1 else 1 / tensor
+        if expert == 1:
+            return 1 / (tensor * data)
+        return math.ceil(model.moe.experts / expert) / model.moe.experts
     return 1.0
 
 

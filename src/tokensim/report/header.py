@@ -1,12 +1,14 @@
-"""What was simulated, in four lines: model, cluster, engine and workload of a scenario."""
+"""What was simulated, in five lines: model, cluster, engine, source of times and workload of a scenario."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from tokensim.report.numbers import count
+from tokensim.scenario.performance import Performance
 from tokensim.scenario.schema import Pool, Scenario
 from tokensim.scenario.workload import WorkloadSpec
 
@@ -36,14 +38,37 @@ def header_of(scenario: Scenario) -> Header:
             ("model", model + weights),
             ("cluster", " + ".join(pools)),
             ("engine", f"{engine.policy} {engine.version}" + (f", {_options(changed)}" if changed else "")),
+            ("times", _times(scenario.performance)),
             ("workload", _workload(scenario.workload)),
         ),
     )
 
 
+SOURCES = {
+    "auto": "the best source for each device",
+    "aiconfigurator": "measured tables (aiconfigurator-core)",
+    "builtin": "the shipped model, fitted to measured tables",
+    "roofline": "roofline",
+}
+
+
+def _times(performance: Performance) -> str:
+    """Where the time of a step comes from."""
+    parts = [SOURCES.get(performance.operators, performance.operators)]
+    if performance.calibration is not None:
+        parts.append(f"calibrated by {Path(performance.calibration).name}")
+    if performance.front_end is not None:
+        parts.append("behind an API process")
+    if performance.clock is not None:
+        parts.append("falling clocks")
+    return ", ".join(parts)
+
+
 def _pool(pool: Pool) -> str:
     many = f"{pool.replicas} x " if pool.replicas > 1 else ""
-    devices = f" (tensor {pool.parallel.tensor})" if pool.parallel.tensor > 1 else ""
+    degrees = {"tensor": pool.parallel.tensor, "data": pool.parallel.data}
+    layout = ", ".join(f"{name} {ranks}" for name, ranks in degrees.items() if ranks > 1)
+    devices = f" ({layout})" if layout else ""
     return f"{many}{_name(pool.hardware)}{devices}"
 
 

@@ -101,7 +101,10 @@ def _step_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
         strict=True,
     ):
         at = f'"pid": {instance + 1}, "tid": 0, "ts": {_us(start)}'
-        name = "decode" if not prefill else "prefill" if not decode else "mixed"
+        if not decode and not prefill:  # of a rank that has nothing to run in a step of its group
+            name = "dummy"
+        else:
+            name = "decode" if not prefill else "prefill" if not decode else "mixed"
         yield (
             f'{{"ph": "X", {at}, "dur": {_us(end - start)}, "name": "{name}", "args": {{"steps": {steps}, '
             f'"decode requests": {decode}, "prefill tokens": {prefill}, '

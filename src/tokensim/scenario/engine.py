@@ -110,6 +110,11 @@ class Engine(Section):
                 "long_prefill_token_threshold_adaptive needs a threshold to adapt",
                 "set long_prefill_token_threshold, or leave the other out",
             )
+        if self.enforce_eager and self.cudagraph_capture_sizes:
+            raise refused(
+                "cudagraph_capture_sizes are given, but enforce_eager captures no CUDA graphs",
+                "leave out one of the two",
+            )
         _check_budget(self, self.max_num_batched_tokens, self.max_num_seqs, self.max_model_len)
         return self
 

@@ -6,11 +6,13 @@ documented default, or what a calibration says.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from tokensim.scenario.section import Name, Number, Section
+from tokensim.scenario.fields import PositiveDuration
+from tokensim.scenario.section import Name, Number, Section, refused
 from tokensim.scenario.units import Duration
 
 
@@ -37,11 +39,11 @@ class FrontEnd(Section):
 
 
 class Clock(Section):
-    """Clocks that drop under sustained compute load; see ``tokensim.cost.clock``."""
+    """Clocks that drop under sustained compute load; see ``tokensim.engine.clock``."""
 
     slowdown: Annotated[Number, Field(ge=0, lt=1)]
     """Share of the compute rate lost under full sustained compute load."""
-    time_constant: Duration
+    time_constant: PositiveDuration
     """How fast the device heats up and cools down."""
 
 
@@ -53,7 +55,7 @@ class Performance(Section):
 
     ``auto`` takes the measured tables if they are installed and know the device, else the fitted model.
     """
-    calibration: str | None = None
+    calibration: Name | None = None
     """A file of corrections fitted to measured runs, as ``tokensim calibrate`` writes it."""
     host: HostTime = HostTime()
     """The engine's process."""
@@ -66,4 +68,11 @@ class Performance(Section):
     @classmethod
     def _on_or_off(cls, value: object) -> object:
         short = {True: {}, "on": {}, False: None, "off": None}
-        return short[value] if isinstance(value, bool | str) and value in short else value
+        if isinstance(value, bool | str) and value in short:
+            return short[value]
+        if value is None or isinstance(value, Mapping | FrontEnd):
+            return value
+        raise refused(
+            f"{value!r} neither turns the front end on nor off",
+            "true, false, or a section with its times: {request: 1ms, chunk: 10us, client: 2ms}",
+        )

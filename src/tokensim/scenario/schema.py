@@ -39,9 +39,14 @@ class Parallel(Section):
     pipeline: Count = 1
     """Pipeline stages."""
     data: Count = 1
-    """Data-parallel ranks of one instance."""
+    """Data-parallel ranks of one instance, each an engine core of `tensor` devices; they share experts."""
     expert: Count = 1
-    """Ranks that whole experts are spread over: as many as tensor; or 1, to slice every expert instead."""
+    """Ranks that whole experts are spread over: tensor x data; or 1, to slice every expert instead."""
+
+    @property
+    def devices(self) -> int:
+        """Devices of one instance."""
+        return self.tensor * self.data
 
     @field_validator("pipeline")
     @classmethod
@@ -49,18 +54,14 @@ class Parallel(Section):
         not_built(value, 1, "pipeline parallelism")
         return value
 
-    @field_validator("data")
-    @classmethod
-    def _no_data_yet(cls, value: int) -> int:
-        not_built(value, 1, "data parallelism within an instance (use pool replicas)")
-        return value
-
     @model_validator(mode="after")
     def _experts_over_all_ranks(self) -> Parallel:
-        if self.expert not in (1, self.tensor):
+        if self.expert not in (1, self.devices):
             raise refused(
-                f"expert is {self.expert} with tensor {self.tensor}",
-                f"vLLM spreads experts over all ranks or none: 1 or {self.tensor}",
+                f"expert is {self.expert} with tensor {self.tensor} and data {self.data}"
+                if self.data > 1
+                else f"expert is {self.expert} with tensor {self.tensor}",
+                f"vLLM spreads experts over all ranks or none: 1 or {self.devices}",
             )
         return self
 

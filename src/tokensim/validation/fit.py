@@ -1,10 +1,11 @@
 """Least squares with few unknowns: what can be told at all, the best values, and how sure they are.
 
-Unknowns are scaled to their bounds, so that 0 and 1 are the bounds; residuals are in standard deviations of
-what a server repeats of itself. The singular values of the Jacobian then say how many standard deviations the
-figures move when a combination of unknowns crosses its whole range. A combination that moves them too little
-is not identified, and is refused rather than fitted. Residuals beyond a few standard deviations weigh
-linearly (soft L1), so that one bad tail does not bend the rest.
+Unknowns are scaled to their bounds, so that 0 and 1 are the bounds; residuals are in standard deviations.
+Each unknown adds a residual of its own, how many of its plausible deviations it is away from where it starts:
+where figures leave a choice, the plausible explanation wins, and a fit on one load holds on others. A
+combination of unknowns that hardly moves the figures over its whole range is not identified, and is refused
+rather than fitted. Residuals beyond a few standard deviations weigh linearly (soft L1), so that one bad tail
+does not bend the rest.
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ STEPS = (0.02, 0.15)
 """Of the range: half the step of a difference quotient, at least and at most. In between it is what changes
 the residuals by ``VISIBLE``. A schedule is discrete, so times are uneven in the small."""
 
-VISIBLE = 5.0
+VISIBLE = 2.5
 """Standard deviations: a change well above the unevenness of single requests."""
 
 WIDE = 0.1
 """Of the range: half the step where it is asked what can be told at all."""
 
-WEAK = 20.0
-"""Standard deviations: a combination of unknowns that moves all figures together by less over its whole range
-could not be found to better than a twentieth of it."""
+WEAK = 10.0
+"""Standard deviations: what moves all figures together by less over its whole range could not be found to
+better than a tenth of it."""
 
 OUTLIER = 3.0
 """Standard deviations beyond which a residual weighs linearly."""
@@ -61,6 +62,11 @@ class Fitted:
 def start_of(parameters: Sequence[Parameter]) -> Floats:
     """Where a fit of ``parameters`` begins, in the unit cube."""
     return np.array([(p.start - p.low) / (p.high - p.low) for p in parameters])
+
+
+def spread_of(parameters: Sequence[Parameter]) -> Floats:
+    """The plausible deviations of ``parameters``, in the unit cube."""
+    return np.array([p.spread / (p.high - p.low) for p in parameters])
 
 
 def values_of(parameters: Sequence[Parameter], point: Floats) -> list[float]:
@@ -95,21 +101,28 @@ def unidentified(slopes: Floats, parameters: Sequence[Parameter]) -> tuple[Param
     return ()
 
 
-def least_needed(residuals: Floats, slopes: Floats, point: Floats, among: Sequence[int]) -> int:
-    """Which of the unknowns ``among`` (indices) the ``residuals`` at ``point`` can best do without.
+def least_needed(
+    residuals: Floats, slopes: Floats, parameters: Sequence[Parameter], among: Sequence[Parameter]
+) -> Parameter:
+    """Which of ``among`` the ``residuals``, at the start of a fit of ``parameters``, can best do without.
 
-    The others are set as well as ``slopes`` and the bounds let them; of equals, the last one.
+    The others are set as well as ``slopes``, bounds and plausibility let them; of equals, the last one goes.
     """
     from scipy.optimize import lsq_linear
+
+    point, spread = start_of(parameters), spread_of(parameters)
 
     def remainder(without: int) -> float:
         kept = [index for index in range(len(point)) if index != without]
         if not kept:
             return float(residuals @ residuals)
+        rows = np.vstack([slopes[:, kept], np.diag(1.0 / spread[kept])])
+        right = np.concatenate([-residuals, np.zeros(len(kept))])
         bounds = (-point[kept] - 1e-9, 1.0 - point[kept] + 1e-9)
-        return float(lsq_linear(slopes[:, kept], -residuals, bounds).cost)
+        return float(lsq_linear(rows, right, bounds).cost)
 
-    return min(among, key=lambda index: (remainder(index), -index))
+    indices = [parameters.index(parameter) for parameter in among]
+    return parameters[min(indices, key=lambda index: (remainder(index), -index))]
 
 
 def fit(function: Function, parameters: Sequence[Parameter], independent: int) -> list[Fitted]:
@@ -121,13 +134,20 @@ def fit(function: Function, parameters: Sequence[Parameter], independent: int) -
     """
     from scipy.optimize import least_squares
 
-    start = np.clip(start_of(parameters), 0.01, 0.99)
-    effects = np.linalg.norm(jacobian(function, start), axis=0)
+    center, spread = start_of(parameters), spread_of(parameters)
+    effects = np.linalg.norm(jacobian(function, center), axis=0)
     steps = np.clip(VISIBLE / np.maximum(effects, 1e-9), *STEPS)
+
+    def residuals(point: Floats) -> Floats:
+        return np.concatenate([function(point), (point - center) / spread])
+
+    def slopes_at(point: Floats) -> Floats:
+        return np.vstack([jacobian(function, point, steps), np.diag(1.0 / spread)])
+
     result = least_squares(
-        function,
-        start,
-        jac=lambda point: jacobian(function, point, steps),
+        residuals,
+        np.clip(center, 0.01, 0.99),
+        jac=slopes_at,
         bounds=(0.0, 1.0),
         loss="soft_l1",
         f_scale=OUTLIER,
@@ -139,8 +159,8 @@ def fit(function: Function, parameters: Sequence[Parameter], independent: int) -
     )
     point = result.x
     slopes = jacobian(function, point, np.maximum(steps, WIDE))
-    spread = 2.0 * float(result.cost) / max(independent - len(parameters), 1)
-    covariance = np.linalg.pinv(slopes.T @ slopes) * max(spread, 1.0)
+    noise = max(2.0 * float(result.cost) / max(independent - len(parameters), 1), 1.0)
+    covariance = np.linalg.inv(slopes.T @ slopes / noise + np.diag(1.0 / spread**2))
     found = []
     values, deviations = values_of(parameters, point), np.sqrt(np.diag(covariance))
     for parameter, value, u, deviation in zip(parameters, values, point, deviations, strict=True):

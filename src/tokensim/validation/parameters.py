@@ -12,8 +12,9 @@ from tokensim.errors import InputError, nearest
 class Parameter:
     """One unknown: its ``name`` for users, the ``field`` of ``cost.calibration.Calibration`` that it sets.
 
-    A fit stays within ``low`` and ``high`` and begins at ``start``. ``client_only``: seen only in cases that
-    the client measured.
+    A fit stays within ``low`` and ``high`` and begins at ``start``. ``spread`` is how far real machines
+    plausibly are from there: a fit that has to choose between explanations takes the more plausible one.
+    ``client_only``: seen only in cases that the client measured.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Parameter:
     low: float
     high: float
     start: float
+    spread: float
     seconds: bool
     client_only: bool = False
 
@@ -30,20 +32,20 @@ CLOCK_TIME_CONSTANT_S = 5.0
 
 PARAMETERS: tuple[Parameter, ...] = (
     # Host times: a step of vLLM needs 0.2 to 1 ms of the host on current servers; 5 ms would be a defect.
-    Parameter("host_gap", "host_gap_s", 0.0, 5e-3, 2e-4, True),
+    Parameter("host_gap", "host_gap_s", 0.0, 5e-3, 2e-4, 3e-4, True),
     # Scales of rates: devices of one kind differ by a few per cent; beyond a factor of 1.5 the operator times
     # are of something else.
-    Parameter("compute", "compute_scale", 0.5, 1.5, 1.0, False),
+    Parameter("compute", "compute_scale", 0.5, 1.5, 1.0, 0.03, False),
     # Connection, HTTP, tokenizer and first chunk: some ms on one machine, more across a network.
-    Parameter("client", "client_s", 0.0, 50e-3, 2e-3, True, client_only=True),
-    Parameter("memory", "memory_scale", 0.5, 1.5, 1.0, False),
-    Parameter("host_step", "host_step_s", 0.0, 20e-3, 1e-3, True),
-    Parameter("host_request", "host_request_s", 0.0, 2e-4, 1e-5, True),
+    Parameter("client", "client_s", 0.0, 50e-3, 2e-3, 3e-3, True, client_only=True),
+    Parameter("memory", "memory_scale", 0.5, 1.5, 1.0, 0.03, False),
+    Parameter("host_step", "host_step_s", 0.0, 20e-3, 1e-3, 1e-3, True),
+    Parameter("host_request", "host_request_s", 0.0, 2e-4, 1e-5, 1e-5, True),
     # NVIDIA devices lose 7 to 15 % of the clock in sustained prefill, within seconds.
-    Parameter("clock", "clock_slowdown", 0.0, 0.3, 0.05, False),
-    Parameter("clock_time_constant", "clock_time_constant_s", 0.5, 60.0, CLOCK_TIME_CONSTANT_S, True),
+    Parameter("clock", "clock_slowdown", 0.0, 0.3, 0.05, 0.05, False),
+    Parameter("clock_time_constant", "clock_time_constant_s", 0.5, 60.0, CLOCK_TIME_CONSTANT_S, 5.0, True),
 )
-"""In the order in which they are kept when the cases cannot tell them apart."""
+"""All, in the order in which they are fitted and shown."""
 
 DEFAULT = ("host_gap", "compute", "client", "memory")
 """What is tried when nobody says what to fit."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokensim.cost.base import DecodeCurve, Origin
-from tokensim.cost.builtin.forms import DecodeForm, PrefillForm
+from tokensim.cost.builtin.forms import TILE, DecodeForm, PrefillForm
+from tokensim.cost.tables.attention import DECODE_BLOCKS
 from tokensim.model.operators import Attention
 from tokensim.workload.base import Floats
 
@@ -24,12 +25,12 @@ LONGEST = 1 << 20
 STRAIGHT = 0.004
 """Relative error that a straight line between two knots of a curve may have."""
 
-_SAMPLES = np.unique(np.round(np.geomspace(1.0, LONGEST, 280)))
+_SAMPLES = np.unique(np.round(np.geomspace(1.0, LONGEST, 560)))
 
 
 def knots(x: Floats, y: Floats) -> list[int]:
-    """Indices of few points of the positive curve ``y`` over ``x`` between which straight lines are off by less
-    than ``STRAIGHT`` at all other points: ends first, then where the line is worst (Douglas and Peucker)."""
+    """Indices of few points of the positive curve ``y`` over ``x`` between which straight lines are off by
+    less than ``STRAIGHT`` at all other points: the ends, then where a line is worst (Douglas and Peucker)."""
     kept = {0, len(x) - 1}
     spans = [(0, len(x) - 1)]
     while spans:
@@ -79,7 +80,11 @@ class Layer:
 
 
 class ShippedAttention:
-    """An ``AttentionTime``: all layers of one attention operator. ``origins`` are of decode and prefill."""
+    """An ``AttentionTime``: all layers of one attention operator. ``origins`` are of decode and prefill.
+
+    ``walks``: the kernels do not split contexts in a call that has chunks (see ``tables.attention``), so that
+    a decode there occupies as many blocks as it has heads, each for a whole walk along the context.
+    """
 
     needs_longest = False
 
@@ -91,6 +96,7 @@ class ShippedAttention:
         flop_rate: float,
         byte_rate: float,
         origins: tuple[Origin, Origin],
+        walks: bool,
     ) -> None:
         self._form = decode
         self._layer = layer
@@ -102,7 +108,9 @@ class ShippedAttention:
         self._edge = 1.0 + prefill.edge_tokens
         self._shared_launch_s = min(decode.launch_s, prefill.launch_s)
         kv_heads, size, token_bytes = layer.prefill_kv_heads, layer.prefill_size, layer.prefill_token_bytes
-        self._law = prefill.law(layer.heads, kv_heads, size, token_bytes, flop_rate, byte_rate)
+        law = prefill.law(layer.heads, kv_heads, size, token_bytes, flop_rate, byte_rate)
+        self._law = law.plain()
+        self._walk_s = self._law.pair_s * TILE / DECODE_BLOCKS if walks else 0.0
         self._curves: dict[int, DecodeCurve] = {}
 
     def decode(self, requests: int) -> DecodeCurve:
@@ -123,7 +131,8 @@ class ShippedAttention:
     ) -> float:
         """See ``AttentionTime.mixed``. HOT PATH."""
         wide, edge, window = self._wide, self._edge, self._window
-        pairs = reads = far = 0.0
+        pairs = reads = 0.0
+        far = context / requests if requests and self._walk_s else 0.0
         tokens = 0
         for new, cached in chunks:
             last = cached + new
@@ -138,7 +147,9 @@ class ShippedAttention:
                 far = last
         seconds: float = self._law.seconds(pairs, tokens, reads, len(chunks), far if far < wide else wide)
         if requests:
-            seconds += self._at(requests, context / requests) - self._shared_launch_s
+            decode = self._at(requests, context / requests) - self._shared_launch_s
+            walked = context * self._walk_s
+            seconds += decode if decode > walked else walked
         return self._count * seconds
 
     def origin(

@@ -126,4 +126,5 @@ def _fit(kind: str, body: dict[str, Any]) -> Fit:
     values = [tuple(v) if isinstance(v, list) else v for v in body["values"]]
     given: dict[str, Any] = dict(zip(names, values, strict=True))
     form = FORMS[kind](**given)
-    return Fit(form, body["error"], body["p90"], body["fitted"], body["rows"], body["source"])
+    error, p90, fitted = body["errors"]
+    return Fit(form, error, p90, fitted, body["rows"], body["source"])

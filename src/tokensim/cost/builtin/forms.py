@@ -9,7 +9,7 @@ faster (``cache_bytes``, ``cache_speed``). The coefficients of a form are its fi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -26,8 +26,16 @@ HEAD_SIZE = 128.0
 Numbers = Floats | float
 """What the formulas take: arrays that broadcast, or plain numbers."""
 
-_CACHE_EDGE = 4.0
-"""How sharply a working set falls out of the cache: as the inverse of 1 + (bytes / cache_bytes)^4."""
+SPLIT = 180.0
+"""Context from which on decode kernels split it: times jump between 128 and 256 on A100, L40S and B200."""
+
+WIDTH = 4e6
+"""Elements of an expert's matrix at which ``width_growth`` changes nothing: 2048 by 2048, the middle of those
+measured."""
+
+_CACHE_EDGE = 6.0
+"""How sharply a working set falls out of the cache: as the inverse of 1 + (bytes / cache_bytes)^6. Of 3, 4, 6
+and 9 the one that fits decode attention on L40S best; others hardly care."""
 
 
 def smooth_max(sharpness: float, *terms: Numbers) -> Floats:
@@ -59,7 +67,8 @@ class GemmForm:
 
     ``chain_s`` is the latency of one step along k, which only the first ``chain_steps`` add (kernels split a
     longer k); ``row_s`` and ``row_element_s`` are what a row, and one element of it, costs besides (the
-    quantisation of activations).
+    quantisation of activations). Arithmetic far longer than ``sag_s`` takes the share ``sag`` more: clocks
+    fall under sustained load.
     """
 
     launch_s: float
@@ -74,8 +83,14 @@ class GemmForm:
     chain_steps: float
     row_s: float
     row_element_s: float
+    sag: float
+    sag_s: float
     cache_bytes: float
     cache_speed: float
+
+    def sustained(self) -> GemmForm:
+        """The same in a step, where GEMM follows GEMM: clocks are down however short each is."""
+        return replace(self, sag_s=0.0)
 
     def seconds(
         self, m: Numbers, n: Numbers, k: Numbers, weight_bytes: float, flop_rate: float, byte_rate: float
@@ -84,6 +99,8 @@ class GemmForm:
         flops = 2.0 * (m + self.edge_rows) * (n + self.edge_columns) * (k + self.edge_depth)
         alone = 1.0 + self.fill / ((m / TILE + 1.0) * (n / TILE + 1.0))
         moved = through_cache(weight_bytes * n * k + 2.0 * m * (k + n), self.cache_bytes, self.cache_speed)
+        arithmetic = flops * alone / (flop_rate * self.compute_share)
+        arithmetic = arithmetic * (1.0 + self.sag * arithmetic / (arithmetic + self.sag_s))
         chain = self.chain_s * k / np.sqrt(1.0 + np.square(k / self.chain_steps))
         return np.asarray(
             self.launch_s
@@ -91,7 +108,7 @@ class GemmForm:
             + m * (self.row_s + k * self.row_element_s)
             + smooth_max(
                 self.sharpness,
-                flops * alone / (flop_rate * self.compute_share),
+                arithmetic,
                 moved / (byte_rate * self.memory_share),
             )
         )
@@ -103,9 +120,10 @@ class ExpertsForm:
 
     ``expert_s`` is paid for each expert on the rank, ``choice_s`` for each (token, expert) pair of all ranks,
     ``element_s`` for each element of the tokens' hidden vectors. An expert that is hit pads its rows by
-    ``tile_rows``. ``activation_traffic`` multiplies the bytes of activations. A spread of tokens over
-    experts (``balanced``, or a power law) hits experts as independent uniform choices would, ``hits_*`` as
-    many of them; the busiest rank of several has ``busiest_*`` times its share of the rows.
+    ``tile_rows``; wide ones compute at other rates (``width_growth``). ``activation_traffic`` multiplies the
+    bytes of activations. A spread of tokens over experts (``balanced``, or a power law) hits experts as
+    ``hits_*`` times as many independent uniform choices would; the busiest rank of several has ``busiest_*``
+    times its share of the rows, and at least about ``least_rows``.
     """
 
     launch_s: float
@@ -124,6 +142,10 @@ class ExpertsForm:
     hits_strong: float
     busiest_mild: float
     busiest_strong: float
+    least_rows: float
+    width_growth: float
+    cache_bytes: float
+    cache_speed: float
 
     def hits(self, spread: Numbers) -> Any:
         """The factor on the choices for each ``spread``: 0 balanced, 1 a mild, 2 a strong power law."""
@@ -148,11 +170,15 @@ class ExpertsForm:
         byte_rate: float,
     ) -> Floats:
         """Seconds for ``tokens`` of all ranks together; ``intermediate`` and ``experts`` are of one rank."""
-        rows = tokens * top_k / ranks * np.where(ranks > 1, self.busiest(spread), 1.0)
+        rows = tokens * top_k / ranks
+        busiest = np.hypot(rows * self.busiest(spread), self.least_rows)
+        rows = np.where(np.greater(ranks, 1), busiest, rows)
         hit = experts * -np.expm1(-(rows / experts) * self.hits(spread))
         flops = 2.0 * gemms * (hidden + self.edge_depth) * (intermediate + self.edge_columns)
+        flops = flops * np.power(hidden * intermediate / WIDTH, self.width_growth)
         moved = hit * gemms * hidden * intermediate * weight_bytes
         moved = moved + self.activation_traffic * 2.0 * rows * (2.0 * hidden + gemms * intermediate)
+        moved = through_cache(moved, self.cache_bytes, self.cache_speed)
         return np.asarray(
             self.launch_s
             + self.expert_s * experts
@@ -172,15 +198,19 @@ class DecodeForm:
 
     Blocks of threads stand for (request, key-value head) pairs, ``head_share`` of the query heads that share
     one in addition (0: they are packed into one block, 1: each reads the cache for itself). ``block_s`` is
-    paid for each, ``walk_s`` for each token along the context, ``split_s`` for each doubling of it beyond 128
-    (splits and their merging). ``padded_heads``: query heads that a block computes besides its own.
+    paid for each, ``walk_s`` for each token along the context, and ``lone_walk_s`` where no heads share keys
+    (which kernels do not split then); ``split_s`` for each doubling of the context beyond 128, ``merge_s``
+    once beyond some 180 (splits and their merging). ``padded_heads``: query heads that a block computes
+    besides its own.
     """
 
     launch_s: float
     split_s: float
+    merge_s: float
     block_s: float
     block_growth: float
     walk_s: float
+    lone_walk_s: float
     head_share: float
     compute_share: float
     padded_heads: float
@@ -208,15 +238,17 @@ class DecodeForm:
         cached = requests * context * token_bytes * blocks / kv_heads
         moved = through_cache(cached, self.cache_bytes, self.cache_speed) + 4.0 * requests * heads * head_size
         flops = 4.0 * requests * context * head_size * (heads + kv_heads * self.padded_heads)
+        walk_s = self.walk_s + self.lone_walk_s * np.equal(heads, kv_heads)
         return np.asarray(
             self.launch_s
             + self.split_s * np.log2(1.0 + context / TILE)
+            + self.merge_s / (1.0 + np.power(SPLIT / context, 4.0))
             + smooth_max(
                 self.sharpness,
                 moved / (byte_rate * by_head_size(self.head_sizes, self.memory_share, head_size)),
                 flops / (flop_rate * self.compute_share),
                 self.block_s * requests * blocks * np.power(grown, self.block_growth)
-                + self.walk_s * context * grown,
+                + walk_s * context * grown,
             )
         )
 
@@ -292,9 +324,15 @@ class PrefillLaw:
     read_bytes: Any
     byte_s: float
 
+    def plain(self) -> PrefillLaw:
+        """The same with plain numbers, which the interpreter multiplies faster than NumPy's."""
+        given: dict[str, Any] = {f.name: float(getattr(self, f.name)) for f in fields(self)[1:]}
+        return replace(self, **given)
+
     def seconds(self, pairs: Any, tokens: Any, reads: Any, sequences: Any, longest: Any) -> Any:
-        """Seconds of one call, from sums over its chunks of ``pairs``, new ``tokens`` and tokens ``reads`` from
-        the cache, and the ``longest`` context (window and its edge included). HOT PATH with plain numbers."""
+        """Seconds of one call, from sums over its chunks of ``pairs``, new ``tokens`` and tokens ``reads``
+        from the cache, and the ``longest`` context (window and its edge included). HOT PATH with plain
+        numbers."""
         form = self.form
         compute = pairs * self.pair_s + tokens * self.token_s + sequences * self.sequence_s
         size = tokens * self.token_bytes + reads * self.read_bytes

@@ -1,4 +1,4 @@
-"""The dtypes that were fitted: which peak they compute at, what a weight takes, which fits stand in for others.
+"""The dtypes that were fitted: the peak they compute at, what a weight takes, which fit stands in for which.
 
 The names are those of the measured tables (``tokensim.cost.tables.base``).
 """

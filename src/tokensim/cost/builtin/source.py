@@ -25,6 +25,7 @@ from tokensim.cost.builtin.forms import (
 )
 from tokensim.cost.builtin.rates import LOW_PRECISION, peak_dtype, stand_ins, stored_bytes
 from tokensim.cost.builtin.rows import ShippedCollective, ShippedExperts, ShippedGemm, ShippedStream
+from tokensim.cost.tables.attention import unsplit
 from tokensim.model.dtypes import kv_bytes
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
@@ -48,6 +49,7 @@ class Builtin:
         self.device = setting.device
         self._kv_dtype = "fp8" if kv_bytes(setting.kv_dtype) == 1.0 else "bfloat16"
         self._lenders = lenders(setting.device)
+        self._walks = unsplit(setting)
 
     def price(self, operators: Sequence[Operator]) -> Times:
         """See ``OperatorCost.price``: every operator on a GPU, but collectives among numbers of ranks that
@@ -79,7 +81,7 @@ class Builtin:
         if found is None:
             return None
         fit, rate = found
-        form = cast(GemmForm, fit.form)
+        form = cast(GemmForm, fit.form).sustained()
         weight = stored_bytes(op.weight_dtype)
         return ShippedGemm(form, op, weight, rate, self._byte_rate(lender), self._origin(fit, lender))
 
@@ -107,6 +109,7 @@ class Builtin:
             rate,
             self._byte_rate(lender),
             (self._origin(decode, lender), self._origin(prefill, lender)),
+            walks=self._walks and not latent,
         )
 
     def _stream(self, op: Elementwise, lender: Measured) -> RowTime | None:

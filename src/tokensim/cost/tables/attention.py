@@ -149,7 +149,7 @@ class AttentionTables:
     def __init__(self, decode: pl.DataFrame, prefill: pl.DataFrame, setting: Setting, source: str) -> None:
         self._decode = kv_rows(decode, setting.kv_dtype)
         self._prefill = kv_rows(prefill.filter(prefill["cached"] == 0), setting.kv_dtype)
-        self._splits = not _unsplit(setting)
+        self._splits = not unsplit(setting)
         self._source = source
 
     def price(self, op: Attention) -> TableAttention | None:
@@ -174,7 +174,7 @@ class AttentionTables:
         return TableAttention(op, decode, prefill, walk, self._source, exact)
 
 
-def _unsplit(setting: Setting) -> bool:
+def unsplit(setting: Setting) -> bool:
     """Whether mixed calls of ``setting`` do not split contexts (see ``UNSPLIT``)."""
     device = setting.device
     if setting.engine != "vllm" or setting.kv_dtype.startswith("fp8"):

@@ -13,6 +13,8 @@ A layer that was not measured takes the efficiency (share of the roofline) of th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from statistics import NormalDist
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -39,8 +41,9 @@ KERNEL_COVERS = ("experts_activation", "experts_combine")
 """Operators inside a fused-experts kernel call (vLLM ``fused_experts``: alignment, both GEMMs, activation
 between them, weighted sum)."""
 
-LAYER_COVERS = ("router", "router_top_k", *KERNEL_COVERS)
-"""Operators inside a whole expert layer, measured in a running engine."""
+LAYER_COVERS = ("router", *KERNEL_COVERS)
+"""Operators inside a whole expert layer, measured in a running engine whose choice of experts was replaced by
+a set one (``profiler/core/hooks/moe_hook.py`` of LLMServingSim)."""
 
 SHAPE = ("hidden", "intermediate", "experts", "top_k", "tensor", "expert")
 
@@ -80,25 +83,42 @@ class ExpertsTable:
         return None
 
     def _given(self, op: Experts, table: pl.DataFrame) -> RowCurve | None:
-        """From times by tokens and experts hit, of this very layer; None if it was not measured."""
+        """From times by tokens and experts hit, of this very layer; None if it was not measured.
+
+        A rank that holds a part of the experts multiplies that part of the tokens' visits, as the whole layer
+        does with that part of the tokens and as many experts hit; activation and weighted sum go over the
+        visits to other ranks too, which are zeros (``fused_experts`` under an ``expert_map``). The ranks wait
+        for the one of them with the most experts hit.
+        """
         part = _of(table, op)
+        if part is None:
+            part = _of(table, replace(op, experts=op.total_experts))
         if part is None:
             return None
         local = op.experts
+        held = int(part["experts"][0]) // int(part["expert"][0])  # where it was measured
         miss = 1.0 - op.top_k / op.total_experts
         tokens = np.unique(part["tokens"].to_numpy()).astype(float)
-        lines = [_cold(part.filter(part["tokens"] == m)) for m in tokens]
-        rows = np.unique(np.concatenate([np.arange(1.0, min(DENSE_ROWS, tokens[-1]) + 1), tokens]))
+        lines = _cold_lines(part, tokens)
+        share = local / held
+        rows = np.unique(np.concatenate([np.arange(1.0, min(DENSE_ROWS, tokens[-1]) + 1), tokens / share]))
         at = np.empty((len(tokens), len(rows)))
-        hit = local * (1.0 - miss**rows)
+        chance = 1.0 - miss**rows
+        spread = np.sqrt(local * chance * (1.0 - chance))
+        hit = np.minimum(local * chance + _most(op.total_experts // local) * spread, local)
         for i, (activated, seconds) in enumerate(lines):
             at[i] = np.interp(hit, activated, seconds) + _beyond(activated, seconds, hit)
-        seconds = np.array([np.interp(m, tokens, at[:, j]) for j, m in enumerate(rows)])
+        seconds = np.array([np.interp(m * share, tokens, at[:, j]) for j, m in enumerate(rows)])
+        elsewhere = rows * (1.0 - share) * op.top_k  # visits; 16-bit activations
+        traffic = elsewhere * 2.0 * (3 * op.intermediate + 2 * op.hidden)
+        seconds = seconds + traffic / self._setting.device.memory_bandwidth_bytes_per_s
         return self._curve(op, rows, seconds, "interpolated", None)
 
     def _spread_over(self, op: Experts, table: pl.DataFrame, dtype: str) -> RowCurve | None:
         """From times by tokens alone: of this very layer, else by the efficiency of the nearest."""
         names = set(table["distribution"])
+        if table.is_empty():
+            return None
         spread = self._spread or next((name for name in SPREADS if name in names), min(names, default=None))
         table = table.filter(table["distribution"] == spread)
         if table.is_empty():
@@ -178,19 +198,32 @@ def _line(part: pl.DataFrame) -> tuple[Floats, Floats]:
     return best["tokens"].to_numpy().astype(float), best["seconds"].to_numpy()
 
 
-def _cold(part: pl.DataFrame) -> tuple[Floats, Floats]:
-    """Experts hit and seconds for one number of tokens, as with weights that come from memory.
+def _cold_lines(part: pl.DataFrame, tokens: Floats) -> list[tuple[Floats, Floats]]:
+    """Experts hit and seconds for each number of ``tokens``, as with weights that come from memory.
 
     A benchmark that runs one layer again and again finds the weights of a few experts in the cache (the first
     8 of Qwen3-30B-A3B's took 50 µs on an RTX PRO 6000, the next 8 another 85), a model with many layers does
-    not: a time below the line through the next two is put on it.
+    not: a time below the line through the next two is put on it. Where too few were measured for a line, that
+    of the next number of tokens holds.
     """
-    part = part.sort("activated")
-    hit, seconds = part["activated"].to_numpy().astype(float), part["seconds"].to_numpy().copy()
-    if len(hit) >= 3:
-        line = seconds[1] - (seconds[2] - seconds[1]) * (hit[1] - hit[0]) / (hit[2] - hit[1])
-        seconds[0] = max(seconds[0], line)
-    return hit, seconds
+    lines: list[tuple[Floats, Floats]] = []
+    line: tuple[float, float] | None = None
+    for m in tokens[::-1]:
+        own = part.filter(part["tokens"] == m).sort("activated")
+        hit, seconds = own["activated"].to_numpy().astype(float), own["seconds"].to_numpy().copy()
+        if len(hit) >= 3:
+            slope = float((seconds[2] - seconds[1]) / (hit[2] - hit[1]))
+            line = float(seconds[1] - slope * hit[1]), slope
+        if line is not None:
+            seconds[0] = max(seconds[0], line[0] + line[1] * hit[0])
+        lines.append((hit, seconds))
+    return lines[::-1]
+
+
+def _most(ranks: int) -> float:
+    """How many standard deviations the largest of ``ranks`` normal numbers lies above the mean (Blom,
+    1958)."""
+    return NormalDist().inv_cdf((ranks - 0.375) / (ranks + 0.25)) if ranks > 1 else 0.0
 
 
 def _beyond(x: Floats, y: Floats, at: Floats) -> Floats:

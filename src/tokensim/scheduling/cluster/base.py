@@ -3,17 +3,38 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol, TypeVar
 
-from tokensim.scheduling.local import LocalScheduler, Request
+from tokensim.scheduling.local import Request
+
+
+class Queues(Protocol):
+    """The requests of an instance: of its local scheduler, or of those of all its data-parallel ranks."""
+
+    @property
+    def running(self) -> Collection[Request]:
+        """Admitted."""
+        ...
+
+    @property
+    def waiting(self) -> Collection[Request]:
+        """Not admitted, or sent back."""
+        ...
 
 
 class Target(Protocol):
     """What a global scheduler sees of an instance."""
 
-    index: int
-    scheduler: LocalScheduler
+    @property
+    def index(self) -> int:
+        """Of the instance (of its first rank) among all."""
+        ...
+
+    @property
+    def scheduler(self) -> Queues:
+        """Who runs and who waits in it."""
+        ...
 
 
 T = TypeVar("T", bound=Target)

@@ -1,0 +1,113 @@
+"""The time axis of whatever runs steps: a run of equal steps, when it ends, when the next decision is due.
+
+A run starts at ``start`` and has ``n`` steps; the first lasts ``first``, each later one ``growth`` longer, so
+that everything about it is closed-form. Synchronous: the next decision is due when the last step ends.
+Asynchronous: when the last step starts. Also what both kinds of runners, an instance and a group of ranks,
+do around a run: hand what it brings to the front end, and rest when nothing runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import inf, sqrt
+
+from tokensim.engine.front_end import FrontEnd, Outputs
+from tokensim.scheduling.local import Request
+
+EMPTY_STEP_PAUSE_S = 1e-3
+"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
+
+
+class TimeAxis:
+    """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite)."""
+
+    def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:
+        self.asynchronous = asynchronous
+        self.pause_before_idle = pause_before_idle
+        self.front_end = front_end
+        self._outputs: Outputs | None = None  # what the steps in flight bring the front end
+        self.due_s = inf  # the next decision; inf while idle
+        self.end_s = 0.0  # of the last scheduled step
+        self._ready_s = 0.0  # the host sleeps until then
+        self._run = 1
+        self._start_s = 0.0  # of the run's first step
+        self._first_s = 0.0  # duration of the run's first step
+        self._growth_s = 0.0  # what each later step of the run lasts longer
+
+    def intake(self, now: float) -> float:
+        """When the engine gets a request that arrives at ``now``: the front end takes it in first."""
+        assert self.front_end is not None
+        running = self._outputs
+        if running is not None:
+            running.steps = self._run - running.dropped
+        return self.front_end.take_in(now, running)
+
+    def _set_run(self, steps: int) -> None:
+        """The run has this many steps: when it ends, and when the next decision is due."""
+        self._run = steps
+        start, first = self._start_s, self._first_s
+        before = start  # the start of the last step
+        if steps == 1:
+            self.end_s = start + first
+        else:
+            growth, last = self._growth_s, steps - 1
+            before = start + last * first + growth * (last * (last - 1) / 2)
+            self.end_s = start + steps * first + growth * (steps * last / 2)
+        self.due_s = before if self.asynchronous else self.end_s
+
+    def _boundary(self, now: float, strictly: bool) -> int:
+        """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is
+        due."""
+        first, growth, start = self._first_s, self._growth_s, self._start_s
+        ahead = now - start
+        if ahead <= 0:
+            steps = 0
+        elif growth > 0:
+            linear = first - growth / 2
+            steps = int((sqrt(linear * linear + 2 * growth * ahead) - linear) / growth)
+        else:
+            steps = int(ahead / first)
+        steps = max(0, steps - 1)
+        while True:
+            end = start + steps * first + growth * (steps * (steps - 1) / 2)
+            if end > now or (end == now and not strictly):
+                break
+            steps += 1
+        return steps + 1 if self.asynchronous else max(steps, 1)
+
+    def _cut(self, now: float, strictly: bool) -> bool:
+        """End the run with the first decision at or (``strictly``) after ``now``; whether it is shorter
+        now."""
+        if self._run == 1:
+            return False
+        steps = self._boundary(now, strictly)
+        if steps >= self._run:
+            return False
+        self._set_run(steps)
+        return True
+
+    def _hand_over(self, done: Sequence[Request]) -> None:
+        """The run is over and ``done`` finished with it: what it brings goes to the front end."""
+        outputs = self._outputs
+        if outputs is not None and self.front_end is not None:
+            outputs.steps = self._run - outputs.dropped
+            outputs.last_s = self.end_s
+            outputs.done = tuple(done)
+            self.front_end.put(outputs)
+            self._outputs = None
+
+    def _rest(self, now: float, work: bool, preempted: bool, after_step: bool) -> None:
+        """Nothing runs next: wait for the step in flight (``after_step``) and a pause, or for an arrival.
+
+        ``work``: requests are in the system; ``preempted``: some have just lost their place.
+        """
+        self._run = 1
+        if after_step:
+            self._ready_s = self.end_s
+            if work or self.pause_before_idle:
+                self._ready_s += EMPTY_STEP_PAUSE_S
+            self.due_s = self._ready_s if work else inf
+        elif preempted:  # the next step may be able to use what that freed
+            self.due_s = now + EMPTY_STEP_PAUSE_S
+        else:
+            self.due_s = inf
