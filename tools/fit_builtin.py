@@ -80,6 +80,9 @@ MLA_LATENT = 576  # numbers that one token takes in the cache: 512 + 64
 
 QUANTISE_BYTES = 3  # an element in bfloat16 is read, its fp8 written (static_scaled_fp8_quant)
 
+BACKENDS = {"custom_graph": 0, "nccl": 1, "oneccl": 2}
+"""Who runs a collective, the preferred one first; not the engine's own outside a graph, which shows its host."""
+
 KV_BYTES = {"bfloat16": 2.0, "fp8": 1.0}
 
 
@@ -483,14 +486,16 @@ def _streams(device: Device, system: str, tables: Path | None) -> Iterator[tuple
 
 
 def _collectives(system: str, tables: Path | None) -> Iterator[tuple[str, str, Rows]]:
-    """The faster of the engine's own kernel in a CUDA graph and NCCL: engines choose by size."""
+    """The engine's own all-reduce in a CUDA graph (which hands large buffers to its library); the library's
+    other collectives, and its all-reduce where the engine's was not measured so."""
     profile = read_aiconfigurator(system, "vllm", kinds=["collective"], root=tables)
     frame = profile.tables.get("collective")
     if frame is None:
         return
-    frame = frame.filter(pl.col("backend") != "custom_eager")
-    keys = ["collective", "ranks", "bytes"]
-    frame = frame.group_by(keys).agg(pl.col("seconds").min()).sort(keys)
+    best = pl.col("backend").replace_strict(BACKENDS, default=len(BACKENDS))
+    frame = frame.with_columns(best=best).filter(pl.col("best") < len(BACKENDS))
+    frame = frame.filter(pl.col("best") == pl.col("best").min().over("collective", "ranks"))
+    frame = frame.sort("collective", "ranks", "bytes")
     for (name, ranks), part in sorted(frame.group_by("collective", "ranks"), key=lambda item: str(item[0])):
         if str(name) in FORMS:
             (size,) = columns(part, "bytes")
@@ -544,7 +549,8 @@ def _table(system: str, engine: str, kind: str, tables: Path | None) -> list[tup
     for table in (one for one in aiconfigurator._TABLES if one.kind == kind):
         files = aiconfigurator._files(data_folder(tables), system, engine, table)
         for version in by_nearness("", files):
-            frame = aiconfigurator._rows(files[version], table, engine).sort(list(COLUMNS[kind]))
+            frame = aiconfigurator._rows(files[version], table, engine)
+            frame = frame.select(*COLUMNS[kind], "seconds").sort(list(COLUMNS[kind]))
             found.append((frame, f"{engine} {version}"))
     return found
 

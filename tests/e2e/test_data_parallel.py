@@ -16,12 +16,19 @@ MOE = "Qwen/Qwen3-30B-A3B"
 DENSE = "meta-llama/Llama-3.1-8B"
 
 
-def run(model: str, parallel: dict[str, int], *, exact_steps: bool = False, **engine: Any) -> Result:
+def run(
+    model: str,
+    parallel: dict[str, int],
+    *,
+    exact_steps: bool = False,
+    clock: dict[str, float] | None = None,
+    **engine: Any,
+) -> Result:
     tree = {
         "model": model,
         "cluster": {"pools": [{"name": "serve", "hardware": "h100-sxm-80gb", "parallel": parallel}]},
         "engine": {"num_gpu_blocks": 3000, **engine},
-        "performance": {"operators": "roofline"},
+        "performance": {"operators": "roofline", "clock": clock},
         "workload": {
             "arrivals": {"process": "poisson", "rate": 20},
             "input_tokens": {"distribution": "lognormal", "mean": 700, "cv": 1.0, "max": 8192},
@@ -47,8 +54,9 @@ def test_ranks_of_an_expert_model_step_together(parallel: dict[str, int]) -> Non
     assert abs(usage[0].requests - usage[1].requests) < 40, "the balancer spreads them"
 
 
-def test_every_second_of_every_rank_is_accounted_for() -> None:
-    summary = run(MOE, {"data": 2, "expert": 2}).summary
+@pytest.mark.parametrize("clock", [None, {"slowdown": 0.3, "time_constant": 2.0}], ids=["steady", "falling"])
+def test_every_second_of_every_rank_is_accounted_for(clock: dict[str, float] | None) -> None:
+    summary = run(MOE, {"data": 2, "expert": 2}, clock=clock).summary
     busy = sum(usage.busy_s for usage in summary.usage.instances)
     assert summary.time.step_s == pytest.approx(busy, rel=1e-9)
     shares = {share.operator: share.share for share in summary.time.operators}
@@ -76,7 +84,7 @@ def test_each_rank_has_the_room_that_shared_experts_leave() -> None:
         run(MOE, parallel, num_gpu_blocks=None).summary.usage.instances
         for parallel in ({}, {"data": 2, "expert": 2})
     )
-    assert len(alone), len(shared) == (1, 2)
+    assert (len(alone), len(shared)) == (1, 2)
     assert shared[0].num_blocks == shared[1].num_blocks
     experts = 48 * 128 * 3 * 2048 * 768 * 2  # bytes; half of them are elsewhere
     block = 16 * 48 * 2 * 4 * 128 * 2

@@ -10,7 +10,7 @@ from tokensim.cost.base import DecodeCurve, Origin
 from tokensim.cost.host import Host
 from tokensim.cost.step import AttentionPart, CompiledStepCost, RowPart
 from tokensim.cost.work import attention_work, row_work
-from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
+from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm
 from tokensim.workload.base import Floats
 
 
@@ -75,7 +75,7 @@ def compiled(
     graph_sizes: Sequence[int] = (),
 ) -> CompiledStepCost:
     """A cost with (seconds, seconds a row) of a rank's own operators, of the experts, and of the exchange."""
-    operators: list[tuple[Operator, str, tuple[float, float]]] = [
+    operators: list[tuple[Gemm | Experts | Elementwise | Collective, str, tuple[float, float]]] = [
         (Gemm("own", 8, 8, 1, "bfloat16"), "gemm", own),
         (Experts("experts", 2, 4, 1, 8, 8, 3, 1, "bfloat16", replicas=2), "moe", pooled),
         (Collective("exchange", "all_gather", 8, 2, 1, pooled=True), "collective", exchange),

@@ -207,7 +207,7 @@ def test_of_two_steps_the_coordinator_speaks_of_the_one_that_all_have_reported()
 
 
 def test_the_price_is_that_of_the_slowest_rank_and_of_what_is_pooled() -> None:
-    """Own operators: 10 + rows; experts: 100 + 2 · mean rows; exchange: 5 · moved rows; attention: context."""
+    """Own operators: 10 + rows; experts: 100 + 2 · mean rows; exchange: 5 · moved; attention: context."""
     cost = CompiledRanksCost(compiled(own=(10.0, 1.0), pooled=(100.0, 2.0), exchange=(0.0, 5.0)), 2)
     run = cost.price([RankStep(4, 40.0, 0, 0, 13, [], 4), RankStep(2, 100.0, 0, 0, 60, [], 2)])
     assert run.rows == (4, 2)

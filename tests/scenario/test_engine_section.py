@@ -109,6 +109,17 @@ def test_modelled_versions_are_taken(version: str) -> None:
     assert Engine(version=version).version == version
 
 
+def test_captured_sizes_are_put_in_order() -> None:
+    assert Engine(cudagraph_capture_sizes=[8, 1, 4, 4]).cudagraph_capture_sizes == [1, 4, 8]
+    assert Engine().cudagraph_capture_sizes is None
+
+
+def test_captured_sizes_are_refused_where_no_graph_is_captured() -> None:
+    said = refusal(cudagraph_capture_sizes=[1, 2], enforce_eager=True)
+    assert "enforce_eager captures no CUDA graphs" in said
+    assert Engine(enforce_eager=True).enforce_eager
+
+
 def test_swapping_is_refused_not_ignored() -> None:
     assert "swapping to host memory is not simulated yet" in refusal(preemption="swap")
 
@@ -134,6 +145,9 @@ def test_an_adaptive_threshold_needs_a_threshold() -> None:
         {"block_size": 0},
         {"scheduling_policy": "lifo"},
         {"policy": ""},
+        {"enforce_eager": "yes"},
+        {"cudagraph_capture_sizes": 8},
+        {"cudagraph_capture_sizes": [0]},
         {"no_such_option": 1},
     ],
 )

@@ -158,13 +158,45 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
         ),
         (
             "engine:",
-            "performance: {operators: aiconfigurator}\nengine:",
-            "performance.operators: measured operator tables are not read yet\n  use 'auto' or 'roofline'",
+            "performance: {front_end: perhaps}\nengine:",
+            "s.yaml: line 6: performance.front_end: 'perhaps' neither turns the front end on nor off\n"
+            "  true, false, or a section with its times: {request: 1ms, chunk: 10us, client: 2ms}",
         ),
         (
             "engine:",
-            "performance: {calibration: c.json}\nengine:",
-            "performance.calibration: a calibration is not simulated yet",
+            "performance: {front_end: {chunks: 1ms}}\nengine:",
+            "performance.front_end.chunks: unknown key\n  did you mean 'chunk'?",
+        ),
+        (
+            "engine:",
+            "performance: {host: {step: -1ms}}\nengine:",
+            "performance.host.step: '-1ms' is negative",
+        ),
+        (
+            "engine:",
+            "performance: {clock: {slowdown: 1, time_constant: 5s}}\nengine:",
+            "performance.clock.slowdown: 1 is not right: must be less than 1",
+        ),
+        (
+            "engine:",
+            "performance: {clock: {slowdown: 0.1, time_constant: 0}}\nengine:",
+            "performance.clock.time_constant: 0 is not right: must be more than 0",
+        ),
+        (
+            "engine:",
+            "performance: {clock: {slowdown: 0.1}}\nengine:",
+            "performance.clock.time_constant: is missing\n  it has no default; add it",
+        ),
+        ("engine:", "performance: {operators: 5}\nengine:", "performance.operators: 5 is not right: must be a"),
+        (
+            "engine:",
+            "performance: {calibration: ''}\nengine:",
+            "performance.calibration: '' is not right: must not be empty",
+        ),
+        (
+            "max_num_seqs: 64",
+            "cudagraph_capture_sizes: [1, 0]",
+            "engine.cudagraph_capture_sizes[1]: 0 is not right: must be at least 1",
         ),
         ("model: meta-llama/Llama-3.1-8B", "model: 8", "line 1: model: "),
         ("engine:\n  max_num_seqs: 64", "engine: fast", "engine: 'fast' is not right: must be a section"),

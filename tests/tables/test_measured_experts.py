@@ -12,6 +12,7 @@ from measured_samples import US, at, installed_tables, llmservingsim_tables, pro
 from tokensim.cost.tables.experts import NEAREST_ERROR, ExpertsTable
 from tokensim.cost.tables.measured import measured_cost
 from tokensim.errors import InputError
+from tokensim.hardware import load_device
 from tokensim.model import load_model
 from tokensim.model.operators import Elementwise, Experts, Gemm, Operator
 from tokensim.model.shards import operators
@@ -126,6 +127,32 @@ def test_every_operator_of_a_measured_expert_model_is_covered(shared: Path) -> N
     ops = operators(load_model(model), "bfloat16", "bfloat16", 1, 1)
     times = measured_cost([tables], setting("rtx-pro-6000-96gb", model=model)).price(ops)
     assert set(times) == {op.name for op in ops} - {"router_top_k"}, "the experts hit were set"
+
+
+def test_a_rank_with_a_part_of_the_experts_is_as_busy_as_all_with_that_part_of_the_tokens() -> None:
+    """Two replicas of 50 tokens, 4 of 8 experts here: all 4 are hit, and half of the 200 visits stay.
+
+    The other 100 pass through activation (three widths) and weighted sum (two hidden vectors), 2 bytes each.
+    """
+    rows = [
+        (1, 1, "given", tokens, hit, (100 * hit + tokens) * US)
+        for tokens in (1, 10, 50, 100, 200)
+        for hit in (2, 4, 8)
+    ]
+    half = ExpertsTable(table("experts", rows, **SHAPE), setting(), "s").price(op(experts=4, replicas=2))
+    assert half is not None
+    elsewhere = 100 * (3 * 256 + 2 * 512) * 2 / load_device("h100-sxm-80gb").memory_bandwidth_bytes_per_s
+    assert at(half[0], 50) == pytest.approx((400 + 50) * US + elsewhere, rel=1e-9)
+
+
+def test_ranks_wait_for_the_one_with_the_most_experts_hit() -> None:
+    rows = [(1, 1, "given", tokens, hit, hit * US) for tokens in (1, 100) for hit in (2, 4, 8)]
+    source = ExpertsTable(table("experts", rows, **SHAPE), setting(), "s")
+    whole, half = source.price(op()), source.price(op(experts=4, replicas=2))
+    assert whole is not None and half is not None
+    hit = 8 * (1 - 0.75**4)
+    assert at(whole[0], 4) == pytest.approx(hit * US, rel=1e-3)
+    assert at(half[0], 2) > hit / 2 * US * 1.1
 
 
 def test_a_step_of_equal_decodes_takes_what_the_latent_module_took() -> None:

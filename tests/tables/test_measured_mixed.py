@@ -113,7 +113,14 @@ PROFILES = (
 )
 
 
-@pytest.mark.parametrize("path", PROFILES)
+def test_a_profile_without_skew_correction_has_none(shared: Path) -> None:
+    """The RTX 4090's was measured with it switched off (``skew_fit: {enabled: false}``)."""
+    profile = llmservingsim_tables(shared, PROFILES[0])
+    assert "skewed_attention" not in profile.tables
+    assert "mixed_attention" in profile.tables
+
+
+@pytest.mark.parametrize("path", PROFILES[1:])
 def test_the_skew_of_measured_batches_is_met(shared: Path, path: str) -> None:
     skewed = llmservingsim_tables(shared, path).tables["skewed_attention"]
     pure, beside = Skew.fit(skewed, mixed=False), Skew.fit(skewed, mixed=True)

@@ -124,13 +124,27 @@ def collectives() -> list[tuple[str, str, int, int, float]]:
     ]
 
 
-def test_the_engine_reduces_small_buffers_itself_and_large_ones_with_nccl() -> None:
-    mib = 2**20
+def reduce_seconds(backends: set[str], mib: int) -> float:
+    rows = [row for row in collectives() if row[1] in backends]
+    cost = measured_cost([profile(collective=table("collective", rows))], setting())
+    return at(cost.price([Collective("reduce", "all_reduce", 2.0**20, 4, 2)])["reduce"], mib)
+
+
+@pytest.mark.parametrize(("mib", "us"), [(1, 10), (8, 80), (12, 290), (16, 500)])
+def test_an_all_reduce_of_any_size_is_the_one_of_the_engines_workers(mib: int, us: float) -> None:
+    """They hand large buffers to NCCL themselves, so the table holds that too."""
+    every = {"custom_graph", "custom_eager", "nccl"}
+    assert reduce_seconds(every, mib) == pytest.approx(2 * us * US)
+    assert reduce_seconds({"custom_graph"}, mib) == reduce_seconds(every, mib)
+
+
+def test_without_it_the_librarys_is_taken_and_what_a_host_launched_last_of_all() -> None:
+    assert reduce_seconds({"nccl", "custom_eager"}, 1) == pytest.approx(2 * 20 * US)
+    assert reduce_seconds({"custom_eager"}, 1) == pytest.approx(2 * 30 * US)
+
+
+def test_a_number_of_ranks_that_was_not_measured_is_left_to_the_next_source() -> None:
     cost = measured_cost([profile(collective=table("collective", collectives()))], setting())
-    time = cost.price([Collective("reduce", "all_reduce", float(mib), 4, 2)])["reduce"]
-    assert at(time, 1) == pytest.approx(20 * US)
-    assert at(time, 8) == pytest.approx(160 * US)
-    assert at(time, 16) == pytest.approx(320 * US)
     assert cost.price([Collective("reduce", "all_reduce", 1.0, 3, 2)]) == {}  # 3 ranks: not measured
 
 

@@ -46,6 +46,20 @@ def test_the_nearest_version_is_first_and_the_newer_of_two_as_near(wanted: str, 
 # ---- aiconfigurator-core
 
 
+def test_16_bit_gemms_of_other_engines_are_read_of_their_newest_version(tmp_path: Path) -> None:
+    root = samples.aiconfigurator(tmp_path)
+    write_aic(root, "h100_sxm/gemm/sglang/0.4.0/gemm", [aic_gemm(1, 0.09)])
+    write_aic(root, "h100_sxm/gemm/sglang/0.5.0/gemm", [aic_gemm(1, 0.03), aic_gemm(1, 0.01, dtype="fp8")])
+    profile = read_aiconfigurator("h100_sxm", "vllm", root=root)
+    elsewhere = profile.tables["gemm_elsewhere"]
+    assert rows(elsewhere, "engine", "dtype", "m") == [("sglang", "bfloat16", 1), ("trtllm", "bfloat16", 1)]
+    assert elsewhere["seconds"].to_list() == pytest.approx([0.03 * MS, 0.02 * MS])
+    assert "gemm_elsewhere (gemm): sglang 0.5.0, trtllm 1.3.0rc20" in profile.notes
+    alone = read_aiconfigurator("h100_sxm", "vllm", root=root, kinds=["gemm"])
+    assert set(alone.tables) == {"gemm"}
+
+
+
 def test_milliseconds_become_seconds_and_columns_canonical(tmp_path: Path) -> None:
     tables = read_aiconfigurator("h100_sxm", "vllm", root=samples.aiconfigurator(tmp_path)).tables
     assert rows(tables["prefill_attention"], "heads", "kv_heads", "batch", "tokens", "cached", "seconds") == [
@@ -159,6 +173,18 @@ def test_microseconds_become_seconds_and_the_model_gives_the_heads(tmp_path: Pat
     assert rows(skewed, "decodes", "context", "longest") == [(2, 320, 512)]
     times = rows(skewed, "mean_seconds", "seconds", "longest_seconds")[0]
     assert times == pytest.approx((50 * US, 52 * US, 60 * US))
+
+
+@pytest.mark.parametrize(("switch", "kept"), [("true", True), ("false", False)])
+def test_the_skew_of_a_profile_counts_where_its_own_switch_says_so(
+    tmp_path: Path, switch: str, kept: bool
+) -> None:
+    (found,) = find_llmservingsim(samples.llmservingsim(tmp_path))
+    with (found.folder.parent / "meta.yaml").open("a", encoding="utf-8") as meta:
+        meta.write(f"skew_fit:\n  enabled: {switch}\n")
+    profile = read_llmservingsim(found)
+    assert ("skewed_attention" in profile.tables) == kept
+    assert any("skew correction switched off" in note for note in profile.notes) != kept
 
 
 def test_any_level_of_the_folders_may_be_given(tmp_path: Path) -> None:

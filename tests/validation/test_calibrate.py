@@ -29,20 +29,27 @@ def run(folders: Sequence[Path], names: str | None) -> Outcome:
 
 
 def test_the_truth_is_found_within_its_uncertainty_and_the_errors_vanish(simulated_case: Any) -> None:
-    folders = [simulated_case("low", TRUTH, rate=4.0), simulated_case("high", TRUTH, rate=12.0)]
+    folders = [
+        simulated_case("low", TRUTH, rate=4.0, input_tokens=2000, requests=60),
+        simulated_case("high", TRUTH, rate=8.0, input_tokens=2000, requests=60),
+    ]
     outcome = run(folders, "host_gap,compute,client")
     found = {f.parameter.field: f for f in outcome.fitted}
     for name, value in TRUTH.parameters().items():
         assert abs(found[name].value - value) < 3 * found[name].stderr, name
         assert found[name].stderr < 0.1 * (found[name].parameter.high - found[name].parameter.low)
-    assert max(case.worst_mean() for case in outcome.before) > 0.05
-    assert max(case.worst_mean() for case in outcome.after) < 0.01
+    for before, after in zip(outcome.before, outcome.after, strict=True):
+        assert before.worst_mean() > 0.05
+        for metric, bound in {"ttft": 0.03, "tpot": 0.01, "e2e": 0.01, "throughput": 0.01}.items():
+            error = after.error[metric]["mean"]
+            assert error is not None
+            assert abs(error) < bound, metric
     assert outcome.notes == ()
 
 
 def test_a_fit_on_one_load_holds_on_another(simulated_case: Any) -> None:
     truth = replace(TRUTH, client_s=None)
-    outcome = run([simulated_case("low", truth, rate=4.0)], "host_gap,compute")
+    outcome = run([simulated_case("low", truth, rate=4.0, input_tokens=2000)], "host_gap,compute")
     case = read_case(simulated_case("high", truth, rate=12.0))
     before = errors_of(replay(case, document_of(case).check()))
     after = errors_of(replay(case, document_of(case).check(), outcome.calibration))
@@ -122,3 +129,15 @@ def test_two_machines_are_refused(simulated_case: Any) -> None:
     folders = [simulated_case("a"), simulated_case("b", scenario=tree)]
     with pytest.raises(InputError, match=r"different devices: h100-sxm-80gb .* a100-sxm-80gb"):
         run(folders, "host_gap")
+
+
+def test_a_slowdown_of_the_clock_is_fitted_with_a_time_constant_that_is_held(
+    simulated_case: Any, tmp_path: Path
+) -> None:
+    truth = Calibration(clock_slowdown=0.12, clock_time_constant_s=5.0)
+    outcome = run([simulated_case(truth=truth, rate=25.0, input_tokens=2000, requests=300)], "clock")
+    (found,) = outcome.fitted
+    assert abs(found.value - 0.12) < 3 * found.stderr
+    file = tmp_path / "c.yaml"
+    file.write_text(calibration_yaml(outcome), encoding="utf-8")
+    assert load_calibration(file).clock_time_constant_s == 5.0

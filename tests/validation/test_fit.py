@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tokensim import InputError
-from tokensim.validation.fit import fit, jacobian, unidentified, values_of
+from tokensim.validation.fit import fit, jacobian, least_needed, unidentified, values_of
 from tokensim.validation.parameters import PARAMETERS, Parameter, chosen
 
 A, B, C = (Parameter(name, name, 0.0, 2.0, 1.0, 1e3, False) for name in "abc")
@@ -78,3 +78,18 @@ def test_parameters_are_chosen_by_name_in_a_fixed_order() -> None:
         chosen("host_gab")
     with pytest.raises(InputError, match="nothing to fit"):
         chosen(" ,")
+
+
+def test_what_explains_least_is_left_out() -> None:
+    slopes = np.array([[50.0, 50.0, 0.0], [0.0, 1.0, 0.0], [0.0, 0.0, 50.0]])
+    off = np.array([10.0, 0.0, 10.0])
+    assert least_needed(off, slopes, (A, B, C), (A, B)) is B
+    assert least_needed(slopes @ np.array([0.0, 0.3, 0.0]), slopes, (A, B, C), (A, B, C)) is C
+
+
+def test_where_figures_leave_a_choice_the_plausible_explanation_wins() -> None:
+    sure = Parameter("sure", "sure", 0.0, 2.0, 1.0, 0.02, False)
+    slopes = np.array([[100.0, 100.0]])
+    found = fit(lambda point: slopes @ (point - 0.5) - 20.0, (sure, A), 1)
+    assert found[0].value == pytest.approx(1.0, abs=0.01)
+    assert found[1].value == pytest.approx(1.4, abs=0.01)

@@ -19,7 +19,6 @@ from tokensim.cost.step import CLOCKED, AttentionPart, CompiledStepCost, Line, R
 from tokensim.cost.work import pairs_and_reads_array
 from tokensim.workload.base import Floats
 
-
 EQUAL = 1e-12
 """Durations that differ by this share at most are the same, but for rounding."""
 

@@ -12,8 +12,9 @@ _SHORT_FORMS: dict[tuple[str, str], dict[str, Any]] = {
     ("WorkloadSpec", "arrivals"): {"type": "string", "minLength": 1},
     ("WorkloadSpec", "input_tokens"): {"type": "integer", "minimum": 1},
     ("WorkloadSpec", "output_tokens"): {"type": "integer", "minimum": 1},
+    ("Performance", "front_end"): {"enum": [True, False, "on", "off"]},
 }
-"""What may stand instead of a section: a policy's or process's name, a fixed length."""
+"""What may stand instead of a section: a policy's or process's name, a fixed length, on or off."""
 
 
 def schema_json() -> str:

@@ -171,7 +171,9 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 def _is_performance_file(key: str, value: Any) -> bool:
     """Whether ``value`` names measured tables or a calibration by a file."""
-    return isinstance(value, str) and (key == "calibration" or (key == "operators" and "/" in value))
+    if not isinstance(value, str) or not value:
+        return False
+    return key == "calibration" or (key == "operators" and "/" in value)
 
 
 def _is_path(value: Any) -> bool:

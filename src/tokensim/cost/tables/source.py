@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 from tokensim.cost.base import Setting, Times
+from tokensim.cost.tables.base import Profile
 from tokensim.cost.tables.find import open_tables
 from tokensim.cost.tables.measured import measured_cost
 from tokensim.model.operators import Attention, Collective, Experts, Gemm, Operator
 
 ATTENTION = ("prefill_attention", "decode_attention", "mixed_attention", "skewed_attention")
 GEMM = ("gemm", "gemm_elsewhere")
+INSTALLED = "aiconfigurator"
+
+_opened: dict[tuple[Hashable, ...], list[Profile]] = {}
+
 LATENT = ("mla_prefill", "mla_decode", "mla_bmm", *GEMM)
 
 
@@ -25,7 +30,14 @@ class TableSource:
     def price(self, operators: Sequence[Operator]) -> Times:
         """See ``OperatorCost.price``; raises ``InputError`` for tables that are absent or bad."""
         spec, setting, base_dir, where = self._open
-        profiles = open_tables(spec, setting, base_dir, where, kinds=kinds_for(operators))
+        kinds = kinds_for(operators)
+        if spec == INSTALLED:  # its files do not change: a study opens them once
+            device = setting.device
+            key = (device.id, tuple(device.profiles.items()), setting.engine, setting.version, *kinds)
+            profiles = _opened.get(key) or open_tables(spec, setting, base_dir, where, kinds=kinds)
+            _opened[key] = profiles
+        else:
+            profiles = open_tables(spec, setting, base_dir, where, kinds=kinds)
         return measured_cost(profiles, setting).price(operators)
 
 
