@@ -81,7 +81,7 @@ MLA_LATENT = 576  # numbers that one token takes in the cache: 512 + 64
 QUANTISE_BYTES = 3  # an element in bfloat16 is read, its fp8 written (static_scaled_fp8_quant)
 
 BACKENDS = {"custom_graph": 0, "nccl": 1, "oneccl": 2}
-"""Who runs a collective, the preferred one first; not the engine's own outside a graph, which shows its host."""
+"""Who runs a collective, the preferred one first; not the engine's own outside a graph: it shows its host."""
 
 KV_BYTES = {"bfloat16": 2.0, "fp8": 1.0}
 
