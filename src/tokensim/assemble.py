@@ -263,7 +263,9 @@ def host_time(performance: Performance, calibration: Calibration, asynchronous: 
     """The host's times: the scenario's where it gives any, else the calibration's, else the defaults."""
 
     def value(given: float | None, fitted: float | None, default: float) -> float:
-        return default if given is None and fitted is None else fitted if given is None else given
+        if given is not None:
+            return given
+        return default if fitted is None else fitted
 
     host = performance.host
     return Host(

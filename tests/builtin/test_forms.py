@@ -65,6 +65,12 @@ def test_long_arithmetic_sags() -> None:
         assert mine / its == pytest.approx(ratio, rel=1e-3)
 
 
+def test_in_a_step_short_arithmetic_sags_as_long_arithmetic_does() -> None:
+    tired = dataclasses.replace(PLAIN, sag=0.25, sag_s=1e-3)
+    short = float(tired.sustained().seconds(4, 8, 16, 2.0, 1e15, 1e30)) - PLAIN.launch_s
+    assert short == pytest.approx(1.25 * 1024 / 0.5e15, rel=1e-3)
+
+
 def test_the_smooth_maximum_is_a_sum_at_sharpness_0_and_a_maximum_far_above() -> None:
     assert float(smooth_max(0.0, 3.0, 4.0)) == pytest.approx(7.0)
     assert float(smooth_max(1.0, 3.0, 4.0)) == pytest.approx(5.0)

@@ -47,6 +47,4 @@ def compiled(
     """The cost of a step of ``operators`` on ``device``, by the roofline unless ``sources`` are given."""
     setting = Setting(device, "a model")
     chosen = [Roofline(setting)] if sources is None else sources
-    return build_cost(
-        operators, setting, chosen, host, calibration=calibration, graph_sizes=graph_sizes
-    )
+    return build_cost(operators, setting, chosen, host, calibration=calibration, graph_sizes=graph_sizes)

@@ -112,7 +112,8 @@ def run(cost: CompiledStepCost, entries: list[Entry]) -> tuple[StepColumns, floa
     names = ("context", "window_context", "window_growth", "longest", "clock_share", "seconds", *whole)
     chunks = [(row, *chunk) for row, entry in enumerate(entries) for chunk in entry.chunks]
     columns = {
-        name: np.array([row[name] for row in rows], np.int64 if name in whole else np.float64) for name in names
+        name: np.array([row[name] for row in rows], np.int64 if name in whole else np.float64)
+        for name in names
     }
     of_chunks = [np.array([chunk[i] for chunk in chunks], np.int64) for i in range(3)]
     return StepColumns(
@@ -195,7 +196,11 @@ def test_a_falling_clock_prolongs_compute_bound_gemms_alone() -> None:
 
 def test_windows_count_only_what_is_seen() -> None:
     op = Attention("a", 1, 1, 50, 50, 200.0, 1, window=WINDOW)
-    (part,) = (p for p in compiled([op]).breakdown(run(compiled([op]), [Entry(3, 500, 0, (), 4)])[0]) if p.kind == "attention")
+    (part,) = (
+        p
+        for p in compiled([op]).breakdown(run(compiled([op]), [Entry(3, 500, 0, (), 4)])[0])
+        if p.kind == "attention"
+    )
     assert part.flops == 200 * 4 * 3 * WINDOW
     assert part.seconds == pytest.approx(4 * 3 * (400 + 200 * WINDOW) / 1e12)
 

@@ -19,8 +19,8 @@ from tokensim.workload import Workload
 
 
 class ConstantCost:
-    """Every step lasts ``step_s``, ``compute_s`` of them bound by arithmetic; ``on_step`` is called whenever a
-    step or a line is priced."""
+    """Every step lasts ``step_s``, ``compute_s`` of them bound by arithmetic; ``on_step`` is called whenever
+    a step or a line is priced."""
 
     window = None
     needs_longest = False

@@ -101,3 +101,22 @@ def test_step_runs_equal_single_steps(asynchronous: bool) -> None:
     steps = run(requests, exact_steps=True, **options).requests
     assert runs.finish_s == pytest.approx(steps.finish_s, rel=1e-12)
     assert (runs.finish_s > run(requests, asynchronous=asynchronous).requests.finish_s).all()
+
+
+class FallingCost(ConstantCost):
+    """Each step of a run lasts a tenth of a second less than the one before."""
+
+    def decode_run(self, decode: int, *_: float) -> tuple[float, float, int]:
+        return 1.0, -0.1, 8
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_update_that_is_due_long_after_a_run_of_falling_steps_does_not_touch_it(
+    asynchronous: bool,
+) -> None:
+    cost = FallingCost(compute_s=0.5)
+    log = run(workload([0.0], [25]), asynchronous=asynchronous, clock=(0.0, 1e6), cost=cost)
+    without = run(workload([0.0], [25]), asynchronous=asynchronous, cost=cost)
+    assert log.requests.finish_s.tolist() == without.requests.finish_s.tolist()
+    assert log.steps.what.steps.tolist() == without.steps.what.steps.tolist()
+    assert max(without.steps.what.steps) == 8

@@ -1,8 +1,8 @@
 """Step runs equal single steps: the same schedule, step by step, and times within 1e-9 relative.
 
 Each example is a random scenario: engine limits, policy, version, time axis, memory from scarce to ample,
-shared prompts, client, cost. It runs twice, once in step runs and once with every step walked request by
-request, and both must tell the same story.
+shared prompts, client, cost, front end, clock. It runs twice, once in step runs and once with every step
+walked request by request, and both must tell the same story.
 """
 
 from __future__ import annotations
@@ -186,7 +186,11 @@ def draw_front_end(rng: random.Random, step_s: float, exact: bool) -> dict[str, 
         share = rng.choice([0.0, rng.random(), rng.random()]) * most
         return round(share * 64) / 64 * step_s if exact else share * step_s
 
-    return {"request_s": time(rng.choice([0.1, 2.0])), "chunk_s": time(rng.choice([0.1, 1.5])), "client_s": time(2.0)}
+    return {
+        "request_s": time(rng.choice([0.1, 2.0])),
+        "chunk_s": time(rng.choice([0.1, 1.5])),
+        "client_s": time(2.0),
+    }
 
 
 def draw_clock(rng: random.Random, step_s: float) -> tuple[float, float] | None:
@@ -309,6 +313,8 @@ def test_the_random_scenarios_reach_every_corner() -> None:
             "long run": (log.steps.what.steps > 5).any(),
             "chunked": (log.steps.what.chunk_context > 0).any(),
             "two instances": requests.instance.max() > 0,
+            "delivered late": (requests.last_delivery_s > requests.finish_s).any(),
+            "slowed by its clock": (log.steps.what.clock_share > 0.01).any(),
         }
         for name, yes in happened.items():
             seen[name] = seen.get(name, 0) + bool(yes)

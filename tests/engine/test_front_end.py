@@ -137,9 +137,9 @@ def test_after_an_interruption_only_what_the_client_got_is_told(asynchronous: bo
 
 # The closed form against one step after the other.
 
-STEPS = st.tuples(
-    st.integers(1, 40), st.floats(0.01, 2.0), st.floats(-0.04, 0.2), st.integers(0, 5)
-).filter(lambda run: run[1] + run[2] * run[0] > 0)  # steps, first, growth, outputs a step
+STEPS = st.tuples(st.integers(1, 40), st.floats(0.01, 2.0), st.floats(-0.04, 0.2), st.integers(0, 5)).filter(
+    lambda run: run[1] + run[2] * run[0] > 0
+)  # steps, first, growth, outputs a step
 
 
 def ends(first_end: float, first: float, growth: float, steps: int) -> list[float]:
@@ -152,6 +152,7 @@ def ends(first_end: float, first: float, growth: float, steps: int) -> list[floa
 
 
 @given(STEPS, st.floats(0.0, 20.0), st.floats(0.0, 1.0), st.integers(0, 39))
+@example((2, 1.0, -1e-309, 0), 0.0, 0.0, 0)
 @example((20, 2.0, -0.09, 1), 0.0, 1.0, 0)  # steps that get shorter than the thread's work on the way
 def test_a_run_of_steps_is_taken_in_as_its_steps_one_by_one(
     run: tuple[int, float, float, int], free: float, chunk: float, split: int

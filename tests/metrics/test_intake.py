@@ -73,7 +73,11 @@ def test_a_request_that_was_never_sent_has_no_time() -> None:
 @given(
     st.lists(
         st.tuples(
-            st.integers(0, 2), st.floats(0.0, 3.0), st.floats(0.05, 2.0), st.floats(0.0, 0.3), st.integers(1, 12)
+            st.integers(0, 2),
+            st.floats(0.0, 3.0),
+            st.floats(0.05, 2.0),
+            st.floats(0.0, 0.3),
+            st.integers(1, 12),
         ),
         min_size=1,
         max_size=8,

@@ -45,11 +45,13 @@ def test_a_front_end_that_is_off_is_none(tmp_path: Path, value: str) -> None:
 def test_times_are_durations(tmp_path: Path) -> None:
     performance = read(
         tmp_path,
-        "{front_end: {request: 1.5ms, chunk: 20us, client: 0}, host: {gap: 100us, step: 0.3ms, request: 1e-5},"
-        " clock: {slowdown: 0.12, time_constant: 20s}}",
+        "{front_end: {request: 1.5ms, chunk: 20us, client: 0},"
+        " host: {gap: 100us, step: 0.3ms, request: 1e-5}, clock: {slowdown: 0.12, time_constant: 20s}}",
     ).performance
     assert performance.front_end is not None
-    assert performance.front_end.model_dump() == pytest.approx({"request": 0.0015, "chunk": 2e-5, "client": 0})
+    assert performance.front_end.model_dump() == pytest.approx(
+        {"request": 0.0015, "chunk": 2e-5, "client": 0}
+    )
     assert performance.host.model_dump() == pytest.approx({"gap": 1e-4, "step": 3e-4, "request": 1e-5})
     assert performance.clock == Clock(slowdown=0.12, time_constant=20.0)
 

@@ -187,7 +187,11 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
             "performance: {clock: {slowdown: 0.1}}\nengine:",
             "performance.clock.time_constant: is missing\n  it has no default; add it",
         ),
-        ("engine:", "performance: {operators: 5}\nengine:", "performance.operators: 5 is not right: must be a"),
+        (
+            "engine:",
+            "performance: {operators: 5}\nengine:",
+            "performance.operators: 5 is not right: must be a",
+        ),
         (
             "engine:",
             "performance: {calibration: ''}\nengine:",

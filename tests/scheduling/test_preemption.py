@@ -194,3 +194,21 @@ class TestPriority:
         engine.step()
         engine.add(20, priority=0)
         assert engine.step() == ([[0, 1, 20]], [], [], [], [])
+
+
+def test_a_chunk_taken_back_in_its_own_step_is_found_again(drive: New) -> None:
+    """In the third step request 0 gets the blocks 5 and 6; then the more urgent request 1 needs one."""
+    engine = drive(
+        version="0.23.0",
+        blocks=7,
+        scheduling_policy="priority",
+        long_prefill_token_threshold=8,
+        enable_prefix_caching=True,
+    )
+    engine.add(28, output=1, priority=1)
+    assert engine.step().ran == [[0, 8, 0]]
+    engine.add(4, output=3, priority=0)
+    assert engine.step().ran == [[0, 8, 8], [1, 4, 0]]
+    assert engine.step() == ([[1, 1, 4]], [], [0], [], [])
+    assert engine.step().finished == [1]
+    assert engine.step().hits == [(0, 20)]  # 24 tokens less the block that request 1 took

@@ -98,7 +98,7 @@ class TestSustainedRate:
     def test_no_kernel_is_faster_than_the_device_sustains(self) -> None:
         """2·64·32 = 4096 FLOPs a row at 1 GFLOP/s: 4.096 µs a row at least."""
         grids = {"a": Line([1, 8, 16], [10, 20, 30]), "b": Line([1, 8, 16], [10, 20, 30])}
-        rows, seconds, *_ = Library(grids, {"a": long(1e9), "b": long(1e9)}).curve(N, K)
+        _, seconds, *_ = Library(grids, {"a": long(1e9), "b": long(1e9)}).curve(N, K)
         assert seconds == pytest.approx([10 * US, 8 * 4.096 * US, 16 * 4.096 * US])
 
 

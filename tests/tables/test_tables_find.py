@@ -142,8 +142,8 @@ def test_every_name_of_the_package_in_the_catalog_is_a_system_of_it() -> None:
 def test_the_installed_tables_hold_every_kind(engine: str) -> None:
     (profile,) = open_tables("aiconfigurator", setting("h100", engine=engine))
     assert set(profile.tables) == {
-        "gemm", "gemm_elsewhere", "prefill_attention", "decode_attention", "experts", "mla_prefill", "mla_decode", "mla_bmm",
-        "collective",
+        "gemm", "gemm_elsewhere", "prefill_attention", "decode_attention", "experts",
+        "mla_prefill", "mla_decode", "mla_bmm", "collective",
     }  # fmt: skip
     assert profile.tables["gemm"].height > 90_000
 

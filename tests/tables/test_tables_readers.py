@@ -59,7 +59,6 @@ def test_16_bit_gemms_of_other_engines_are_read_of_their_newest_version(tmp_path
     assert set(alone.tables) == {"gemm"}
 
 
-
 def test_milliseconds_become_seconds_and_columns_canonical(tmp_path: Path) -> None:
     tables = read_aiconfigurator("h100_sxm", "vllm", root=samples.aiconfigurator(tmp_path)).tables
     assert rows(tables["prefill_attention"], "heads", "kv_heads", "batch", "tokens", "cached", "seconds") == [

@@ -8,16 +8,19 @@ the run; only where the host was slower than the device is it asked for anew.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from tokensim.cost.base import OperatorTime, StepColumns
 from tokensim.cost.ranks import parts_of
 from tokensim.cost.step import CLOCKED, AttentionPart, CompiledStepCost, Line, RowPart
 from tokensim.cost.work import pairs_and_reads_array
-from tokensim.workload.base import Floats
+from tokensim.workload.base import Floats, Ints
+
+Indices = npt.NDArray[np.intp]
 
 EQUAL = 1e-12
 """Durations that differ by this share at most are the same, but for rounding."""
@@ -59,7 +62,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     tallies: dict[str, _Tally] = {}
     left = steps.seconds.copy()
     slowed_s = np.zeros(size)  # what falling clocks added
-    padded = cost.padded(steps.decode + new)
+    padded = cost.padded(steps.decode.astype(np.float64) + new)
     own_rows, pooled_rows, exchanged_rows = padded, padded, padded
     together = steps.together
     if together is not None:
@@ -76,7 +79,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
         (cost.sample_parts, steps.samples.astype(np.float64), False),
     ):
         values, which = np.unique(rows, return_inverse=True)
-        counts = np.bincount(which, weights=times, minlength=len(values))
+        counts = np.bincount(which, weights=times, minlength=len(values)).astype(np.float64)
         slowed = np.bincount(which, weights=times * steps.clock_share, minlength=len(values))
         some = values > 0
         seconds, clocked = np.zeros(len(values)), np.zeros(len(values))
@@ -92,21 +95,21 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
         slowed_s += clocked[which] * steps.clock_share * times
     decoding = [_decode_seconds(cost, part, steps) for part in cost.attention_parts]
     mixed = new > 0
-    requests = steps.decode + chunks
-    known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else cost.host.busy_s(requests)))
+    busy_s = cost.host.step_s + cost.host.request_s * (steps.decode + chunks)
+    known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else busy_s))
     of_decodes = sum(decoding, np.zeros(size))
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
-        host_s = times * (cost.host.busy_s(requests) + cost.host.gap_s)
-        waits = mixed & (steps.seconds - slowed_s <= host_s * (1.0 + EQUAL))
-        attention_s[waits] = np.minimum(_mixed_seconds(cost, steps, waits), attention_s[waits])
+        host_s = times * (busy_s + cost.host.gap_s)
+        exposed = np.flatnonzero(mixed & (steps.seconds - slowed_s <= host_s * (1.0 + EQUAL)))
+        attention_s[exposed] = np.minimum(_mixed_seconds(cost, steps, exposed), attention_s[exposed])
     of_chunks = np.maximum(attention_s - of_decodes, 0.0)
     # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).
     shrink = np.minimum(1.0, np.divide(attention_s, of_decodes, out=np.ones(size), where=of_decodes > 0))
     shares = _shares_of_chunks(cost, steps)
-    for part, alone, share in zip(cost.attention_parts, decoding, shares, strict=True):
-        tally = tallies.setdefault(part.op.name, _Tally("attention"))
-        _add_attention(tally, part, steps, alone * shrink, of_chunks * share)
+    for attention, alone, share in zip(cost.attention_parts, decoding, shares, strict=True):
+        tally = tallies.setdefault(attention.op.name, _Tally("attention"))
+        _add_attention(tally, attention, steps, alone * shrink, of_chunks * share)
     left -= of_decodes * shrink + of_chunks
     tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
     return [tally.result(name) for name, tally in tallies.items()]
@@ -145,11 +148,8 @@ def _decode_seconds(cost: CompiledStepCost, part: AttentionPart, steps: StepColu
     return seconds
 
 
-def _mixed_seconds(
-    cost: CompiledStepCost, steps: StepColumns, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> Floats:
-    """Seconds of attention in each ``wanted`` entry, a single step with chunks."""
-    rows = np.flatnonzero(wanted)
+def _mixed_seconds(cost: CompiledStepCost, steps: StepColumns, rows: Indices) -> Floats:
+    """Seconds of attention in the entries ``rows``, single steps with chunks."""
     order = np.argsort(steps.chunk_row, kind="stable")
     ends = np.searchsorted(steps.chunk_row[order], rows, side="right").tolist()
     starts = np.searchsorted(steps.chunk_row[order], rows).tolist()
@@ -167,12 +167,11 @@ def _mixed_seconds(
     return seconds
 
 
-def _by_value(column: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Iterator[tuple[int, Floats]]:
+def _by_value(column: Ints) -> Iterator[tuple[int, Indices]]:
     """(value, indices of the entries that have it) of a column."""
     order = np.argsort(column, kind="stable")
     values, starts = np.unique(column[order], return_index=True)
-    for value, rows in zip(values.tolist(), np.split(order, starts[1:]), strict=True):
-        yield value, rows
+    yield from zip(values.tolist(), np.split(order, starts[1:]), strict=True)
 
 
 def _evaluate(line: Line, x: Floats) -> Floats:
@@ -196,10 +195,11 @@ def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats
     pairs, reads = pairs_and_reads_array(
         steps.chunk_tokens.astype(np.float64), steps.chunk_context.astype(np.float64), part.op.window
     )
-    add: Callable[[Floats], Floats] = lambda what: np.bincount(  # noqa: E731
-        steps.chunk_row, weights=what, minlength=len(steps.steps)
+    size = len(steps.steps)
+    return (
+        np.bincount(steps.chunk_row, weights=pairs, minlength=size).astype(np.float64),
+        np.bincount(steps.chunk_row, weights=reads, minlength=size).astype(np.float64),
     )
-    return add(pairs), add(reads)
 
 
 def _add_attention(

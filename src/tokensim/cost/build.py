@@ -102,7 +102,11 @@ def build_cost(
         times.update({name: time for name, time in source.price(left).items() if name not in times})
     rows: list[RowPart] = []
     attention: list[AttentionPart] = []
-    compute, memory = (1.0, 1.0) if calibration is None else (1.0 / calibration.compute_scale, 1.0 / calibration.memory_scale)
+    compute, memory = (
+        (1.0, 1.0)
+        if calibration is None
+        else (1.0 / calibration.compute_scale, 1.0 / calibration.memory_scale)
+    )
     byte_s = 1.0 / setting.device.memory_bandwidth_bytes_per_s
     for op in operators:
         time: Any = times.get(op.name)

@@ -1,4 +1,4 @@
-"""The time of the host: what the engine's process does between two steps, and how much of it the device hides.
+"""The time of the host: what the engine's process does between two steps, and what of it the device hides.
 
 A step needs ``step_s`` of the host, and ``request_s`` for each request in it: scheduling, input preparation,
 sampling, output processing. With synchronous scheduling the device waits for all of it. With asynchronous

@@ -63,11 +63,16 @@ class Roofline:
             case Attention():
                 work = attention_work(op, self.activation_dtype)
                 rate = self.device.flops[self._dense] * self.device.efficiency.attention
-                return AttentionRoofline(work, op.count, rate, self._byte_rate, ATTENTION_KERNELS * overhead_s)
+                return AttentionRoofline(
+                    work, op.count, rate, self._byte_rate, ATTENTION_KERNELS * overhead_s
+                )
             case Collective():
                 return collective_time(op, self.device)
             case Gemm() | Experts():
-                rate, kernels = self._gemm_rate(op.weight_dtype), 1 if isinstance(op, Gemm) else EXPERT_KERNELS
+                rate, kernels = (
+                    self._gemm_rate(op.weight_dtype),
+                    1 if isinstance(op, Gemm) else EXPERT_KERNELS,
+                )
             case Elementwise():
                 rate, kernels = 1.0, 1
         work_ = row_work(op, self.activation_dtype)

@@ -87,15 +87,21 @@ class Line:
         return self.base[i] + self.slope[i] * x
 
     def ahead(self, x: float, by: float) -> tuple[float, float, int]:
-        """From ``x`` on in steps of ``by`` ≥ 0: (seconds at ``x``, what each step adds, for how many steps)."""
+        """From ``x`` on in steps of ``by`` ≥ 0: (seconds at ``x``, what a step adds, for how many steps)."""
         i = bisect_left(self.knots, x)
         steps = int((self.knots[i] - x) / by) + 1 if i < len(self.knots) and by > 0 else FAR
         return self.base[i] + self.slope[i] * x, self.slope[i] * by, steps
 
 
+NO_LINE = Line(0, (), (0.0,), (0.0,))
+"""No seconds, whatever the context."""
+
+Compiled = tuple[float, float, tuple[float, ...], tuple[float, ...], tuple[float, ...], tuple[Line, ...]]
+
+
 class CompiledStepCost:
-    """Implements ``cost.base.StepCost`` for one rank; ``breakdown`` and ``explain`` are in
-    ``cost.breakdown``.
+    """Implements ``cost.base.StepCost`` for one rank; where the time went is in ``cost.breakdown`` (a run) and
+    ``cost.explain`` (a step).
 
     ``graph_sizes`` are the row counts for which CUDA graphs were captured, ascending (empty: none). Raises
     ``InputError`` if layers have different sliding windows.
@@ -124,7 +130,7 @@ class CompiledStepCost:
         self._sample_s: list[float] = []
         self._compute_s: list[float] = []
         self._grow(FIRST_SIZE)
-        self._lines: dict[int, tuple[float, float, tuple[Line, ...]]] = {}
+        self._lines: dict[int, Compiled] = {}
 
     # Hot path: the two methods below run once or twice a simulated request.
 
@@ -133,36 +139,29 @@ class CompiledStepCost:
     ) -> tuple[float, float, int]:
         """See ``StepCost.decode_run``. HOT PATH."""
         try:
-            first, hidden, lines = self._lines[decode]
+            first, least, knots, bases, slopes, others = self._lines[decode]
         except KeyError:
-            first, hidden, lines = self._compile(decode)
-        growth = 0.0
-        steps = FAR
-        for line in lines:
-            if line.of == 0:
-                x, by = context, float(decode)
-            elif line.of == 1:
-                x, by = window_context, window_growth
-            else:
-                x, by = longest, 1.0
-            knots = line.knots
-            i = bisect_left(knots, x)
-            slope = line.slope[i]
-            first += line.base[i] + slope * x
-            growth += slope * by
-            if i < len(knots) and by > 0:
-                ahead = int((knots[i] - x) / by) + 1
-                if ahead < steps:
-                    steps = ahead
-        if first >= hidden:
-            if growth < 0.0 and first + growth * steps < hidden:
-                steps = min(steps, int((first - hidden) / -growth) + 1)
-            return first, growth, steps
-        if growth > 0.0:
-            ahead = int((hidden - first) / growth) + 1
+            first, least, knots, bases, slopes, others = self._compile(decode)
+        i = bisect_left(knots, context)
+        slope = slopes[i]
+        first += bases[i] + slope * context
+        growth = slope * decode
+        steps = int((knots[i] - context) / decode) + 1 if i < len(knots) else FAR
+        for line in others:
+            seconds, more, ahead = line.ahead(
+                *((window_context, window_growth) if line.of == 1 else (longest, 1.0))
+            )
+            first += seconds
+            growth += more
             if ahead < steps:
                 steps = ahead
-        return hidden, 0.0, steps
+        if first >= least:
+            if growth < 0.0 and first + growth * steps < least:
+                steps = min(steps, int((first - least) / -growth) + 1)
+            return first, growth, steps
+        if growth > 0.0 and first + growth * steps > least:
+            steps = min(steps, int((least - first) / growth) + 1)
+        return least, 0.0, steps
 
     def step_time(
         self,
@@ -251,19 +250,19 @@ class CompiledStepCost:
                 compute_s[1:] += np.where(part.compute_bound(rows), part.time.seconds(rows), 0.0)
         self._compute_s = compute_s.tolist()
 
-    def _compile(self, decode: int) -> tuple[float, float, tuple[Line, ...]]:
+    def _compile(self, decode: int) -> Compiled:
         """What ``decode_run`` adds up for ``decode`` requests: seconds at no context, the least a step lasts
-        (what the host needs), and the lines."""
+        (what the host needs), the line in C, and the other lines."""
         if decode >= len(self._token_s):
             self._grow(decode + 1)
         host = self.host
         device_s = self._token_s[decode] + self._sample_s[decode]
         least = host.busy_s(decode) + host.gap_s if host.asynchronous else 0.0
         first = device_s + (host.gap_s if host.asynchronous else host.step(0.0, decode))
-        lines = []
-        for part in self.attention_parts:
-            lines += self.decode_lines(part, decode)
-        self._lines[decode] = compiled = (first, least, tuple(lines))
+        lines = [line for part in self.attention_parts for line in self.decode_lines(part, decode)]
+        whole = next((line for line in lines if line.of == 0), NO_LINE)
+        others = tuple(line for line in lines if line is not whole)
+        self._lines[decode] = compiled = (first, least, whole.knots, whole.base, whole.slope, others)
         return compiled
 
     def decode_lines(self, part: AttentionPart, decode: int) -> list[Line]:

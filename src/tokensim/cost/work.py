@@ -43,7 +43,9 @@ class RowWork:
 
     def bytes(self, rows: Floats) -> Floats:
         """Bytes moved for each number of ``rows``."""
-        return self.bytes_fixed + self.bytes_row * rows + self.bytes_routed * (1.0 - np.power(self.miss, rows))
+        return (
+            self.bytes_fixed + self.bytes_row * rows + self.bytes_routed * (1.0 - np.power(self.miss, rows))
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,8 @@ def row_work(op: Gemm | Experts | Elementwise | Collective, activation_dtype: st
 
 
 def attention_work(op: Attention, activation_dtype: str) -> AttentionWork:
-    """Scores and weighted sum: ``2·heads·(qk + v)`` FLOPs a pair; the cache is read once a chunk or decode."""
+    """Scores and weighted sum: ``2·heads·(qk + v)`` FLOPs a pair; the cache is read once for each chunk or
+    decode."""
     x = BYTES[activation_dtype]
     qk, v = op.prefill_dims or (op.qk_dim, op.v_dim)
     return AttentionWork(

@@ -1,10 +1,10 @@
 """The agenda: what happens next. A heap of (time, kind, number, who); nothing in it knows what the kinds
 mean.
 
-At one instant the kinds go in this order, after the arrivals that were due then anyway: instances deciding on
-their next step; outputs that reach a front end; arrivals that the client sends because something finished then
-(a round trip takes time, so they miss that decision); requests that a front end hands to its engine; instances
-that were idle and were woken by an arrival.
+At one instant the kinds go in this order, after the arrivals that were due then anyway: instances deciding
+on their next step; outputs that reach a front end; arrivals that the client sends because something finished
+then (a round trip takes time, so they miss that decision); requests that a front end hands to its engine
+(they miss it too); instances that were idle and were woken by an arrival.
 """
 
 from __future__ import annotations

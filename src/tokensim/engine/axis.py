@@ -57,18 +57,21 @@ class TimeAxis:
 
     def _boundary(self, now: float, strictly: bool) -> int:
         """The least number of steps of the run after which a decision at or (``strictly``) after ``now`` is
-        due."""
-        first, growth, start = self._first_s, self._growth_s, self._start_s
+        due; as many as it has, or more, if none is."""
+        first, growth, start, run = self._first_s, self._growth_s, self._start_s, self._run
         ahead = now - start
+        linear = first - growth / 2
+        square = linear * linear + 2 * growth * ahead
         if ahead <= 0:
             steps = 0
-        elif growth > 0:
-            linear = first - growth / 2
-            steps = int((sqrt(linear * linear + 2 * growth * ahead) - linear) / growth)
+        elif square <= 0:  # steps that get shorter and never come to ``now``
+            steps = run
+        elif linear > 0:
+            steps = int(min(2 * ahead / (linear + sqrt(square)), run))
         else:
-            steps = int(ahead / first)
+            steps = int(min((sqrt(square) - linear) / growth, run))
         steps = max(0, steps - 1)
-        while True:
+        while steps < run:
             end = start + steps * first + growth * (steps * (steps - 1) / 2)
             if end > now or (end == now and not strictly):
                 break

@@ -1,9 +1,9 @@
-"""Clocks that drop under sustained compute load: a device at its power limit slows down within its time constant.
+"""Clocks that drop under sustained compute load: a device at its power limit slows down in its own time.
 
 ``heat`` is the share of time that the device spent in compute-bound GEMMs, smoothed exponentially over
-``time_constant_s``; compute-bound work then takes ``1 / (1 - slowdown · heat)`` times as long. The state moves
-at decisions only, at most ten times a time constant, so that step runs stay closed forms: a run ends where the
-next update is due. What memory binds is not affected: its clock is its own.
+``time_constant_s``; compute-bound work then takes ``1 / (1 - slowdown · heat)`` times as long. The state
+moves at decisions only, at most ten times a time constant, so that step runs stay closed forms: a run ends
+where the next update is due. What memory binds is not affected: its clock is its own.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ class Clock:
         self._busy_s = 0.0
 
     def count(self, compute_s: float) -> None:
-        """The device was, or will be by the next decision, bound by arithmetic for what takes ``compute_s`` at
-        the full clock."""
+        """The device was, or will be by the next decision, bound by arithmetic for what takes ``compute_s``
+        at the full clock."""
         self._busy_s += compute_s * (1.0 + self.share)
 
     def look(self, now: float) -> None:

@@ -6,8 +6,9 @@ its end and leave together. Below a few hundred streams the queue is short; beyo
 grows, and with it what the client waits.
 
 Steps cost nothing here: a run of equal steps is taken in at once. After ``j`` of them, which end at
-``E_1 … E_j`` and bring ``w`` of work each, the thread is free at ``max(free + j·w, max_i E_i + (j − i + 1)·w)``,
-and as ``E_i − i·w`` is a parabola in ``i``, the inner maximum is at an end or at the vertex.
+``E_1 … E_j`` and bring ``w`` of work each, the thread is free at
+``max(free + j·w, max_i E_i + (j − i + 1)·w)``; as ``E_i − i·w`` is a parabola in ``i``, the inner maximum is
+at an end or at the vertex.
 """
 
 from __future__ import annotations
@@ -33,11 +34,13 @@ Deliver = Callable[[Request, float, bool], None]
 
 @dataclass(slots=True)
 class Outputs:
-    """``steps`` steps that bring ``requests`` outputs each; the first one ends at ``end_s``, after ``first_s``.
+    """``steps`` steps that bring ``requests`` outputs each; the first one ends at ``end_s``, after
+    ``first_s``.
 
-    Each later step lasts ``growth_s`` longer. ``firsts`` get their first token with it (a single step), ``done``
-    their last one with its last step. ``dropped`` steps came before and are done with. ``last_s`` is when the last
-    step ends, as the engine has it, once that is settled (the sums here may differ in the last bit).
+    Each later step lasts ``growth_s`` longer. ``firsts`` get their first token with it (a single step),
+    ``done`` their last one with its last step. ``dropped`` steps came before and are done with. ``last_s``
+    is when the last step ends, as the engine has it, once that is settled (the sums here may differ in the
+    last bit).
     """
 
     end_s: float
@@ -77,7 +80,11 @@ class FrontEnd:
     """One thread; ``free_s`` is when it is done with all that it was given up to now."""
 
     def __init__(
-        self, deliver: Deliver, request_s: float = REQUEST_S, chunk_s: float = CHUNK_S, client_s: float = CLIENT_S
+        self,
+        deliver: Deliver,
+        request_s: float = REQUEST_S,
+        chunk_s: float = CHUNK_S,
+        client_s: float = CLIENT_S,
     ) -> None:
         self.request_s = request_s
         self.chunk_s = chunk_s
@@ -121,7 +128,7 @@ class FrontEnd:
         latest = self.free_s + steps * work
         peaks = {1, steps}
         if outputs.growth_s < 0.0:
-            vertex = int((work - outputs.first_s) / outputs.growth_s)
+            vertex = int(min(max((work - outputs.first_s) / outputs.growth_s, 0.0), float(steps)))
             peaks.update(min(max(i, 1), steps) for i in (vertex - 1, vertex, vertex + 1, vertex + 2))
         for i in peaks:
             latest = max(latest, outputs.end_of(i) + (steps - i + 1) * work)

@@ -136,7 +136,8 @@ class Simulation:
                 if kind == FOLLOW_UP:
                     self._arrive(who, now, True)
                 elif kind == INTAKE:
-                    self._enter(*who, now, True)
+                    request, instance = who
+                    self._enter(request, instance, now, True)
                 elif kind == DELIVERY:
                     who.catch_up(nextafter(now, inf))
                 elif who.due_s == now:  # else an arrival has moved the decision forward since

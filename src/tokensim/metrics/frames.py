@@ -18,9 +18,10 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
     """One row a request, in the order of the workload; a time or instance that never came is null.
 
     ``request_id`` is the trace's own id, else the index, as a string. ``arrival_s`` is when the request was
-    sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``. ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s``
-    and ``last_delivery_s`` those at which the client gets the tokens, which latencies count; ``queued_s`` is when
-    the engine's core took the request in.
+    sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``.
+    ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s`` and ``last_delivery_s``
+    those at which the client gets the tokens, which latencies count; ``queued_s`` is when the engine's core
+    took the request in.
     """
     import polars as pl
 

@@ -25,7 +25,8 @@ class RequestColumns:
 
     ``intended_s`` is when the client meant to send it, ``arrival_s`` when it did (later only under a cap on
     requests in flight). ``first_token_s`` and ``finish_s`` are the engine's, ``first_delivery_s`` and
-    ``last_delivery_s`` when the client gets first and last token (the same without a front end). ``output_tokens`` were produced, ``requested_output_tokens`` asked for.
+    ``last_delivery_s`` when the client gets first and last token (the same without a front end).
+    ``output_tokens`` were produced, ``requested_output_tokens`` asked for.
     ``cached_tokens`` is the prefix hit at the first admission, ``recomputed_tokens`` what preemptions threw
     away and had to be computed again. ``instance`` is −1 where none took it. ``status`` indexes ``STATUSES``.
     """

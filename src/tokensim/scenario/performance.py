@@ -28,7 +28,7 @@ class HostTime(Section):
 
 
 class FrontEnd(Section):
-    """The API process, one thread: it tokenises, detokenises and streams; see ``tokensim.engine.front_end``."""
+    """The API process, one thread: it tokenises and streams; see ``tokensim.engine.front_end``."""
 
     request: Duration | None = None
     """Its time for each request, before the engine sees it."""
@@ -51,7 +51,7 @@ class Performance(Section):
     """Where the time of a step comes from."""
 
     operators: Name = "auto"
-    """``auto``, ``builtin``, ``roofline``, ``aiconfigurator``, a path of measured tables, or a plug-in's name.
+    """``auto``, ``builtin``, ``roofline``, ``aiconfigurator``, a path of tables, or a plug-in's name.
 
     ``auto`` takes the measured tables if they are installed and know the device, else the fitted model.
     """
@@ -67,7 +67,7 @@ class Performance(Section):
     @field_validator("front_end", mode="before")
     @classmethod
     def _on_or_off(cls, value: object) -> object:
-        short = {True: {}, "on": {}, False: None, "off": None}
+        short: dict[object, object] = {True: {}, "on": {}, False: None, "off": None}
         if isinstance(value, bool | str) and value in short:
             return short[value]
         if value is None or isinstance(value, Mapping | FrontEnd):

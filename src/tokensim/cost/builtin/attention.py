@@ -140,7 +140,8 @@ class ShippedAttention:
             if last > wide:  # some queries see a full window
                 under = wide - cached if cached < wide else 0.0
                 pairs += (new - under) * wide
-            pairs += under * (cached + (under + edge) / 2)
+            mean = cached + (under + edge) / 2
+            pairs += under * (mean if mean < wide else wide)
             tokens += new
             reads += last if last <= window + new else window + new
             if last > far:

@@ -283,7 +283,8 @@ class PrefillForm:
         wide = window + self.window_tokens
         under = np.clip(wide - cached, 0.0, tokens)
         beyond = (tokens - under) * np.minimum(wide, cached + tokens)
-        return np.asarray(under * cached + under * (under + 1.0 + self.edge_tokens) / 2.0 + beyond)
+        mean = np.minimum(cached + (under + 1.0 + self.edge_tokens) / 2.0, wide)
+        return np.asarray(under * mean + beyond)
 
     def law(
         self,

@@ -222,7 +222,7 @@ def read_aiconfigurator(
     for kind in KINDS if kinds is None else [kind for kind in KINDS if kind in kinds]:
         if kind == "gemm_elsewhere":
             frame, said = _read_elsewhere(folder, system, [e for e in known[system] if e != engine])
-            taken = []
+            taken: list[str] = []
         else:
             frame, taken, said = _read_kind(folder, system, engine, version, kind)
         if kind == "decode_attention" and frame is not None:
@@ -289,9 +289,7 @@ def _read_kind(
     return (pl.concat(parts).sort(list(COLUMNS[kind])) if parts else None), taken, notes
 
 
-def _read_elsewhere(
-    folder: Path, system: str, engines: list[str]
-) -> tuple[pl.DataFrame | None, list[str]]:
+def _read_elsewhere(folder: Path, system: str, engines: list[str]) -> tuple[pl.DataFrame | None, list[str]]:
     """The 16-bit GEMMs of ``engines``, each of its newest version (None: not measured), and notes."""
     import polars as pl
 
@@ -344,13 +342,13 @@ def _with_same_kernels(
                 .with_columns(seconds=pl.min_horizontal("seconds", "elsewhere"))
                 .drop("elsewhere")
             )
-            notes.append(f"decode_attention: the same kernel's times under {other} {version} where they are less")
+            notes.append(
+                f"decode_attention: the same kernel's times under {other} {version} where they are less"
+            )
     return frame, notes
 
 
-def _rows(
-    file: Path, table: _Table, engine: str, kernels: Collection[str] | None = None
-) -> pl.DataFrame:
+def _rows(file: Path, table: _Table, engine: str, kernels: Collection[str] | None = None) -> pl.DataFrame:
     """The rows of ``file`` in canonical columns, in seconds, one a shape; of ``kernels`` alone if given."""
     import polars as pl
 
@@ -386,8 +384,8 @@ def _rows(
     repeated = frame.select(shape).is_duplicated()
     if not repeated.any():  # as in most files: grouping takes ten times longer than looking
         return frame
-    kernels = frame.filter(repeated).group_by(*shape, "kernel").agg(pl.col("seconds").median())
-    fastest = kernels.group_by(shape).agg(pl.col("seconds").min())
+    medians = frame.filter(repeated).group_by(*shape, "kernel").agg(pl.col("seconds").median())
+    fastest = medians.group_by(shape).agg(pl.col("seconds").min())
     return pl.concat([frame.filter(~repeated).select(*shape, "seconds"), fastest])
 
 

@@ -1,9 +1,9 @@
 """16-bit GEMMs, which every engine hands to the same vendor library: several measurements of one thing.
 
 The tables of vLLM, SGLang and TensorRT-LLM on one device differ shape by shape by the kernel that the
-library's heuristics happened to pick (its version differs too), and for long kernels by the matrices' contents:
-a device at its power limit multiplies easy numbers faster than real ones. H100's tables reach 0.71, 0.74 and
-0.84 of the peak on kernels of 10 ms and more; all are the same multiplication. Two things follow.
+library's heuristics happened to pick (its version differs too), and for long kernels by the matrices'
+contents: a device at its power limit multiplies easy numbers faster than real ones. H100's tables reach 0.71,
+0.74 and 0.84 of the peak on kernels of 3 ms and more; all are the same multiplication. Two things follow.
 
 * For each number of rows the median of the engines' times is taken.
 * No step multiplies faster than the device does for long: the step's kernels follow each other without a

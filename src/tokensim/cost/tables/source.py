@@ -1,4 +1,4 @@
-"""Measured tables as a source of operator times, opened when it is asked, and no more of them than that takes."""
+"""Measured tables as a source of operator times; opened when it is asked, and no more than that takes."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from tokensim.scheduling.local.continuous import ContinuousBatching
 
 
-def preempt(policy: ContinuousBatching, step: Step, request: Request, served: bool) -> None:
-    """Take everything from ``request``; ``served``: it was given its token in this step before."""
+def preempt(policy: ContinuousBatching, step: Step, request: Request, served: int) -> None:
+    """Take everything from ``request``, which was given ``served`` tokens in this step before."""
     pool, size = policy.pool, policy.block_size
     decoding, sat_out = request.decoding, request in policy.sitting_out
     if request.content is None and pool.caching:
@@ -39,7 +39,7 @@ def preempt(policy: ContinuousBatching, step: Step, request: Request, served: bo
     else:
         computed = request.computed
         del policy.prefilling[request]
-        policy.register_output(request, computed)
+        policy.register_output(request, computed + served)
     pool.release(request)
     del policy.running[request]
     request.computed = 0

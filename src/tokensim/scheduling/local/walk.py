@@ -49,10 +49,10 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
                 raise SimulationError(f"victim must return one of the running requests, not {victim!r}")
             place = running.index(victim)
             was_served = victim in served
-            if was_served:
-                budget += served.pop(victim)[0]
+            given = served.pop(victim)[0] if was_served else 0
+            budget += given
             del running[place]
-            preempt(policy, step, victim, was_served)
+            preempt(policy, step, victim, given)
             if victim is request:
                 break
             if place < at and (was_served or not policy.rules.index_moves_only_for_served):
