@@ -13,6 +13,7 @@ import pytest
 from tokensim import cli
 from tokensim.errors import InputError, SimulationError
 from tokensim.scenario import Scenario
+from tokensim.scenario.performance import Performance
 
 SCENARIO = """\
 model: meta-llama/Llama-3.1-8B
@@ -32,6 +33,7 @@ class FakeResult:
 
     wall_s = 0.1
     summary = None
+    scenario = types.SimpleNamespace(performance=Performance())
 
     def __init__(self, complete: bool = True) -> None:
         self.complete = complete

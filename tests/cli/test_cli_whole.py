@@ -79,7 +79,7 @@ def test_every_example_runs(tokensim: Command, example: Path) -> None:
         (("--set", "cluster.router=rund-robin"), "did you mean 'round-robin'"),
         (
             ("--set", "performance.operators=rooflin"),
-            "performance.operators: unknown operator cost 'rooflin'",
+            "performance.operators: unknown source of operator times 'rooflin'",
         ),
         (("--model", "meta-llama/Lama-3.1-8B"), "did you mean 'meta-llama/Llama-3.1-8B'"),
         (("--hardware", "h100-smx-80gb"), "cluster.pools[0].hardware"),

@@ -181,7 +181,11 @@ def _deliver(result: Result, scenario: Scenario, target: OutputFolder | None, *,
         from tokensim.report.header import header_of
         from tokensim.report.terminal import print_report
 
-        print_report(result.summary, header=header_of(scenario.model_copy(update={"performance": result.scenario.performance})), wall_s=result.wall_s)
+        print_report(
+            result.summary,
+            header=header_of(scenario.model_copy(update={"performance": result.scenario.performance})),
+            wall_s=result.wall_s,
+        )
         if target:
             typer.echo(f"Files: {target.path}")
     if not result.complete:

@@ -99,7 +99,9 @@ def read_llmservingsim(
     notes: list[str] = []
     if not _corrects_skew(meta) and (found.folder / "skew.csv").is_file():
         wanted.discard("skewed_attention")
-        notes.append("skew.csv: not read, as the profile's own meta.yaml has its skew correction switched off")
+        notes.append(
+            "skew.csv: not read, as the profile's own meta.yaml has its skew correction switched off"
+        )
     for kind, frame in _frames(found, wanted):
         tables[kind], said = checked(kind, frame, str(found.folder))
         notes += said
