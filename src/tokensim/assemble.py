@@ -128,7 +128,8 @@ def simulate(
     """Run ``scenario`` and return what happened.
 
     ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files
-    that register parts. ``calibration`` takes the place of ``performance.calibration``. ``progress(simulated_s, done, total)`` is called a few times a second. Raises
+    that register parts. ``calibration`` takes the place of ``performance.calibration``.
+    ``progress(simulated_s, done, total)`` is called a few times a second. Raises
     ``InputError`` for what cannot be simulated and ``SimulationError`` if the simulation cannot be completed;
     Ctrl-C gives an incomplete result.
     """

@@ -24,7 +24,15 @@ from tokensim.scenario import Scenario, from_mapping
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 PATH = re.compile(r"`((?:src|tests|examples|docs|benchmarks)/[\w./-]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-NOT_RUN = ("pip ", "pytest", "pre-commit ", "python3 -m venv ", ".ci/run", "python tests/")
+NOT_RUN = (
+    "pip ",
+    "pytest",
+    "pre-commit ",
+    "python3 -m venv ",
+    ".ci/run",
+    "python tests/",
+    "python benchmarks/",
+)
 """What sets up an environment, or is another check's own command."""
 SPEED = re.compile(r"^simulated in .*$", re.MULTILINE)
 """The one line of a report that depends on the machine."""

@@ -100,8 +100,9 @@ Compiled = tuple[float, float, tuple[float, ...], tuple[float, ...], tuple[float
 
 
 class CompiledStepCost:
-    """Implements ``cost.base.StepCost`` for one rank; where the time went is in ``cost.breakdown`` (a run) and
-    ``cost.explain`` (a step).
+    """Implements ``cost.base.StepCost`` for one rank.
+
+    Where the time went is told by ``cost.breakdown`` (of a run) and ``cost.explain`` (of a step).
 
     ``graph_sizes`` are the row counts for which CUDA graphs were captured, ascending (empty: none). Raises
     ``InputError`` if layers have different sliding windows.

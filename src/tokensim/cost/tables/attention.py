@@ -6,8 +6,8 @@ beside them. Heads that were not measured are read from the nearest measured one
 equal work: decode reads every key-value head of every request, prefill multiplies for every query head.
 
 Two kinds of kernels differ where a call mixes chunks and decodes. Those that split long contexts over the
-device (FlashInfer) take the sum of both. FlashAttention does not split then: no call is shorter than one block
-of queries takes to walk the longest context, which a prefill on a single head shows.
+device (FlashInfer) take the sum of both. FlashAttention does not split then: no call is shorter than one
+block of queries takes to walk the longest context, which a prefill on a single head shows.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 UNSPLIT = ("ampere", "ada", "hopper")
 """Architectures on which vLLM runs a 16-bit KV cache through FlashAttention 2 or, on Hopper, 3; so it does on
-those boards of Blackwell that have no NVLink (compute capability 12; ``kernel_source`` in aiconfigurator-core's
-tables). A chunk of 16 tokens after 16,384 takes 6 to 9 times as long there as one decode of that context
-(LLMServingSim's profiles of an RTX 4090 and an RTX PRO 6000). That FlashAttention 3 behaves so beside chunks is
-inferred: on a vLLM server with an H100, 1,000 tokens of prefill delay decodes by 31 ms beside 4 of them, by 40
-beside 43, where the sum of two calls would predict 31 and 36."""
+those boards of Blackwell that have no NVLink (compute capability 12; ``kernel_source`` in the tables of
+aiconfigurator-core). A chunk of 16 tokens after 16,384 takes 6 to 9 times as long there as one decode of that
+context (LLMServingSim's profiles of an RTX 4090 and an RTX PRO 6000). That FlashAttention 3 behaves so beside
+chunks is inferred: on a vLLM server with an H100, 1,000 tokens of prefill delay decodes by 31 ms beside 4 of
+them and by 40 ms beside 43, where the sum of two calls would predict 31 and 36."""
 
 DECODE_BLOCKS = 1.4
 """Blocks of a decode walk faster than the full ones of a prefill, by this factor: fitted to LLMServingSim's

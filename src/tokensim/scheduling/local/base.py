@@ -52,7 +52,8 @@ class Step:
     """What one step runs.
 
     ``decode`` requests decode one token each; their contexts sum to ``context`` (``window_context`` with each
-    capped at the window, growing by ``window_growth`` a step), the longest is ``longest`` (where asked for). ``chunks`` are prefill chunks (tokens, tokens
+    capped at the window, growing by ``window_growth`` a step), the longest is
+    ``longest`` (where asked for). ``chunks`` are prefill chunks (tokens, tokens
     computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
     (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
