@@ -14,9 +14,9 @@ import polars as pl
 
 from tokensim.cost.builtin.forms import FORMS
 from tokensim.cost.builtin.rates import fitted_dtypes, peak_dtype, weight_bytes
-from tokensim.cost.tables import aiconfigurator
 from tokensim.cost.tables.aiconfigurator import data_folder, read_aiconfigurator, systems
 from tokensim.cost.tables.base import COLUMNS
+from tokensim.cost.tables.package import TABLES, files_of, rows_of
 from tokensim.cost.tables.versions import by_nearness
 from tokensim.hardware import catalog_names, load_device
 from tokensim.hardware.base import Device
@@ -263,10 +263,10 @@ def median_table(
 def _table(system: str, engine: str, kind: str, tables: Path | None) -> list[tuple[pl.DataFrame, str]]:
     """The rows of ``kind`` of one engine, a table a version, the newest first."""
     found = []
-    for table in (one for one in aiconfigurator._TABLES if one.kind == kind):
-        files = aiconfigurator._files(data_folder(tables), system, engine, table)
+    for table in (one for one in TABLES if one.kind == kind):
+        files = files_of(data_folder(tables), system, engine, table)
         for version in by_nearness("", files):
-            frame = aiconfigurator._rows(files[version], table, engine)
+            frame = rows_of(files[version], table, engine)
             frame = frame.select(*COLUMNS[kind], "seconds").sort(list(COLUMNS[kind]))
             found.append((frame, f"{engine} {version}"))
     return found
