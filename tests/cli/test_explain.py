@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokensim import cli
-from tokensim.assemble import plan_pool
 from tokensim.cost import CompiledStepCost
 from tokensim.cost.explain import Step, explain, parse_step
 from tokensim.errors import InputError
 from tokensim.model import load_model
+from tokensim.plan import plan_pool
 from tokensim.scenario import from_mapping
 
 Command = Callable[..., tuple[int, str, str]]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from tokensim.assemble import PoolPlan
     from tokensim.cost.explain import Step
+    from tokensim.plan import PoolPlan
     from tokensim.report.explain import OnDevice
     from tokensim.scenario.loading import Document
 
@@ -82,10 +82,10 @@ def explain(
 
 def _explained(document: Document, step: Step, pool: str | None, hardware: str | None) -> OnDevice:
     """``step`` on the pool of that name, on ``hardware`` if that is given."""
-    from tokensim.assemble import plan_pool
     from tokensim.cost.explain import explain as explain_step
     from tokensim.errors import InputError
     from tokensim.model import load_model
+    from tokensim.plan import plan_pool
     from tokensim.report.explain import OnDevice
 
     index = _pool_index(document, pool)

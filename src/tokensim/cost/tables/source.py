@@ -25,6 +25,7 @@ class TableSource:
 
     def __init__(self, spec: str, setting: Setting, base_dir: Path, where: str) -> None:
         self.name = spec
+        self.notes: tuple[str, ...] = ()  # what the user of a run should know, once it was asked
         self._open = (spec, setting, base_dir, where)
 
     def price(self, operators: Sequence[Operator]) -> Times:
@@ -38,6 +39,12 @@ class TableSource:
             _opened[key] = profiles
         else:
             profiles = open_tables(spec, setting, base_dir, where, kinds=kinds)
+        others = sorted({profile.engine for profile in profiles} - {setting.engine, ""})
+        if others:
+            self.notes = (
+                f"operator times on {setting.device.id} are those of {', '.join(others)}:"
+                f" {setting.engine} was not measured",
+            )
         return measured_cost(profiles, setting).price(operators)
 
 
