@@ -63,7 +63,7 @@ def test_the_documentation_has_the_errors_of_the_file() -> None:
 
 def test_the_file_is_small_and_readable() -> None:
     text = (ROOT / "src/tokensim/cost/builtin" / FILE).read_text(encoding="utf-8")
-    assert len(text) < 60_000
+    assert len(text) < 70_000
     assert text.startswith("# Coefficients of the shipped model")
 
 
