@@ -77,7 +77,7 @@ class TableAttention:
     ) -> float:
         """See ``AttentionTime.mixed``. HOT PATH."""
         prefill = self._prefill
-        rows = ends = 0
+        rows = ends = before = 0
         far = longest
         work = 0.0
         for new, cached in chunks:
@@ -88,12 +88,13 @@ class TableAttention:
                 far = last
             work += prefill.work(last)
             if cached:
+                before += cached
                 work -= prefill.work(cached)
         work *= prefill.slowdown(rows)
         launch = prefill.launch
         if work < 0.0:  # by noise, of a few tokens after many
             work = 0.0
-        if self._window is None:  # never faster than reading the keys
+        if before and self._window is None:  # never faster than reading the keys
             read = self._at(len(chunks), ends / len(chunks)) - launch
             if read > work:
                 work = read
