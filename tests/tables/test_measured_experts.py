@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 from measured_samples import US, at, installed_tables, llmservingsim_tables, profile, setting, table
 
+from tokensim.cost.build import operator_sources
 from tokensim.cost.tables.experts import NEAREST_ERROR, ExpertsTable
 from tokensim.cost.tables.measured import measured_cost
 from tokensim.errors import InputError
@@ -97,6 +98,21 @@ def test_a_layer_that_was_not_measured_is_like_its_nearest() -> None:
     assert priced[0].origin(8).how == "extrapolated"
     assert at(priced[0], 8) > 160 * US
     assert source.price(Experts("experts", 8, 8, 2, 512, 512, 3, 1, "fp8")) is None
+
+
+@pytest.mark.parametrize("operators", ["aiconfigurator", "builtin"])
+def test_experts_in_fp8_decode_faster_than_in_bfloat16(operators: str) -> None:
+    """Published fp8 experts are scaled by blocks; the tables' kernel for one scale a tensor is 4 times slower."""
+    if operators == "aiconfigurator":
+        installed_tables("h200_sxm", ("experts",))
+    here = setting("h200-sxm-141gb", version="0.24.0")
+    seconds = []
+    for dtype in ("fp8", "bfloat16"):
+        op = Experts("experts", 128, 128, 8, 2048, 768, 3, 48, dtype)
+        source = operator_sources(operators, here)[0]
+        time = source.price([op])["experts"]
+        seconds.append(float(time.seconds(np.array([16.0]))[0]))  # type: ignore[union-attr]
+    assert seconds[0] < seconds[1]
 
 
 def test_h100_layers_left_out_are_met_from_other_models() -> None:

@@ -26,7 +26,7 @@ from tokensim.cost.builtin.forms import (
 from tokensim.cost.builtin.rates import LOW_PRECISION, peak_dtype, stand_ins, stored_bytes
 from tokensim.cost.builtin.rows import ShippedCollective, ShippedExperts, ShippedGemm, ShippedStream
 from tokensim.cost.tables.attention import unsplit
-from tokensim.model.dtypes import kv_bytes
+from tokensim.model.dtypes import kv_bytes, weight_dtype
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
 
@@ -86,7 +86,9 @@ class Builtin:
         return ShippedGemm(form, op, weight, rate, self._byte_rate(lender), self._origin(fit, lender))
 
     def _experts(self, op: Experts, lender: Measured) -> RowTime | None:
-        found = self._weights_fit(op.weight_dtype, "experts", lender)
+        # Published fp8 experts have a scale a block; see ``cost.tables.formats.expert_formats``.
+        weights = "fp8_block" if weight_dtype(op.weight_dtype) == "fp8" else op.weight_dtype
+        found = self._weights_fit(weights, "experts", lender)
         if found is None:
             return None
         fit, rate = found

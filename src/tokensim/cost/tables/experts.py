@@ -21,7 +21,7 @@ import numpy as np
 
 from tokensim.cost.base import How, RowTime, Setting
 from tokensim.cost.tables.curves import Covered, RowCurve
-from tokensim.cost.tables.formats import table_formats
+from tokensim.cost.tables.formats import expert_formats
 from tokensim.cost.work import compute_dtype
 from tokensim.errors import InputError, nearest
 from tokensim.model import dtypes
@@ -69,7 +69,7 @@ class ExpertsTable:
         dtype = dtypes.weight_dtype(op.weight_dtype)
         parts = [
             part
-            for name in table_formats(dtype)
+            for name in expert_formats(dtype)
             if not (part := self._table.filter(self._table["dtype"] == name)).is_empty()
         ]
         parts.sort(key=lambda part: _of(part, op) is None)  # the very layer in another kernel before others

@@ -17,3 +17,9 @@ _FORMATS: dict[str, tuple[str, ...]] = {
 def table_formats(dtype: str) -> tuple[str, ...]:
     """The tables' names for weights stored as ``dtype`` (``model.dtypes``), the usual one first."""
     return _FORMATS.get(dtype, ())
+
+
+def expert_formats(dtype: str) -> tuple[str, ...]:
+    """The same for routed experts. Published fp8 checkpoints of MoE models (DeepSeek, Qwen3) scale blocks of
+    weights; the kernel for one scale a tensor is another, 4 to 6 times slower in vLLM 0.24's tables."""
+    return ("fp8_block", "fp8") if dtype == "fp8" else table_formats(dtype)
