@@ -102,7 +102,7 @@ def test_a_layer_that_was_not_measured_is_like_its_nearest() -> None:
 
 @pytest.mark.parametrize("operators", ["aiconfigurator", "builtin"])
 def test_experts_in_fp8_decode_faster_than_in_bfloat16(operators: str) -> None:
-    """Published fp8 experts are scaled by blocks; the tables' kernel for one scale a tensor is 4 times slower."""
+    """Published ones are scaled by blocks; the kernel for one scale a tensor is 4 times slower in tables."""
     if operators == "aiconfigurator":
         installed_tables("h200_sxm", ("experts",))
     here = setting("h200-sxm-141gb", version="0.24.0")
