@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokensim.cli.options import Operators, Overrides, Plugins, load_plugins
+
 if TYPE_CHECKING:
     from tokensim.validation.calibrate import Outcome
 
@@ -29,18 +31,9 @@ def calibrate(
             " [default: the first four, as far as the cases show them]",
         ),
     ] = None,
-    operators: Annotated[
-        str | None,
-        typer.Option("--operators", metavar="SOURCE", help="Operator times, as in performance.operators."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Override one value of the scenarios. Repeatable."),
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
-    ] = None,
+    operators: Operators = None,
+    set_: Overrides = None,
+    plugin: Plugins = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
 ) -> None:
     """Fit the few physical unknowns of a machine on measured cases, and write them to a file.
@@ -49,7 +42,6 @@ def calibrate(
     check it on cases that were not fitted: tokensim validate OTHERS --calibration FILE.
     """
     from tokensim.errors import SimulationError
-    from tokensim.registry import load_entry_points, load_plugin
     from tokensim.validation.calibrate import calibrate as fit_parameters
     from tokensim.validation.calibrate import calibration_yaml
     from tokensim.validation.case import find_cases, read_case
@@ -58,9 +50,7 @@ def calibrate(
     from tokensim.validation.replay import document_of
 
     parameters = chosen(fit)
-    load_entry_points()
-    for file in plugin or []:
-        load_plugin(file)
+    load_plugins(plugin)
     found = [read_case(file) for file in find_cases(cases)]
     scenarios = [document_of(case, set_ or [], operators).check() for case in found]
     try:

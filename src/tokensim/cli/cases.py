@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokensim.cli.options import Overrides
+
 if TYPE_CHECKING:
     from tokensim.scenario.loading import Document
     from tokensim.validation.imports import Run
@@ -33,10 +35,7 @@ def import_case(
     tensor_parallel_size: Annotated[
         int | None, typer.Option("--tensor-parallel-size", "-tp", metavar="N", help="Devices of an instance.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="One value: engine.max_num_seqs=512. Repeatable."),
-    ] = None,
+    set_: Overrides = None,
     max_in_flight: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="The client's cap, where the file does not say it.")
     ] = None,

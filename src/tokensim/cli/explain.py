@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tokensim.cli.options import Operators, Overrides, Plugins, load_plugins
+
 if TYPE_CHECKING:
     from tokensim.cost.explain import Step
     from tokensim.plan import PoolPlan
@@ -31,21 +33,12 @@ def explain(
             "--hardware", metavar="ID", help="Instead of the scenario's; given twice: compare the two."
         ),
     ] = None,
-    operators: Annotated[
-        str | None,
-        typer.Option("--operators", metavar="SOURCE", help="Operator times, as in performance.operators."),
-    ] = None,
+    operators: Operators = None,
     pool: Annotated[
         str | None, typer.Option("--pool", metavar="NAME", help="Which pool. [default: the first]")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Override one value of the scenario. Repeatable."),
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
-    ] = None,
+    set_: Overrides = None,
+    plugin: Plugins = None,
     json_: Annotated[bool, typer.Option("--json", help="Print JSON (SI units) instead of a table.")] = False,
 ) -> None:
     """Explain one step: each operator's shape, time, work, share of the device's peak, bound and source."""
@@ -53,7 +46,6 @@ def explain(
 
     from tokensim.cost.explain import parse_step
     from tokensim.errors import InputError
-    from tokensim.registry import load_entry_points, load_plugin
     from tokensim.report.explain import as_json, render_one, render_two
     from tokensim.scenario.loading import read_document
 
@@ -62,9 +54,7 @@ def explain(
         raise InputError(
             f"--hardware is given {len(hardware)} times", hint="once: that device; twice: compare the two"
         )
-    load_entry_points()
-    for file in plugin or []:
-        load_plugin(file)
+    load_plugins(plugin)
     document = read_document(scenario)
     for override in set_ or []:
         document.override(override)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
+from tokensim.cli.options import Overrides, Plugins, load_plugins
 
 if TYPE_CHECKING:
     from tokensim.assemble import Result
@@ -22,12 +23,7 @@ def run(
     scenario: Annotated[
         Path | None, typer.Argument(help="A scenario (YAML). Without it: --model, --hardware and a workload.")
     ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set", metavar="PATH=VALUE", help="Override one value: engine.max_num_seqs=512. Repeatable."
-        ),
-    ] = None,
+    set_: Overrides = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
@@ -36,10 +32,7 @@ def run(
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that holds other files.")
     ] = False,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
-    ] = None,
+    plugin: Plugins = None,
     exact_steps: Annotated[
         bool, typer.Option("--exact-steps", help="Walk every step: slower, same result.")
     ] = False,
@@ -106,7 +99,7 @@ def run(
     folder = None if no_output else output or Path("runs") / (scenario.stem if scenario else "command-line")
     with Interrupt() as interrupt:
         try:
-            _load_plugins(plugin or [])
+            load_plugins(plugin)
             document = _document(scenario, flags, set_ or [])
             checked = document.check()
             interrupt.check()
@@ -115,14 +108,6 @@ def run(
         except KeyboardInterrupt:
             raise SimulationError("interrupted before there was a result; nothing was written") from None
         _deliver(result, checked, target, quiet=quiet)
-
-
-def _load_plugins(files: list[Path]) -> None:
-    from tokensim.registry import load_entry_points, load_plugin
-
-    load_entry_points()
-    for file in files:
-        load_plugin(file)
 
 
 def _document(scenario: Path | None, flags: dict[str, str | None], overrides: list[str]) -> Document:

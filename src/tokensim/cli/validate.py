@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokensim.cli import DONE, INCOMPLETE, REFUSED
+from tokensim.cli.options import Operators, Overrides, Plugins, load_plugins
 
 if TYPE_CHECKING:
     from tokensim.cost.calibration import Calibration
@@ -40,18 +41,9 @@ def validate(
     calibration: Annotated[
         Path | None, typer.Option("--calibration", metavar="FILE", help="Apply what was fitted.")
     ] = None,
-    operators: Annotated[
-        str | None,
-        typer.Option("--operators", metavar="SOURCE", help="Operator times, as in performance.operators."),
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="Override one value of the scenario. Repeatable."),
-    ] = None,
-    plugin: Annotated[
-        list[Path] | None,
-        typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
-    ] = None,
+    operators: Operators = None,
+    set_: Overrides = None,
+    plugin: Plugins = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print no table.")] = False,
 ) -> None:
     """Replay measured cases and print how far the simulation is from them.
@@ -60,14 +52,11 @@ def validate(
     on. Exit codes: 0 done, 1 an error is above --fail-above, 2 a case or an option was refused.
     """
     from tokensim.errors import InputError, SimulationError
-    from tokensim.registry import load_entry_points, load_plugin
     from tokensim.validation.case import find_cases, read_case
     from tokensim.validation.errors import errors_of, parse_share
 
     limit = parse_share(fail_above, "--fail-above") if fail_above is not None else None
-    load_entry_points()
-    for file in plugin or []:
-        load_plugin(file)
+    load_plugins(plugin)
     fitted = _calibration(calibration)
     replays: list[Replay] = []
     refused: list[tuple[str, str]] = []

@@ -1,0 +1,35 @@
+"""Options that several commands share, and what they do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Operators = Annotated[
+    str | None,
+    typer.Option("--operators", metavar="SOURCE", help="Operator times, as in performance.operators."),
+]
+
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="PATH=VALUE", help="Override one value: engine.max_num_seqs=512. Repeatable."
+    ),
+]
+
+Plugins = Annotated[
+    list[Path] | None,
+    typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
+]
+
+
+def load_plugins(files: Sequence[Path] | None) -> None:
+    """Import every installed plug-in, then ``files``; raises ``InputError`` for one that fails."""
+    from tokensim.registry import load_entry_points, load_plugin
+
+    load_entry_points()
+    for file in files or ():
+        load_plugin(file)
