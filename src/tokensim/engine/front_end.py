@@ -20,13 +20,14 @@ from dataclasses import dataclass, field
 from tokensim.scheduling.local import Request
 
 REQUEST_S = 1.0e-3
-"""Time of the API process for a request: HTTP, chat template, tokenizer of about a thousand tokens."""
+"""Time of the API process for a request (HTTP, chat template, tokenizer of a thousand tokens): an estimate,
+for a calibration or ``performance.front_end`` to replace."""
 
 CHUNK_S = 30e-6
-"""Time of the API process for one output of one request: detokenise, serialise, write."""
+"""Time of the API process for one output of one request (detokenise, serialise, write): an estimate."""
 
 CLIENT_S = 2.0e-3
-"""Constant time of connection, HTTP and network that the client's clock adds to the first token."""
+"""Constant time of connection, HTTP and network that the client's clock adds: an estimate for one machine."""
 
 Deliver = Callable[[Request, float, bool], None]
 """Called with a request, when the client gets the token, and whether it is its last one (else its first)."""
