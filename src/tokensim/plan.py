@@ -43,7 +43,6 @@ class PoolPlan:
     """Times of the API process (``engine.front_end``); None: there is none."""
     clock: tuple[float, float] | None
     """Slowdown and time constant (s) of the device's clock; None: it never drops."""
-    calibration: Calibration
     notes: tuple[str, ...]
 
     lockstep: bool
@@ -156,7 +155,6 @@ def plan_pool(
         spec,
         _front_end(performance, calibration),
         _clock(performance, calibration),
-        calibration,
         notes,
         lockstep=data > 1 and model.moe is not None,
     )

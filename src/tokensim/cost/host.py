@@ -41,3 +41,15 @@ class Host:
         if self.asynchronous:
             return (device_s if device_s > busy else busy) + self.gap_s
         return device_s + busy + self.gap_s
+
+
+def at_least(first: float, growth: float, steps: int, least: float) -> tuple[float, float, int]:
+    """A run whose steps would last ``first``, each later one ``growth`` longer, if none can last less than
+    ``least``: (seconds of the first, growth, for how many of the ``steps`` that holds)."""
+    if first >= least:
+        if growth < 0.0 and first + growth * steps < least:
+            steps = min(steps, int((first - least) / -growth) + 1)
+        return first, growth, steps
+    if growth > 0.0 and first + growth * steps > least:
+        steps = min(steps, int((least - first) / growth) + 1)
+    return least, 0.0, steps

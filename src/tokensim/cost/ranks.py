@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
+from tokensim.cost.host import at_least
 from tokensim.cost.step import CLOCKED, FAR, FIRST_SIZE, CompiledStepCost, Line, RowPart
 from tokensim.model.operators import Collective
 
@@ -190,14 +191,8 @@ class CompiledRanksCost:
         requests = max(0 if step is None else step.decode + len(step.chunks) for step in ranks)
         if not host.asynchronous:
             return host.step(device_s, requests), growth, steps
-        busy_s = host.busy_s(requests)
-        if device_s >= busy_s:
-            if growth < 0.0 and device_s + growth * steps < busy_s:
-                steps = min(steps, int((device_s - busy_s) / -growth) + 1)
-            return device_s + host.gap_s, growth, steps
-        if growth > 0.0:
-            steps = min(steps, int((busy_s - device_s) / growth) + 1)
-        return busy_s + host.gap_s, 0.0, steps
+        first_s, growth, steps = at_least(device_s, growth, steps, host.busy_s(requests))
+        return first_s + host.gap_s, growth, steps
 
     def _grow(self, size: int) -> None:
         """Tabulate up to ``size`` rows a rank, and beyond."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -45,6 +45,8 @@ class ScaledAttention:
     time: AttentionTime
     compute: float
     memory: float
+    curves: dict[int, DecodeCurve] = field(default_factory=dict)
+    """Of ``time``, by the number of requests: kept, as a mixed step asks for one each time."""
 
     @property
     def needs_longest(self) -> bool:
@@ -63,7 +65,9 @@ class ScaledAttention:
         total = self.time.mixed(chunks, requests, context, longest)
         if not requests:
             return total * self.compute
-        curve = self.time.decode(requests)
+        curve = self.curves.get(requests)
+        if curve is None:
+            curve = self.curves[requests] = self.time.decode(requests)
         decodes = _at(curve, context / requests)
         if curve.skew:
             decodes += curve.skew * (_at(curve, longest) - decodes)

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokensim.cost.base import AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
-from tokensim.cost.host import Host
+from tokensim.cost.host import Host, at_least
 from tokensim.cost.work import AttentionWork, RowWork
 from tokensim.errors import InputError
 from tokensim.model.operators import Attention, Operator
@@ -156,13 +156,9 @@ class CompiledStepCost:
             growth += more
             if ahead < steps:
                 steps = ahead
-        if first >= least:
-            if growth < 0.0 and first + growth * steps < least:
-                steps = min(steps, int((first - least) / -growth) + 1)
+        if first >= least and growth >= 0.0:
             return first, growth, steps
-        if growth > 0.0 and first + growth * steps > least:
-            steps = min(steps, int((least - first) / growth) + 1)
-        return least, 0.0, steps
+        return at_least(first, growth, steps, least)
 
     def step_time(
         self,

@@ -129,9 +129,8 @@ class Instance(TimeAxis):
                 self._first_s = first = first + self._compute_s * self.clock.share
             self.end_s = end = start + first
             self.due_s = start if self.asynchronous else end
-            firsts = step.firsts
             if self.front_end is not None:
-                firsts = [r for r in firsts if r.first_token_s != r.first_token_s]
+                firsts = [r for r in step.firsts if r.first_token_s != r.first_token_s]
                 self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
             for request in step.firsts:
                 if request.first_token_s != request.first_token_s:
