@@ -59,8 +59,9 @@ class Client:
         self._agenda.follow_up(free_s, index)
         return -1
 
-    def finished(self, time: float) -> None:
-        """Some request ends at ``time``, now or later: a held one, or the same user's next one, follows."""
+    def finished(self, index: int, time: float) -> None:
+        """Request ``index`` ends at ``time``, now or later: a held one, or the same user's next one,
+        follows."""
         if self.closed:
             if self._next < self._count:
                 think = 0.0 if self._think is None else self._think[self._next]

@@ -48,7 +48,7 @@ class Instance(TimeAxis):
         caching: bool,
         asynchronous: bool,
         pause_before_idle: bool,
-        on_finish: Callable[[Instance, int, float], None],
+        on_finish: Callable[[Instance, Sequence[Request], float], None],
         front_end: FrontEnd | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -163,7 +163,7 @@ class Instance(TimeAxis):
         self._hand_over(done)
         if done:
             self._close(done, self.end_s)
-            self.on_finish(self, len(done), self.end_s)
+            self.on_finish(self, done, self.end_s)
 
     def _close(self, done: Sequence[Request], end_s: float) -> None:
         """Write down requests that finished at ``end_s``."""

@@ -155,7 +155,7 @@ class RankGroup(TimeAxis):
         caching: bool,
         asynchronous: bool,
         pause_before_idle: bool,
-        on_finish: Callable[[Any, int, float], None],
+        on_finish: Callable[[Any, Sequence[Request], float], None],
         front_end: FrontEnd | None = None,
         clock: Clock | None = None,
     ) -> None:
@@ -274,7 +274,7 @@ class RankGroup(TimeAxis):
         done = [request for rank in self.ranks for request in rank.finished(self.end_s)]
         self._hand_over(done)
         if done:
-            self.on_finish(self, len(done), self.end_s)
+            self.on_finish(self, done, self.end_s)
 
 
 def _shape(step: Step) -> RankStep:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from heapq import heappop
 from math import inf, nan, nextafter
 
@@ -61,21 +61,21 @@ class Simulation:
         self.targets.append(instance)
         self.instances += instance.ranks if isinstance(instance, RankSet) else [instance]
 
-    def on_finish(self, instance: Instance | RankGroup, requests: int, end_s: float) -> None:
-        """``requests`` of ``instance`` ended at ``end_s``; behind a front end the client sees it later."""
-        self.done += requests
+    def on_finish(self, instance: Instance | RankGroup, done: Sequence[Request], end_s: float) -> None:
+        """``done`` of ``instance`` ended at ``end_s``; behind a front end the client sees it later."""
+        self.done += len(done)
         if self.client.reacts:
             if instance.front_end is not None:
                 self.agenda.delivery(end_s, instance.front_end)
                 return
-            for _ in range(requests):
-                self.client.finished(end_s)
+            for request in done:
+                self.client.finished(request.index, end_s)
 
     def on_delivery(self, request: Request, time: float, last: bool) -> None:
         """A front end has sent the first token of ``request``, or its ``last`` one, to the client."""
         self.recorder.deliveries.extend(PACK_DELIVERY(request.index, last, time))
         if last and self.client.reacts:
-            self.client.finished(time)
+            self.client.finished(request.index, time)
 
     def run(self, progress: Progress | None = None) -> RunLog:
         """Run to the end; Ctrl-C ends it early with an incomplete log.
@@ -169,14 +169,14 @@ class Simulation:
         request = Request(index, now, prompt, output, prompt + output)
         if self._priority is not None:
             request.priority = self._priority[index]
-        target = self.router.route(request, self.targets)
+        target = self.router.route(request, self.targets, now)
         instance = target.take() if isinstance(target, RankSet) else target
         if request.length > instance.max_model_len:
             if prompt >= instance.max_model_len:
                 instance.note(request, nan, 0, REJECTED)
                 self.done += 1
                 if self.client.reacts:
-                    self.client.finished(now)
+                    self.client.finished(index, now)
                 return
             request.length = instance.max_model_len
         if self._offsets is not None and instance.caching:

@@ -21,12 +21,14 @@ class Segments:
 
     Each segment is ``(id, tokens)``. Two prompts share a prefix as long as their segments have equal ids in
     the same order; when one id appears with two lengths, the shorter is a prefix of the longer. Ids are ≥ 0.
-    The tokens of a request's segments sum to its ``input_tokens``.
+    The tokens of a request's segments sum to its ``input_tokens``. ``output_ids`` [n]: the id of each
+    request's answer where other prompts contain it (−1: none does; absent: nobody's).
     """
 
     offsets: Ints
     ids: Ints
     tokens: Ints
+    output_ids: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +43,12 @@ class Workload:
     ``concurrency``: a closed loop of that many users; each sends its next request ``think_s`` [n] seconds
     after its previous one finished (``think_s[i]`` is the pause before request ``i`` is sent).
 
+    ``after`` [n]: the index of the request whose finish it waits for (−1: none), smaller than its own; it is
+    sent ``delay_s`` [n] later (tool time, think time), and not before its ``arrival_s``.
+
+    ``tenant``, ``session``, ``deadline_s`` (after its arrival), ``predicted_tokens``, ``adapter``,
+    ``encoder_tokens`` [n]: see ``scheduling.local.Traits``; absent: as there by default.
+
     ``notes``: what a reader of the results should know of the input (rows dropped and why, rules of thumb
     used).
     """
@@ -54,6 +62,14 @@ class Workload:
     max_in_flight: int | None = None
     concurrency: int | None = None
     think_s: Floats | None = None
+    after: Ints | None = None
+    delay_s: Floats | None = None
+    tenant: Ints | None = None
+    session: Ints | None = None
+    deadline_s: Floats | None = None
+    predicted_tokens: Ints | None = None
+    adapter: Ints | None = None
+    encoder_tokens: Ints | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

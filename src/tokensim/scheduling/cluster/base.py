@@ -47,5 +47,8 @@ class GlobalScheduler(ABC):
         self.seed = seed
 
     @abstractmethod
-    def route(self, request: Request, instances: Sequence[T]) -> T:
-        """The one of ``instances`` that takes ``request``, which has just arrived."""
+    def route(self, request: Request, instances: Sequence[T], now: float) -> T:
+        """The one of ``instances`` that takes ``request`` at ``now``.
+
+        ``instances`` are up and serve the phase that the request is in; they come and go between calls.
+        """

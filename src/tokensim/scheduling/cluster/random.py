@@ -18,6 +18,6 @@ class Random(GlobalScheduler):
         super().__init__(seed)
         self._random = random.Random(f"router {seed}")
 
-    def route(self, request: Request, instances: Sequence[T]) -> T:
+    def route(self, request: Request, instances: Sequence[T], now: float) -> T:
         """See ``GlobalScheduler.route``."""
         return instances[self._random.randrange(len(instances))]

@@ -17,7 +17,7 @@ class RoundRobin(GlobalScheduler):
         super().__init__(seed)
         self._turn = -1
 
-    def route(self, request: Request, instances: Sequence[T]) -> T:
+    def route(self, request: Request, instances: Sequence[T], now: float) -> T:
         """See ``GlobalScheduler.route``."""
         self._turn += 1
         return instances[self._turn % len(instances)]

@@ -11,8 +11,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, NamedTuple, Protocol
 
+from tokensim.errors import SimulationError
 from tokensim.memory import KvPool
 from tokensim.scheduling.local.request import Request
 
@@ -45,6 +46,34 @@ class Limits:
     """Whether the cost of a step depends on the longest context of those that decode."""
 
 
+class Offer(NamedTuple):
+    """KV of a request that can be loaded from elsewhere: ``tokens`` beyond those in the instance's own pool.
+
+    ``overlap_s`` None: the request waits, holding its blocks, until the engine says that they have come.
+    Else it runs at once, and the copies, which take ``overlap_s`` if nothing hinders them, come layer by
+    layer beside the compute of its first step.
+    ``source`` is whatever the ``KvSource`` wants to remember.
+    """
+
+    tokens: int
+    overlap_s: float | None = None
+    source: Any = None
+
+
+class KvSource(Protocol):
+    """Where KV of a request may lie besides the instance's own pool: another instance, a host tier, a pool
+    that instances share."""
+
+    def offer(self, request: Request, cached: int, now: float) -> Offer | None:
+        """What can be loaded for ``request`` beyond its first ``cached`` tokens, which the pool has; None:
+        nothing worth it. Asked once for each admission that is tried; changes nothing."""
+        ...
+
+    def load(self, request: Request, offer: Offer, now: float) -> None:
+        """``offer`` was taken and its blocks are there: the load starts at ``now``."""
+        ...
+
+
 _NONE: list[Any] = []  # never changed
 
 
@@ -57,7 +86,8 @@ class Step:
     computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
     (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
-    in ``sat_out``, those that decode again after that in ``came_back``.
+    in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies of KV that hold
+    up the step (swapping); ``overlap_s``: how long copies take that come layer by layer beside its compute.
     """
 
     __slots__ = (
@@ -70,8 +100,10 @@ class Step:
         "firsts",
         "index",
         "longest",
+        "overlap_s",
         "preempted",
         "sat_out",
+        "stall_s",
         "whole",
         "window_context",
         "window_growth",
@@ -85,6 +117,8 @@ class Step:
         self.window_growth = 0
         self.longest = 0
         self.whole = True
+        self.stall_s = 0.0
+        self.overlap_s = 0.0
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE
         self.chunk_requests: list[Request] = _NONE
@@ -110,6 +144,12 @@ class LocalScheduler(ABC):
     pool: KvPool
     running: Collection[Request]
     waiting: Collection[Request]
+    loading: Collection[Request] = ()
+    """Those that hold blocks and wait for KV from elsewhere."""
+    source: KvSource | None = None
+    """Set by whoever assembles the instance, of policies that ``can_load``."""
+    can_load: ClassVar[bool] = False
+    """Whether the policy asks ``source``, and heeds ``Request.held``, ``loaded`` and ``release``."""
 
     @abstractmethod
     def add(self, request: Request) -> bool:
@@ -135,6 +175,20 @@ class LocalScheduler(ABC):
     def update(self, index: int) -> Sequence[Request]:
         """The output of step ``index`` has come back: free the requests that finished with it and return
         them."""
+
+    def remove(self, request: Request) -> None:
+        """Take ``request`` out, wherever it stands, and free its memory. It is not in flight: the engine has
+        processed the output of every step that it was in.
+        """
+        raise SimulationError(f"the policy {type(self).__name__} cannot give up a request (no method remove)")
+
+    def loaded(self, request: Request) -> None:
+        """The KV that ``request`` waits for in ``loading`` has come."""
+        raise SimulationError(f"the policy {type(self).__name__} does not load KV from elsewhere")
+
+    def release(self, request: Request) -> None:
+        """The KV of ``request``, which finished here and was ``held``, is no longer needed."""
+        raise SimulationError(f"the policy {type(self).__name__} does not keep KV of finished requests")
 
     @abstractmethod
     def check_integrity(self) -> None:

@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from tokensim.memory import Content, Table
 
 NEVER = float("nan")
+
+
+class Traits(NamedTuple):
+    """What a workload may say of a request beyond its lengths.
+
+    ``tenant`` it belongs to; ``session`` of which it is a round (−1: none); ``deadline_s``, when its last
+    token is due, in simulated time; ``predicted_tokens`` of output, as a predictor says before the answer is
+    known (−1: nobody predicts); ``adapter`` that it needs (LoRA; −1: none); ``encoder_tokens`` of its prompt
+    that an encoder makes (images).
+    """
+
+    tenant: int = 0
+    session: int = -1
+    deadline_s: float = float("inf")
+    predicted_tokens: int = -1
+    adapter: int = -1
+    encoder_tokens: int = 0
+
+
+PLAIN = Traits()
 
 
 class Request(Table):
@@ -13,11 +35,14 @@ class Request(Table):
     Fixed: ``index`` in the workload, ``arrival_s``, ``input_tokens``, ``output_tokens`` asked for,
     ``priority`` (smaller is more urgent), ``content`` (None: nothing of it can be found in the prefix cache
     by another request), ``length`` (total tokens at which it finishes: prompt plus output, or the model's
-    limit); ``shared_output``: other prompts may contain its output.
+    limit); ``shared_output``: other prompts may contain its output; ``traits``: what else the workload says;
+    ``held``: when it finishes here, its KV stays until the scheduler is told to ``release`` it (somebody will
+    fetch it).
 
     Moving: ``tokens`` that its (re)prefill must cover; ``computed`` of them; once all are, it decodes
     (``decoding``) and its computed tokens after step ``k`` are ``base + k`` until ``finish_step``. ``seq`` is
-    its place in the order of admission.
+    its place in the order of admission. ``loaded``: KV from elsewhere has come into its blocks, up to
+    ``computed``.
     """
 
     __slots__ = (
@@ -30,10 +55,12 @@ class Request(Table):
         "finish_step",
         "finished",
         "first_token_s",
+        "held",
         "index",
         "input_tokens",
         "last_token_s",
         "length",
+        "loaded",
         "lost_tokens",
         "output_tokens",
         "preemptions",
@@ -43,6 +70,7 @@ class Request(Table):
         "seq",
         "shared_output",
         "tokens",
+        "traits",
     )
 
     def __init__(
@@ -55,6 +83,9 @@ class Request(Table):
         self.length = length
         self.content: Content | None = None
         self.shared_output = False
+        self.traits = PLAIN
+        self.held = False
+        self.loaded = False
         self.priority = 0
         self.tokens = input_tokens
         self.blocks = 0
