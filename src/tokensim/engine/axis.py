@@ -8,7 +8,7 @@ do around a run: hand what it brings to the front end, and rest when nothing run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf, sqrt
 
 from tokensim.engine.front_end import FrontEnd, Outputs
@@ -16,6 +16,15 @@ from tokensim.scheduling.local import Request
 
 EMPTY_STEP_PAUSE_S = 1e-3
 """vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
+
+Order = Callable[[float], None]
+"""An action of the control plane, called with the time from which on it holds."""
+
+
+def layered(compute_s: float, copies_s: float, layers: int) -> float:
+    """Seconds of a step whose copies come layer by layer beside its compute: layer i is computed while the KV
+    of layer i + 1 comes, so the longer of the two counts, and one layer of the shorter."""
+    return max(compute_s, copies_s) + min(compute_s, copies_s) / layers
 
 
 class TimeAxis:
@@ -25,6 +34,8 @@ class TimeAxis:
         self.asynchronous = asynchronous
         self.pause_before_idle = pause_before_idle
         self.front_end = front_end
+        self.orders: list[Order] = []  # to be carried out at the next decision
+        self.down = False  # takes no decisions any more
         self._outputs: Outputs | None = None  # what the steps in flight bring the front end
         self.due_s = inf  # the next decision; inf while idle
         self.end_s = 0.0  # of the last scheduled step
@@ -41,6 +52,20 @@ class TimeAxis:
         if running is not None:
             running.steps = self._run - running.dropped
         return self.front_end.take_in(now, running)
+
+    def rouse(self, now: float) -> bool:
+        """Something but an arrival, at ``now``, may change the next decision: decide as soon as can be;
+        whether ``due_s`` has changed."""
+        if self.due_s == inf:
+            self.due_s = max(now, self._ready_s)
+            return True
+        return self._cut(now, False)
+
+    def _obey(self, now: float) -> None:
+        """Carry out what was ordered; what it changes is the case from ``now`` on."""
+        orders, self.orders = self.orders, []
+        for order in orders:
+            order(now)
 
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""

@@ -11,9 +11,10 @@ it forward, to the first step boundary that can still react.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 
 from tokensim.cost.base import StepCost
-from tokensim.engine.axis import TimeAxis
+from tokensim.engine.axis import TimeAxis, layered
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.errors import SimulationError
@@ -51,6 +52,7 @@ class Instance(TimeAxis):
         on_finish: Callable[[Instance, Sequence[Request], float], None],
         front_end: FrontEnd | None = None,
         clock: Clock | None = None,
+        layers: int = 1,
     ) -> None:
         super().__init__(asynchronous=asynchronous, pause_before_idle=pause_before_idle, front_end=front_end)
         self.index = index
@@ -66,6 +68,7 @@ class Instance(TimeAxis):
         self.caching = caching
         self.on_finish = on_finish
         self.clock = clock
+        self.layers = layers
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
         self._preemptions = 0  # since the last finish
@@ -99,12 +102,21 @@ class Instance(TimeAxis):
                 self._finish(last)
                 flying = None
         before_s = self.end_s
+        unfinished = flying is not None
+        if self.orders:
+            if unfinished:
+                self._finish(last)
+                unfinished = False
+            self._obey(before_s if flying is not None else now)
+            if self.down:
+                self._stop()
+                return
         if self.clock is not None:
             self.clock.look(now)
         step = scheduler.schedule(now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
-        if flying is not None:
+        if unfinished:
             self._finish(last)
         decode, chunks = step.decode, step.chunks
         if not (decode or chunks):
@@ -127,6 +139,8 @@ class Instance(TimeAxis):
             if self.clock is not None:
                 self._compute_s = self._compute_time(decode + sum(tokens for tokens, _ in chunks))
                 self._first_s = first = first + self._compute_s * self.clock.share
+            if step.overlap_s or step.stall_s:
+                self._first_s = first = self._with_copies(first, step)
             self.end_s = end = start + first
             self.due_s = start if self.asynchronous else end
             if self.front_end is not None:
@@ -146,6 +160,8 @@ class Instance(TimeAxis):
         if self.clock is not None:
             self._compute_s = self._compute_time(decode)
             self._first_s += self._compute_s * self.clock.share
+        if step.stall_s or step.overlap_s:
+            self._first_s, steps = self._with_copies(self._first_s, step), 1
         if self.front_end is not None:
             self._outputs = Outputs(start + self._first_s, self._first_s, self._growth_s, 1, decode)
         allowed = scheduler.run_length(step)
@@ -156,6 +172,18 @@ class Instance(TimeAxis):
                 self._set_run(until)
         if step.came_back:
             self._note_returns(step)
+
+    def _with_copies(self, seconds: float, step: Step) -> float:
+        """How long ``step`` lasts, which would take ``seconds`` if no KV were copied for it."""
+        if step.overlap_s:
+            seconds = layered(seconds, step.overlap_s, self.layers)
+        return seconds + step.stall_s
+
+    def _stop(self) -> None:
+        """Nothing runs here any more."""
+        self._step = None
+        self._run = 1
+        self.due_s = inf
 
     def _finish(self, index: int) -> None:
         """The output of step ``index``, which ends at ``end_s``, has come back."""
@@ -169,6 +197,8 @@ class Instance(TimeAxis):
         """Write down requests that finished at ``end_s``."""
         self._preemptions = 0
         for request in done:
+            if request.held:  # it goes on elsewhere
+                continue
             output = request.length - request.input_tokens
             self.note(request, end_s, output, FINISHED if output == request.output_tokens else TRUNCATED)
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool
-from tokensim.scheduling.local import integrity, walk
+from tokensim.scheduling.local import elsewhere, integrity, walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
@@ -27,6 +27,8 @@ from tokensim.scheduling.local.versions import rules_of
 
 class ContinuousBatching(LocalScheduler):
     """The policy. Override ``admission_order``, ``victim`` or ``horizon`` to make another."""
+
+    can_load = True
 
     def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
         self.limits = limits
@@ -59,6 +61,8 @@ class ContinuousBatching(LocalScheduler):
             else WindowedDecodeSet(limits.block_size, limits.window, limits.longest)
         )
         self.leaving: list[Request] = []  # their last token is in flight
+        self.loading: dict[Request, None] = {}  # they hold blocks and wait for KV from elsewhere
+        self.holding: dict[Request, None] = {}  # finished, but their KV is kept for somebody
         self.sitting_out: dict[Request, None] = {}  # decoding, but left out of the last step
         self._elaborate = (  # what only ``_schedule_fully`` knows of
             exact_steps or limits.long_prefill_token_threshold > 0 or limits.prefill_schedule_interval > 1
@@ -185,7 +189,9 @@ class ContinuousBatching(LocalScheduler):
             assert not self.exact_steps or request.computed == computed, (
                 f"{request} ends after {request.computed}"
             )
-            if request.content is None:
+            if request.held:
+                elsewhere.hold(self, request)
+            elif request.content is None:
                 self.pool.discard(request, -(-computed // size), computed // size)
             else:
                 self._free(request, computed)
@@ -202,6 +208,18 @@ class ContinuousBatching(LocalScheduler):
         pool.register(request, content, computed // self.block_size)
         pool.release(request)
         pool.forget(content)
+
+    def remove(self, request: Request) -> None:
+        """See ``LocalScheduler.remove``."""
+        elsewhere.remove(self, request)
+
+    def loaded(self, request: Request) -> None:
+        """See ``LocalScheduler.loaded``."""
+        elsewhere.loaded(self, request)
+
+    def release(self, request: Request) -> None:
+        """See ``LocalScheduler.release``."""
+        elsewhere.release(self, request)
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""
@@ -297,17 +315,31 @@ class ContinuousBatching(LocalScheduler):
         """Admit waiting requests until the head does not fit. HOT PATH."""
         limits, pool, waiting, running = self.limits, self.pool, self.waiting, self.running
         size = self.block_size
-        reserve = limits.scheduler_reserve_full_isl
+        reserve, source = limits.scheduler_reserve_full_isl, self.source
         self._blocked = True
         hits: Any
         while waiting and budget > 0 and len(running) < self.max_active:
             request = waiting.head()
             content = request.content
-            if content is None:
-                hits, hit, idle = None, 0, 0
+            offer = None
+            if request.loaded:
+                hits, hit, idle = None, request.blocks, 0
+                computed = request.computed
             else:
-                hits, hit, idle = pool.find(content, (request.tokens - 1) // size)
-            computed = hit * size
+                if content is None:
+                    hits, hit, idle = None, 0, 0
+                else:
+                    hits, hit, idle = pool.find(content, (request.tokens - 1) // size)
+                computed = hit * size
+                if source is not None:
+                    offer = source.offer(request, computed, now)
+                    if offer is not None:
+                        if offer.overlap_s is None:
+                            if elsewhere.begin_load(self, request, hits, hit, idle, offer, now):
+                                continue
+                            self._blocked = reserve and not self._growing
+                            return
+                        computed = min(computed + offer.tokens, request.tokens - 1)
             tokens = request.tokens - computed
             if deferred and tokens > 1:
                 self._blocked = False
@@ -333,6 +365,9 @@ class ContinuousBatching(LocalScheduler):
             pool.take(blocks - hit, request)
             request.blocks = blocks
             request.computed = computed
+            if offer is not None and source is not None:
+                source.load(request, offer, now)
+                step.overlap_s += offer.overlap_s or 0.0
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
             step.admitted.append((request, computed))

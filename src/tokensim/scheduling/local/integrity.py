@@ -27,8 +27,15 @@ def check(policy: ContinuousBatching) -> None:
             if id(extent) not in seen:
                 seen.add(id(extent))
                 used += extent.count
-    for request in policy.waiting:
-        assert request.blocks == 0, f"{request} waits with {request.blocks} blocks"
+    for request in (*policy.waiting, *policy.loading, *policy.holding):
+        assert request.blocks == 0 or request.loaded or request not in policy.waiting, (
+            f"{request} waits with {request.blocks} blocks"
+        )
+        used += request.blocks - request.registered
+        for extent in request.extents():
+            if id(extent) not in seen:
+                seen.add(id(extent))
+                used += extent.count
     active = [
         r for r in policy.running if r.decoding and r.finish_step >= policy.index and r not in policy.leaving
     ]
@@ -37,4 +44,5 @@ def check(policy: ContinuousBatching) -> None:
     assert decoding.base_sum == sum(request.base for request in active), "sum of contexts is off"
     longest = max((request.base for request in active), default=0) + policy.index if active else 0
     assert not policy.limits.longest or decoding.longest_context(policy.index) == longest, "longest is off"
-    policy.pool.check_integrity(policy.running, None if policy.exact_steps else used)
+    tables = (*policy.running, *policy.waiting, *policy.loading, *policy.holding)
+    policy.pool.check_integrity(tables, None if policy.exact_steps else used)

@@ -43,6 +43,7 @@ def preempt(policy: ContinuousBatching, step: Step, request: Request, served: in
     pool.release(request)
     del policy.running[request]
     request.computed = 0
+    request.loaded = False
     request.preemptions += 1
     request.lost_tokens = computed
     policy.waiting.put_back(request)
