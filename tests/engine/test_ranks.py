@@ -163,7 +163,7 @@ def test_ranks_of_a_dense_model_take_requests_in_turn_and_do_not_wait() -> None:
     ]
     simulation.add_instance(RankSet(ranks))
     log = simulation.run()
-    assert len(simulation.targets) == 1
+    assert len(simulation.replicas) == 1
     assert log.requests.instance.tolist() == [0, 1, 0]
     assert log.requests.finish_s.tolist() == [3.0, 10.0, 2.0]
 

@@ -1,18 +1,20 @@
 """The agenda: what happens next. A heap of (time, kind, number, who); nothing in it knows what the kinds
 mean.
 
-At one instant the kinds go in this order, after the arrivals that were due then anyway: instances deciding
-on their next step; outputs that reach a front end; arrivals that the client sends because something finished
-then (a round trip takes time, so they miss that decision); requests that a front end hands to its engine
-(they miss it too); instances that were idle and were woken by an arrival.
+At one instant the kinds go in this order, after the arrivals that were due then anyway: actions (of the
+control plane, and what follows from a finish in another instance), which count in a decision at that instant;
+instances deciding on their next step; outputs that reach a front end; arrivals that the client sends because
+something finished then (a round trip takes time, so they miss that decision); requests that a front end hands
+to its engine (they miss it too); instances that were idle and were woken by an arrival.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
-DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(5)
+ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(6)
 
 
 class Agenda:
@@ -23,6 +25,10 @@ class Agenda:
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, int, Any]] = []
         self._numbered = 0
+
+    def action(self, time: float, act: Callable[[float], None]) -> None:
+        """``act`` is called with ``time`` when it comes; first put, first taken."""
+        self._put(time, ACTION, act)
 
     def decision(self, instance: Any) -> None:
         """``instance`` decides when it is due; of several at one instant, the one with the smallest index

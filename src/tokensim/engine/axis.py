@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf, sqrt
+from typing import Any
 
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.scheduling.local import Request
@@ -36,6 +37,7 @@ class TimeAxis:
         self.front_end = front_end
         self.orders: list[Order] = []  # to be carried out at the next decision
         self.down = False  # takes no decisions any more
+        self.replica: Any = None  # that it belongs to
         self._outputs: Outputs | None = None  # what the steps in flight bring the front end
         self.due_s = inf  # the next decision; inf while idle
         self.end_s = 0.0  # of the last scheduled step

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
+from typing import TYPE_CHECKING
 
 from tokensim.cost.base import StepCost
 from tokensim.engine.axis import TimeAxis, layered
@@ -28,6 +29,9 @@ from tokensim.metrics.recorder import (
     Recorder,
 )
 from tokensim.scheduling.local import LocalScheduler, Request, Step
+
+if TYPE_CHECKING:
+    from tokensim.engine.ranks import RankGroup
 
 FUTILE_PREEMPTIONS = 100
 """Preemptions for each request in the system, without one finish in between, that are taken for a live-lock.
@@ -58,6 +62,9 @@ class Instance(TimeAxis):
         self.index = index
         self.scheduler = scheduler
         self.ranks = (self,)
+        self.axis: Instance | RankGroup = self  # what decides for it
+        self.on_held: Callable[[Instance, Request, float], None] | None = None
+        self.on_chunks: Callable[[Instance, Step, float, float], None] | None = None
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
@@ -143,6 +150,8 @@ class Instance(TimeAxis):
                 self._first_s = first = self._with_copies(first, step)
             self.end_s = end = start + first
             self.due_s = start if self.asynchronous else end
+            if self.on_chunks is not None:
+                self.on_chunks(self, step, start, first)
             if self.front_end is not None:
                 firsts = [r for r in step.firsts if r.first_token_s != r.first_token_s]
                 self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
@@ -198,6 +207,8 @@ class Instance(TimeAxis):
         self._preemptions = 0
         for request in done:
             if request.held:  # it goes on elsewhere
+                assert self.on_held is not None
+                self.on_held(self, request, end_s)
                 continue
             output = request.length - request.input_tokens
             self.note(request, end_s, output, FINISHED if output == request.output_tokens else TRUNCATED)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain
+from math import inf
 from typing import Any
 
 from tokensim.cost.base import StepCost
@@ -121,6 +122,8 @@ class Rank(Instance):
         if step is None:
             return []
         self._start_s, self._first_s = start_s, first_s
+        if step.chunks and self.on_chunks is not None:
+            self.on_chunks(self, step, start_s, first_s)
         end_s = start_s + first_s
         fresh = []
         for request in step.firsts:
@@ -176,6 +179,8 @@ class RankGroup(TimeAxis):
             )
             for number, scheduler in enumerate(schedulers)
         )
+        for rank in self.ranks:
+            rank.axis = self
         self.scheduler = Queues(schedulers)
         self.note = self.ranks[0].note
         self.max_model_len = max_model_len
@@ -213,10 +218,19 @@ class RankGroup(TimeAxis):
             if not self.asynchronous:
                 self._finish()
                 flying = False
+        unfinished = flying
+        if self.orders:
+            if unfinished:
+                self._finish()
+                unfinished = False
+            self._obey(before_s if flying else now)
+            if self.down:
+                self._stop()
+                return
         if self.clock is not None:
             self.clock.look(now)
         planned = [rank.plan(now, before_s) for rank in self.ranks]
-        if flying:
+        if unfinished:
             self._finish()
         self._balancer.report(
             before_s if flying else now,
@@ -230,6 +244,12 @@ class RankGroup(TimeAxis):
             self._rest(now, work, preempted, flying)
             return
         self._begin(steps, before_s if flying else now)
+
+    def _stop(self) -> None:
+        """Nothing runs here any more."""
+        self._running = None
+        self._run = 1
+        self.due_s = inf
 
     def _begin(self, steps: Sequence[Step | None], start_s: float) -> None:
         """``steps`` of the ranks, of which at least one has work, start at ``start_s``."""

@@ -1,21 +1,23 @@
-"""The loop: take the next event, let it happen, until nothing is left."""
+"""The loop: take the next event, let it happen, until nothing is left; and the way of a request into the
+cluster."""
 
 from __future__ import annotations
 
 import time
-from array import array
 from collections.abc import Callable, Sequence
 from heapq import heappop
 from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
 from tokensim.engine.client import Client
+from tokensim.engine.handover import Handover
 from tokensim.engine.instance import Instance
-from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.engine.ranks import RankGroup
+from tokensim.engine.replica import Replica, ReplicaPool, Runner, State
+from tokensim.engine.requests import Requests
 from tokensim.errors import SimulationError
-from tokensim.memory import Content
 from tokensim.metrics.log import RunLog
-from tokensim.metrics.recorder import PACK_DELIVERY, REJECTED, UNFINISHED, Recorder
+from tokensim.metrics.recorder import FAILED, PACK_DELIVERY, PACK_REQUEST, REJECTED, UNFINISHED, Recorder
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload
@@ -28,10 +30,11 @@ SECONDS_BETWEEN_CALLS = 0.1
 
 
 class Simulation:
-    """One run of ``workload``; instances are added before ``run``.
+    """One run of ``workload``; replicas are added before ``run``.
 
-    A request whose prompt does not leave room for one token in its instance's context is rejected on arrival,
-    as the server does; one that would outgrow the context ends there.
+    ``router`` chooses the replica that takes a request from its prompt on, one of ``entries``. A request
+    whose prompt does not leave room for one token in its instance's context is rejected, as the server does;
+    one that would outgrow the context ends there. While nobody can take requests they wait in ``parked``.
     """
 
     def __init__(self, workload: Workload, router: GlobalScheduler) -> None:
@@ -42,27 +45,72 @@ class Simulation:
         self.now = 0.0
         self._soon: Instance | RankGroup | None = None
         self.instances: list[Instance | RankGroup] = []
-        self.targets: list[Instance | RankGroup | RankSet] = []
+        self.ranks = 0
+        self.pools: list[ReplicaPool] = []
+        self.replicas: list[Replica] = []
+        self.entries: list[Replica] = []
+        self.parked: list[Request] = []
         self.client = Client(workload, self.agenda)
+        self.requests = Requests(workload)
+        self.handover: Handover | None = None
         self.done = 0
-        self._input = array("q", workload.input_tokens.tobytes())
-        self._output = array("q", workload.output_tokens.tobytes())
-        self._priority = None if workload.priority is None else array("q", workload.priority.tobytes())
-        segments = workload.segments
-        self._offsets = None if segments is None else array("q", segments.offsets.tobytes())
 
     @property
     def next_index(self) -> int:
         """The index of the next instance: the number of ranks before it."""
-        return sum(len(instance.ranks) for instance in self.instances)
+        return self.ranks
 
-    def add_instance(self, instance: Instance | RankGroup | RankSet) -> None:
-        """Add an instance, one target of the router; its index must be ``next_index``."""
-        self.targets.append(instance)
-        self.instances += instance.ranks if isinstance(instance, RankSet) else [instance]
+    # Replicas.
+
+    def add_instance(self, runner: Runner, pool: ReplicaPool | None = None, up_s: float = 0.0) -> Replica:
+        """Add a replica of ``pool`` (of one of its own: None) that serves from ``up_s`` on; the index of
+        ``runner`` must be ``next_index``."""
+        if pool is None:
+            pool = ReplicaPool(f"instance-{self.ranks}", lambda: runner)
+        if pool not in self.pools:
+            self.pools.append(pool)
+        replica = Replica(pool, runner, self.now, max(up_s, self.now))
+        self.replicas.append(replica)
+        self.instances += replica.axes
+        self.ranks += len(replica.ranks)
+        for rank in replica.ranks:
+            rank.on_held = self.on_held
+            if self.handover is not None:
+                self.handover.connect(rank)
+        if up_s <= self.now:
+            self.set_state(replica, State.UP)
+        else:
+            self.agenda.action(up_s, lambda now: self._is_up(replica))
+        return replica
+
+    def _is_up(self, replica: Replica) -> None:
+        if replica.state is State.STARTING:
+            self.set_state(replica, State.UP)
+
+    def set_state(self, replica: Replica, state: State) -> None:
+        """``replica`` is in ``state`` from now on; requests that nobody could take may find one now."""
+        replica.state = state
+        if state is State.DOWN:
+            replica.gone_s = self.now
+        self.refresh()
+
+    def refresh(self) -> None:
+        """States or roles have changed: who takes requests, and at which stage."""
+        up = [replica for replica in self.replicas if replica.state is State.UP]
+        self.entries = [replica for replica in up if replica.role != "decode"]
+        if self.handover is not None:
+            self.handover.refresh([replica for replica in up if replica.role != "prefill"])
+        if self.entries and self.parked:
+            parked, self.parked = self.parked, []
+            for request in parked:
+                self.dispatch(request, self.now, False)
+
+    # What comes back from instances.
 
     def on_finish(self, instance: Instance | RankGroup, done: Sequence[Request], end_s: float) -> None:
         """``done`` of ``instance`` ended at ``end_s``; behind a front end the client sees it later."""
+        if self.handover is not None:
+            done = [request for request in done if not request.held]
         self.done += len(done)
         if self.client.reacts:
             if instance.front_end is not None:
@@ -71,11 +119,48 @@ class Simulation:
             for request in done:
                 self.client.finished(request.index, end_s)
 
+    def on_held(self, rank: Instance, request: Request, end_s: float) -> None:
+        """``request`` finished its prefill in ``rank``, which keeps its KV."""
+        assert self.handover is not None
+        self.handover.prefilled(rank, request, end_s)
+        if not self.handover.terms.streams_first:
+            request.first_token_s = nan
+        if rank.axis.front_end is not None:
+            self.agenda.delivery(end_s, rank.axis.front_end)
+
     def on_delivery(self, request: Request, time: float, last: bool) -> None:
         """A front end has sent the first token of ``request``, or its ``last`` one, to the client."""
+        if request.held:
+            assert self.handover is not None
+            if last:
+                self.handover.announce(request, time)
+                return
+            if not self.handover.terms.streams_first:
+                return
         self.recorder.deliveries.extend(PACK_DELIVERY(request.index, last, time))
         if last and self.client.reacts:
             self.client.finished(request.index, time)
+
+    def give_up(self, request: Request, status: int) -> None:
+        """``request`` ends now without having been served whole: ``REJECTED`` or ``FAILED``."""
+        self.recorder.requests.extend(
+            PACK_REQUEST(
+                request.index,
+                -1,
+                request.arrival_s,
+                request.scheduled_s,
+                nan,
+                nan,
+                0,
+                request.cached_tokens,
+                request.preemptions,
+                request.recomputed_tokens,
+                status,
+            )
+        )
+        self.done += 1
+        if self.client.reacts:
+            self.client.finished(request.index, self.now)
 
     def run(self, progress: Progress | None = None) -> RunLog:
         """Run to the end; Ctrl-C ends it early with an incomplete log.
@@ -89,14 +174,20 @@ class Simulation:
         except KeyboardInterrupt:
             complete = False
         wall_s = time.perf_counter() - started
-        if complete and self.done < len(self.workload):
-            raise SimulationError(self._stuck())
+        if complete:
+            for request in self.parked:
+                self.give_up(request, FAILED)
+            self.parked.clear()
+            if self.done < len(self.workload):
+                raise SimulationError(self._stuck())
         for instance in self.instances:
             if instance.front_end is not None:
                 instance.front_end.catch_up(inf)
             for rank in instance.ranks:
-                for request in (*rank.scheduler.running, *rank.scheduler.waiting):
-                    rank.note(request, nan, 0, UNFINISHED)
+                scheduler = rank.scheduler
+                for request in (*scheduler.running, *scheduler.waiting, *scheduler.loading):
+                    if not request.held:
+                        rank.note(request, nan, 0, UNFINISHED)
         return self.recorder.log(
             self.workload,
             end_s=max([self.now, *(i.end_s for i in self.instances)]) if complete else self.now,
@@ -138,6 +229,8 @@ class Simulation:
                 elif kind == INTAKE:
                     request, instance = who
                     self._enter(request, instance, now, True)
+                elif kind == ACTION:
+                    who(now)
                 elif kind == DELIVERY:
                     who.catch_up(nextafter(now, inf))
                 elif who.due_s == now:  # else an arrival has moved the decision forward since
@@ -163,28 +256,60 @@ class Simulation:
         if progress is not None:
             progress(self.now, self.done, total)
 
+    # The way of a request into an instance.
+
     def _arrive(self, index: int, now: float, follows: bool) -> None:
         """Request ``index`` reaches the cluster; ``follows``: because another one finished. HOT PATH."""
-        prompt, output = self._input[index], self._output[index]
-        request = Request(index, now, prompt, output, prompt + output)
-        if self._priority is not None:
-            request.priority = self._priority[index]
-        target = self.router.route(request, self.targets, now)
-        instance = target.take() if isinstance(target, RankSet) else target
+        self.dispatch(self.requests.make(index, now), now, follows)
+
+    def dispatch(self, request: Request, now: float, follows: bool) -> None:
+        """Route ``request``, which starts from its prompt. HOT PATH."""
+        entries = self.entries
+        if not entries:
+            self.parked.append(request)
+            return
+        replica = self.choose(self.router, request, entries, now)
+        if replica.role == "prefill":
+            assert self.handover is not None
+            self.handover.begin(request, replica, now, follows)
+        else:
+            self.deliver(request, replica.take(), now, follows)
+
+    def choose(
+        self, router: GlobalScheduler, request: Request, replicas: Sequence[Replica], now: float
+    ) -> Replica:
+        """The one of ``replicas`` that ``router`` wants. Raises ``SimulationError``, which names the router,
+        if it fails or chooses something else. HOT PATH."""
+        try:
+            replica = router.route(request, replicas, now)
+        except SimulationError:
+            raise
+        except Exception as error:
+            raise SimulationError(
+                f"the global scheduler {type(router).__name__} failed at {now:.6g} s on {request}:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+        if replica.__class__ is not Replica or replica.state is not State.UP or replica not in replicas:
+            raise SimulationError(
+                f"the global scheduler {type(router).__name__} chose {replica!r} for {request} at"
+                f" {now:.6g} s; route must return one of the instances that it is given"
+            )
+        return replica
+
+    def deliver(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> bool:
+        """``request`` reaches ``instance``, or its front end; False if it is rejected there. HOT PATH."""
         if request.length > instance.max_model_len:
-            if prompt >= instance.max_model_len:
-                instance.note(request, nan, 0, REJECTED)
-                self.done += 1
-                if self.client.reacts:
-                    self.client.finished(index, now)
-                return
+            if request.tokens >= instance.max_model_len:
+                self.give_up(request, REJECTED)
+                return False
             request.length = instance.max_model_len
-        if self._offsets is not None and instance.caching:
-            request.content = self._content(index)
+        if instance.caching and self.requests.share:
+            self.requests.identify(request)
         if instance.front_end is None:
             self._enter(request, instance, now, follows)
         else:
             self.agenda.intake(instance.intake(now), request, instance)
+        return True
 
     def _enter(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> None:
         """``request`` reaches the engine of ``instance``. HOT PATH."""
@@ -194,13 +319,23 @@ class Simulation:
         elif instance.arrive(request, now, follows) and instance is not self._soon:
             self.agenda.decision(instance)
 
-    def _content(self, index: int) -> Content:
-        segments = self.workload.segments
-        assert self._offsets is not None and segments is not None
-        first, last = self._offsets[index], self._offsets[index + 1]
-        ids = segments.ids[first:last].tolist()
-        tokens = segments.tokens[first:last].tolist()
-        return Content.of_runs(list(zip(ids, tokens, strict=True)), -1 - index)
+    def rouse(self, instance: Instance | RankGroup, now: float) -> None:
+        """Something but an arrival has changed what ``instance`` could decide."""
+        idle = instance.due_s == inf
+        if instance.rouse(now):
+            if idle:
+                self.agenda.wake(instance)
+            elif instance is not self._soon:
+                self.agenda.decision(instance)
+
+    def order(self, instance: Instance | RankGroup, act: Callable[[float], None], now: float) -> None:
+        """Let ``act`` happen when no step of ``instance`` is in flight: at once if it is idle, else when the
+        step that runs at ``now`` ends; it is called with that time."""
+        if instance.due_s == inf:
+            act(max(now, instance.end_s))
+        else:
+            instance.orders.append(act)
+            self.rouse(instance, now)
 
     def _stuck(self) -> str:
         left = len(self.workload) - self.done

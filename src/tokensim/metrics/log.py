@@ -14,9 +14,10 @@ import numpy.typing as npt
 from tokensim.cost.base import StepColumns
 from tokensim.workload.base import Floats, Ints
 
-STATUSES = ("unfinished", "finished", "truncated", "rejected")
+STATUSES = ("unfinished", "finished", "truncated", "rejected", "failed", "cancelled")
 """``truncated``: finished early because it reached the model's context length. ``rejected``: refused on
-arrival."""
+arrival. ``failed``: lost with an instance, or never taken by one. ``cancelled``: never sent, since the
+request that it waits for did not finish."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, StepRows
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Workload
 
-UNFINISHED, FINISHED, TRUNCATED, REJECTED = range(len(STATUSES))
+UNFINISHED, FINISHED, TRUNCATED, REJECTED, FAILED, CANCELLED = range(len(STATUSES))
 
 TIMES = {
     "arrival_s",
@@ -74,6 +74,7 @@ PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
+PACK_HANDOVER = Struct("qqqdddd").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -95,6 +96,7 @@ class Recorder:
         self.gaps = bytearray()
         self.deliveries = bytearray()
         self.together = bytearray()
+        self.handovers = bytearray()
 
     def log(
         self,

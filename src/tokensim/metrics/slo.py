@@ -60,12 +60,16 @@ class SloReport:
     goodput_per_s: float | None
 
 
+LOST = ("rejected", "failed")
+"""Statuses of requests that were sent and got no answer: they count as judged, and never as good."""
+
+
 def judge(
     slo: Slo, requests: RequestColumns, latency: RequestLatency, gaps: Gaps, duration_s: float
 ) -> SloReport:
     """How the run stands to ``slo``; goodput is over ``duration_s`` seconds."""
     ended = np.isin(requests.status, [STATUSES.index(s) for s in ("finished", "truncated")])
-    judged = int(ended.sum()) + int((requests.status == STATUSES.index("rejected")).sum())
+    judged = int(ended.sum()) + int(np.isin(requests.status, [STATUSES.index(s) for s in LOST]).sum())
     good = ended.copy()
     bounds: list[BoundReport] = []
     for metric, bound, values in (

@@ -35,6 +35,8 @@ class RequestCounts:
     finished: int
     truncated: int
     rejected: int
+    failed: int
+    cancelled: int
     unfinished: int
 
 
@@ -201,6 +203,13 @@ def _notes(log: RunLog, counts: RequestCounts) -> tuple[str, ...]:
             f"{counts.rejected:,} of {counts.total:,} requests rejected on arrival, being longer than the "
             "context or the KV pool; latencies leave them out"
         )
+    for name, why in (
+        ("failed", "were lost with an instance, or never taken by one"),
+        ("cancelled", "were never sent, since the request that they wait for did not finish"),
+    ):
+        number = getattr(counts, name)
+        if number:
+            notes.append(f"{number:,} of {counts.total:,} requests {why}; latencies leave them out")
     if counts.truncated:
         notes.append(
             f"{counts.truncated:,} of {counts.total:,} requests cut short at the model's context length"

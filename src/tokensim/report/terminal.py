@@ -76,7 +76,7 @@ def _head(summary: Summary, header: Header, ascii_only: bool) -> RenderableType:
     if requests.truncated:
         outcome.append(f" ({count(requests.truncated)} cut short)", "yellow")
     outcome.append(f" in {duration(summary.makespan_s)} of simulated time", "not bold")
-    for name in ("rejected", "unfinished"):
+    for name in ("rejected", "failed", "cancelled", "unfinished"):
         number = getattr(requests, name)
         if number:
             outcome.append(f", {count(number)} {name}", "yellow")

@@ -146,6 +146,8 @@ class LocalScheduler(ABC):
     waiting: Collection[Request]
     loading: Collection[Request] = ()
     """Those that hold blocks and wait for KV from elsewhere."""
+    holding: Collection[Request] = ()
+    """Those that finished here, but whose KV is kept for somebody."""
     source: KvSource | None = None
     """Set by whoever assembles the instance, of policies that ``can_load``."""
     can_load: ClassVar[bool] = False

@@ -1,0 +1,362 @@
+"""Disaggregated prefill and decode: a request computes its prompt in one instance and decodes in another.
+
+The prefill instance gets the request with an output of one token and keeps its KV (``Request.held``). The
+decode instance gets it as a request whose KV lies elsewhere: its scheduler gives it blocks when memory is
+there, the KV comes over the network, and only then it runs. So a full decode side backs up as in the real
+systems: pulling (vLLM's NixlConnector, DistServe), the KV waits in the prefill instance, whose own pool fills
+up; pushing (SGLang, Mooncake), a request does not start to prefill before the decode side has memory for it.
+
+``layerwise``: the KV of a chunk leaves as its layers are computed, all but the last layer while the chunk
+runs; else everything leaves when the prefill is over. Where the decode instance has a part of the prompt in
+its prefix cache, that part is not sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tokensim.errors import SimulationError
+from tokensim.metrics.recorder import PACK_HANDOVER
+from tokensim.scheduling.cluster import GlobalScheduler
+from tokensim.scheduling.local import KvSource, Offer, Request, Step
+
+if TYPE_CHECKING:
+    from tokensim.engine.instance import Instance
+    from tokensim.engine.replica import Replica
+    from tokensim.engine.simulation import Simulation
+
+
+class Mover(Protocol):
+    """Moves KV between instances."""
+
+    def move(
+        self, source: Replica, target: Replica, bytes_: float, now: float, done: Callable[[float], None]
+    ) -> Any:
+        """Start to move ``bytes_``; ``done(time)`` is called when they have come. Returns what ``cancel``
+        takes."""
+        ...
+
+    def cancel(self, transfer: Any, now: float) -> None:
+        """Stop a transfer that ``move`` started."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How prefill and decode work together.
+
+    ``push``: the decode side has its memory before the prefill starts; else it fetches the KV when it can
+    take it. ``layerwise``: see above. ``streams_first``: the client gets the first token from the prefill
+    instance, and the decode instance goes on from the second; else (vLLM) that one computes the prompt's
+    last token again and gives the first token too. ``latency_s``: from the end of a prefill until the decode
+    side knows of it (a proxy's round trip). ``kv_bytes_per_token`` of the whole model, all ranks.
+    ``layers`` of the model.
+    """
+
+    kv_bytes_per_token: float
+    layers: int = 1
+    push: bool = False
+    layerwise: bool = False
+    streams_first: bool = True
+    latency_s: float = 0.0
+
+    @property
+    def early(self) -> bool:
+        """Whether the decode instance is chosen when the request arrives."""
+        return self.push or self.layerwise
+
+
+class Passage:
+    """One request on its way: ``first`` in the prefill instance, ``second`` in the decode instance.
+
+    ``pieces`` of KV (from token, to token, share of the layers) are computed and not yet sent; ``planned``:
+    tokens that are in some piece, or will be when the chunk in progress ends (``leaving`` such are to come);
+    ``skip``: leading tokens that the decode side has (−1: it has no memory yet). ``announced``: the decode
+    side knows that the prefill is over.
+    """
+
+    __slots__ = (
+        "announced",
+        "first",
+        "first_s",
+        "granted_s",
+        "in_flight",
+        "leaving",
+        "over",
+        "pieces",
+        "planned",
+        "prefill",
+        "second",
+        "sent_bytes",
+        "skip",
+        "source",
+        "target",
+    )
+
+    def __init__(self, first: Request, prefill: Replica) -> None:
+        self.first = first
+        self.prefill = prefill
+        self.source: Instance | None = None  # the rank that holds the KV, once all of it is there
+        self.second: Request | None = None
+        self.target: Instance | None = None  # the rank that has memory for it
+        self.pieces: list[tuple[int, int, float]] = []
+        self.planned = 0
+        self.leaving = 0
+        self.skip = -1
+        self.in_flight: dict[Any, None] = {}
+        self.announced = False
+        self.first_s = float("nan")
+        self.granted_s = float("nan")
+        self.sent_bytes = 0.0
+        self.over = False
+
+    @property
+    def tokens(self) -> int:
+        """Of the prompt, whose KV is handed over."""
+        return self.first.input_tokens
+
+    def plan(self, end: int) -> tuple[int, int]:
+        """Tokens up to ``end`` are, or are being, computed: those that nobody knew of (from, to)."""
+        begin = self.planned
+        self.planned = max(begin, end)
+        return begin, self.planned
+
+
+class Handover:
+    """The second stage of a cluster with prefill and decode apart. ``router`` chooses among ``decoders``."""
+
+    def __init__(self, simulation: Simulation, router: GlobalScheduler, terms: Terms, mover: Mover) -> None:
+        self.simulation = simulation
+        self.router = router
+        self.terms = terms
+        self.mover = mover
+        self.decoders: Sequence[Replica] = ()
+        self.passages: dict[int, Passage] = {}  # by index of the request
+        self._parked: list[Passage] = []  # nobody decodes just now
+        simulation.handover = self
+
+    def connect(self, rank: Instance) -> None:
+        """``rank`` may give or take KV."""
+        scheduler = rank.scheduler
+        if not scheduler.can_load:
+            raise SimulationError(
+                f"the policy {type(scheduler).__name__} cannot take part in disaggregated serving: it knows"
+                " neither KV from elsewhere nor KV that waits for others"
+            )
+        scheduler.source = Source(self, rank, scheduler.source)
+        if self.terms.layerwise:
+            rank.on_chunks = self._chunks
+
+    def refresh(self, decoders: Sequence[Replica]) -> None:
+        """These serve the second stage from now on."""
+        self.decoders = decoders
+        if decoders and self._parked:
+            parked, self._parked = self._parked, []
+            for passage in parked:
+                if not passage.over:
+                    self._choose(passage, self.simulation.now)
+
+    # The prefill side.
+
+    def begin(self, request: Request, replica: Replica, now: float, follows: bool) -> None:
+        """``request`` was routed to ``replica``, which only prefills."""
+        if self.terms.streams_first and request.output_tokens == 1:
+            self.simulation.deliver(request, replica.take(), now, follows)
+            return
+        passage = self.passages[request.index] = Passage(request, replica)
+        request.held = True
+        request.length = request.tokens + 1
+        if self.terms.early:
+            self._choose(passage, now)
+        if not (self.terms.push or passage.over):
+            self._prefill(passage, now, follows)
+
+    def _prefill(self, passage: Passage, now: float, follows: bool) -> None:
+        if not self.simulation.deliver(passage.first, passage.prefill.take(), now, follows):
+            self._close(passage)
+
+    def prefilled(self, rank: Instance, request: Request, end_s: float) -> None:
+        """The prompt of ``request`` is computed in ``rank`` at ``end_s``, which keeps its KV."""
+        passage = self.passages[request.index]
+        passage.source = rank
+        passage.first_s = request.first_token_s
+        if rank.axis.front_end is None:
+            self.announce(request, end_s)
+
+    def announce(self, request: Request, time: float) -> None:
+        """At ``time`` the prefill instance says that the prompt of ``request`` is computed."""
+        passage = self.passages[request.index]
+        self.simulation.agenda.action(time + self.terms.latency_s, lambda now: self._announced(passage, now))
+
+    def _chunks(self, rank: Instance, step: Step, start_s: float, seconds: float) -> None:
+        """``step`` of ``rank`` runs from ``start_s`` for ``seconds``: the KV of its chunks leaves by
+        layers."""
+        agenda, rest = self.simulation.agenda, 1 / self.terms.layers
+        for request, (tokens, before) in zip(step.chunk_requests, step.chunks, strict=True):
+            passage = self.passages.get(request.index)
+            if passage is None or passage.first is not request:
+                continue
+            cached = passage.plan(before)  # found in the prefix cache
+            piece = passage.plan(before + tokens)
+            passage.leaving += 2
+            most = [(*cached, 1.0), (*piece, 1 - rest)]
+            agenda.action(start_s + seconds * rest, self._leave(passage, most))
+            agenda.action(start_s + seconds, self._leave(passage, [(*piece, rest)]))
+
+    def _leave(self, passage: Passage, pieces: list[tuple[int, int, float]]) -> Callable[[float], None]:
+        def leave(now: float) -> None:
+            passage.leaving -= 1
+            passage.pieces += pieces
+            self._send(passage, now)
+
+        return leave
+
+    def _announced(self, passage: Passage, now: float) -> None:
+        """The decode side learns that all KV of ``passage`` is there."""
+        if passage.over:
+            return
+        passage.announced = True
+        passage.pieces.append((*passage.plan(passage.tokens), 1.0))
+        if passage.second is None:
+            self._choose(passage, now)
+        else:
+            self._inform(passage)
+        self._send(passage, now)
+
+    # The decode side.
+
+    def _choose(self, passage: Passage, now: float) -> None:
+        """Find the decode instance of ``passage`` and put the request into its queue."""
+        if not self.decoders:
+            self._parked.append(passage)
+            return
+        first = passage.first
+        length = first.input_tokens + first.output_tokens
+        second = Request(first.index, first.arrival_s, first.input_tokens, first.output_tokens, length)
+        second.priority, second.traits = first.priority, first.traits
+        if self.terms.streams_first:
+            second.tokens += 1
+        passage.second = second
+        if passage.announced:
+            self._inform(passage)
+        replica = self.simulation.choose(self.router, second, self.decoders, now)
+        if not self.simulation.deliver(second, replica.take(), now, False):
+            self._abandon(passage, now)
+
+    def _inform(self, passage: Passage) -> None:
+        """Tell the second request what the prefill instance knows of the first."""
+        first, second = passage.first, passage.second
+        assert second is not None
+        second.scheduled_s, second.cached_tokens = first.scheduled_s, first.cached_tokens
+        if self.terms.streams_first:
+            second.first_token_s = second.last_token_s = passage.first_s
+
+    def offer(self, request: Request, cached: int) -> Offer | None:
+        """The KV of ``request`` beyond its first ``cached`` tokens, if it is handed over."""
+        passage = self.passages.get(request.index)
+        if passage is None or passage.second is not request:
+            return None
+        return Offer(max(0, passage.tokens - cached), source=passage)
+
+    def load(self, rank: Instance, passage: Passage, offer: Offer, now: float) -> None:
+        """The second request of ``passage`` has got its blocks in ``rank``."""
+        passage.target = rank
+        passage.skip = passage.tokens - offer.tokens
+        passage.granted_s = now
+        if self.terms.push:
+            self.simulation.agenda.action(now, lambda now: self._prefill(passage, now, False))
+        else:
+            self.simulation.agenda.action(now, lambda now: self._send(passage, now))
+
+    # Between them.
+
+    def _send(self, passage: Passage, now: float) -> None:
+        """Send what is computed, if the decode side has memory for it."""
+        if passage.skip < 0 or passage.over:
+            return
+        pieces, passage.pieces, skip = passage.pieces, [], passage.skip
+        tokens = sum(max(0, end - max(begin, skip)) * share for begin, end, share in pieces)
+        if tokens > 0:
+            assert passage.target is not None
+            passage.sent_bytes += tokens * self.terms.kv_bytes_per_token
+            sent: list[Any] = []
+
+            def done(now: float) -> None:
+                del passage.in_flight[sent[0]]
+                self._settle(passage, now)
+
+            sent.append(
+                self.mover.move(
+                    passage.prefill,
+                    passage.target.replica,
+                    tokens * self.terms.kv_bytes_per_token,
+                    now,
+                    done,
+                )
+            )
+            passage.in_flight[sent[0]] = None
+        else:
+            self._settle(passage, now)
+
+    def _settle(self, passage: Passage, now: float) -> None:
+        """End ``passage`` if everything has come."""
+        if passage.over or passage.in_flight or passage.pieces or passage.leaving or not passage.announced:
+            return
+        source, target, second = passage.source, passage.target, passage.second
+        assert source is not None and target is not None and second is not None
+        self._close(passage)
+        self.simulation.recorder.handovers.extend(
+            PACK_HANDOVER(
+                second.index,
+                source.index,
+                passage.first.preemptions,
+                passage.first_s,
+                passage.granted_s,
+                now,
+                passage.sent_bytes,
+            )
+        )
+        self._let_go(passage, now)
+        target.scheduler.loaded(second)
+        self.simulation.rouse(target.axis, now)
+
+    def _let_go(self, passage: Passage, now: float) -> None:
+        """The prefill instance need not keep the KV any longer."""
+        source = passage.source
+        if source is not None and passage.first in source.scheduler.holding:
+            source.scheduler.release(passage.first)
+            self.simulation.rouse(source.axis, now)
+
+    def _abandon(self, passage: Passage, now: float) -> None:
+        """The decode side refuses the request."""
+        self._close(passage)
+        self._let_go(passage, now)
+
+    def _close(self, passage: Passage) -> None:
+        passage.over = True
+        del self.passages[passage.first.index]
+
+
+class Source:
+    """Where the scheduler of ``rank`` asks for KV: first the handover, then what it asked before (tiers)."""
+
+    def __init__(self, handover: Handover, rank: Instance, tiers: KvSource | None) -> None:
+        self._handover = handover
+        self._rank = rank
+        self._tiers = tiers
+
+    def offer(self, request: Request, cached: int, now: float) -> Offer | None:
+        """See ``KvSource.offer``."""
+        offer = self._handover.offer(request, cached)
+        if offer is None and self._tiers is not None:
+            return self._tiers.offer(request, cached, now)
+        return offer
+
+    def load(self, request: Request, offer: Offer, now: float) -> None:
+        """See ``KvSource.load``."""
+        if isinstance(offer.source, Passage):
+            self._handover.load(self._rank, offer.source, offer, now)
+        elif self._tiers is not None:
+            self._tiers.load(request, offer, now)
