@@ -1,4 +1,4 @@
-"""Prefill and decode apart, worked out by hand: every step lasts a second, and so does a token on the wire."""
+"""Prefill and decode apart, worked out by hand: every step lasts a second, KV takes as long as is said."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def cluster(
             pause_before_idle=True,
             on_finish=made.on_finish,
         )
-        made.add_instance(instance, ReplicaPool(role, lambda: instance, role=role))
+        made.add_instance(instance, ReplicaPool(role, lambda: made.instances[0], role=role))
     return made
 
 

@@ -1,4 +1,6 @@
-"""Disaggregated prefill and decode: a request computes its prompt in one instance and decodes in another.
+"""KV that goes from one instance to another: prefill and decode apart, and requests that migrate.
+
+Apart, a request computes its prompt in one instance and decodes in another.
 
 The prefill instance gets the request with an output of one token and keeps its KV (``Request.held``). The
 decode instance gets it as a request whose KV lies elsewhere: its scheduler gives it blocks when memory is
@@ -9,6 +11,9 @@ up; pushing (SGLang, Mooncake), a request does not start to prefill before the d
 ``layerwise``: the KV of a chunk leaves as its layers are computed, all but the last layer while the chunk
 runs; else everything leaves when the prefill is over. Where the decode instance has a part of the prompt in
 its prefix cache, that part is not sent.
+
+A migration is the same from the moment when the prefill is over: the request stops, its KV waits until the
+new instance has taken it over, and it goes on there.
 """
 
 from __future__ import annotations
@@ -17,7 +22,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import KvSource, Offer, Request, Step
@@ -69,8 +73,10 @@ class Terms:
 
 
 class Passage:
-    """One request on its way: ``first`` in the prefill instance, ``second`` in the decode instance.
+    """One request on its way: ``first`` in the instance that gives the KV of its first ``tokens``, ``second``
+    in the one that takes it.
 
+    ``length`` at which the request ends; ``stopped_s``: when the giver had produced its last token.
     ``pieces`` of KV (from token, to token, share of the layers) are computed and not yet sent; ``planned``:
     tokens that are in some piece, or will be when the chunk in progress ends (``leaving`` such are to come);
     ``skip``: leading tokens that the decode side has (−1: it has no memory yet). ``announced``: the decode
@@ -80,10 +86,12 @@ class Passage:
     __slots__ = (
         "announced",
         "first",
-        "first_s",
+        "gone",
         "granted_s",
         "in_flight",
         "leaving",
+        "length",
+        "migrates",
         "over",
         "pieces",
         "planned",
@@ -92,30 +100,33 @@ class Passage:
         "sent_bytes",
         "skip",
         "source",
+        "started",
+        "stopped_s",
         "target",
+        "tokens",
     )
 
-    def __init__(self, first: Request, prefill: Replica) -> None:
+    def __init__(self, first: Request, prefill: Replica, tokens: int) -> None:
         self.first = first
         self.prefill = prefill
+        self.tokens = tokens
+        self.length = first.length
+        self.migrates = False
+        self.started = False
         self.source: Instance | None = None  # the rank that holds the KV, once all of it is there
         self.second: Request | None = None
         self.target: Instance | None = None  # the rank that has memory for it
         self.pieces: list[tuple[int, int, float]] = []
+        self.gone: list[tuple[int, int, float]] = []  # pieces that were sent
         self.planned = 0
         self.leaving = 0
         self.skip = -1
         self.in_flight: dict[Any, None] = {}
         self.announced = False
-        self.first_s = float("nan")
+        self.stopped_s = float("nan")
         self.granted_s = float("nan")
         self.sent_bytes = 0.0
         self.over = False
-
-    @property
-    def tokens(self) -> int:
-        """Of the prompt, whose KV is handed over."""
-        return self.first.input_tokens
 
     def plan(self, end: int) -> tuple[int, int]:
         """Tokens up to ``end`` are, or are being, computed: those that nobody knew of (from, to)."""
@@ -141,10 +152,7 @@ class Handover:
         """``rank`` may give or take KV."""
         scheduler = rank.scheduler
         if not scheduler.can_load:
-            raise SimulationError(
-                f"the policy {type(scheduler).__name__} cannot take part in disaggregated serving: it knows"
-                " neither KV from elsewhere nor KV that waits for others"
-            )
+            return
         scheduler.source = Source(self, rank, scheduler.source)
         if self.terms.layerwise:
             rank.on_chunks = self._chunks
@@ -162,10 +170,10 @@ class Handover:
 
     def begin(self, request: Request, replica: Replica, now: float, follows: bool) -> None:
         """``request`` was routed to ``replica``, which only prefills."""
-        if self.terms.streams_first and request.output_tokens == 1:
+        if self.terms.streams_first and request.length == request.tokens + 1:
             self.simulation.deliver(request, replica.take(), now, follows)
             return
-        passage = self.passages[request.index] = Passage(request, replica)
+        passage = self.passages[request.index] = Passage(request, replica, request.tokens)
         request.held = True
         request.length = request.tokens + 1
         if self.terms.early:
@@ -174,14 +182,19 @@ class Handover:
             self._prefill(passage, now, follows)
 
     def _prefill(self, passage: Passage, now: float, follows: bool) -> None:
-        if not self.simulation.deliver(passage.first, passage.prefill.take(), now, follows):
+        if passage.started or passage.over:
+            return
+        passage.started = True
+        if passage.prefill.axes[0].down:
+            self.astray(passage.first, now)
+        elif not self.simulation.deliver(passage.first, passage.prefill.take(), now, follows):
             self._close(passage)
 
     def prefilled(self, rank: Instance, request: Request, end_s: float) -> None:
         """The prompt of ``request`` is computed in ``rank`` at ``end_s``, which keeps its KV."""
         passage = self.passages[request.index]
         passage.source = rank
-        passage.first_s = request.first_token_s
+        passage.stopped_s = end_s
         if rank.axis.front_end is None:
             self.announce(request, end_s)
 
@@ -232,17 +245,36 @@ class Handover:
         if not self.decoders:
             self._parked.append(passage)
             return
-        first = passage.first
-        length = first.input_tokens + first.output_tokens
-        second = Request(first.index, first.arrival_s, first.input_tokens, first.output_tokens, length)
-        second.priority, second.traits = first.priority, first.traits
-        if self.terms.streams_first:
-            second.tokens += 1
-        passage.second = second
+        second = self._successor(passage)
         if passage.announced:
             self._inform(passage)
         replica = self.simulation.choose(self.router, second, self.decoders, now)
         if not self.simulation.deliver(second, replica.take(), now, False):
+            self._abandon(passage, now)
+
+    def _successor(self, passage: Passage) -> Request:
+        """The request as the taker gets it."""
+        first = passage.first
+        second = Request(
+            first.index, first.arrival_s, first.input_tokens, first.output_tokens, passage.length
+        )
+        second.priority, second.traits = first.priority, first.traits
+        second.tokens = passage.tokens + (passage.migrates or self.terms.streams_first)
+        passage.second = second
+        return second
+
+    def migrate(self, rank: Instance, request: Request, target: Replica, now: float) -> None:
+        """``request``, which ``rank`` has stopped at ``now`` and holds, goes on in ``target``."""
+        passage = Passage(request, rank.replica, request.computed)
+        self.passages[request.index] = passage
+        request.held = True
+        passage.migrates = passage.announced = True
+        passage.source, passage.stopped_s = rank, now
+        passage.pieces.append((*passage.plan(passage.tokens), 1.0))
+        second = self._successor(passage)
+        self._inform(passage)
+        second.preemptions, second.recomputed_tokens = request.preemptions, request.recomputed_tokens
+        if not self.simulation.deliver(second, target.take(), now, False):
             self._abandon(passage, now)
 
     def _inform(self, passage: Passage) -> None:
@@ -250,8 +282,9 @@ class Handover:
         first, second = passage.first, passage.second
         assert second is not None
         second.scheduled_s, second.cached_tokens = first.scheduled_s, first.cached_tokens
-        if self.terms.streams_first:
-            second.first_token_s = second.last_token_s = passage.first_s
+        second.first_token_s = first.first_token_s
+        if second.first_token_s == second.first_token_s:
+            second.last_token_s = passage.stopped_s
 
     def offer(self, request: Request, cached: int) -> Offer | None:
         """The KV of ``request`` beyond its first ``cached`` tokens, if it is handed over."""
@@ -277,6 +310,7 @@ class Handover:
         if passage.skip < 0 or passage.over:
             return
         pieces, passage.pieces, skip = passage.pieces, [], passage.skip
+        passage.gone += pieces
         tokens = sum(max(0, end - max(begin, skip)) * share for begin, end, share in pieces)
         if tokens > 0:
             assert passage.target is not None
@@ -307,12 +341,15 @@ class Handover:
         source, target, second = passage.source, passage.target, passage.second
         assert source is not None and target is not None and second is not None
         self._close(passage)
+        if self.simulation.hooks.on_transfer is not None:
+            self.simulation.hooks.on_transfer(second, passage.prefill, target.replica, passage.sent_bytes)
         self.simulation.recorder.handovers.extend(
             PACK_HANDOVER(
                 second.index,
                 source.index,
-                passage.first.preemptions,
-                passage.first_s,
+                0 if passage.migrates else passage.first.preemptions,
+                passage.migrates,
+                passage.stopped_s,
                 passage.granted_s,
                 now,
                 passage.sent_bytes,
@@ -333,6 +370,58 @@ class Handover:
         """The decode side refuses the request."""
         self._close(passage)
         self._let_go(passage, now)
+
+    # When an instance dies.
+
+    def lost_taker(self, passage: Passage, now: float) -> None:
+        """The decode instance of ``passage`` is gone, with all that has come to it: find another one."""
+        for transfer in passage.in_flight:
+            self.mover.cancel(transfer, now)
+        passage.in_flight.clear()
+        passage.pieces, passage.gone = passage.gone + passage.pieces, []
+        passage.skip, passage.target, passage.second = -1, None, None
+        if passage.announced or self.terms.early:
+            self._choose(passage, now)
+
+    def lost_giver(self, passage: Passage, now: float) -> Request:
+        """The prefill instance of ``passage`` is gone, with its KV: returns the request as it can be
+        retried."""
+        for transfer in passage.in_flight:
+            self.mover.cancel(transfer, now)
+        second, taker = passage.second, passage.target
+        self._close(passage)
+        if second is not None and passage.announced:
+            self._withdraw(second, taker)
+            return second
+        if second is not None:
+            self._withdraw(second, taker)
+        first = passage.first
+        if passage.source is None:
+            return first
+        second = self._successor(passage)
+        self._inform(passage)
+        return second
+
+    def astray(self, request: Request, now: float) -> None:
+        """``request`` was on its way into an instance that is down now."""
+        passage = self.passages.get(request.index)
+        if passage is None:
+            self.simulation.dispatch(request, now, False)
+        elif passage.second is request:
+            self.lost_taker(passage, now)
+        else:
+            first = self.lost_giver(passage, now)
+            first.held, first.length = False, passage.length
+            self.simulation.dispatch(first, now, False)
+
+    def _withdraw(self, second: Request, taker: Instance | None) -> None:
+        """Take the second request out of the queue that it stands in."""
+        for rank in (taker,) if taker is not None else self.simulation.all_ranks():
+            scheduler = rank.scheduler
+            if second in scheduler.loading or second in scheduler.waiting:
+                scheduler.remove(second)
+                self.simulation.rouse(rank.axis, self.simulation.now)
+                return
 
     def _close(self, passage: Passage) -> None:
         passage.over = True

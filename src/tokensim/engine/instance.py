@@ -32,6 +32,7 @@ from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 if TYPE_CHECKING:
     from tokensim.engine.ranks import RankGroup
+    from tokensim.engine.watch import Watch
 
 FUTILE_PREEMPTIONS = 100
 """Preemptions for each request in the system, without one finish in between, that are taken for a live-lock.
@@ -64,7 +65,10 @@ class Instance(TimeAxis):
         self.ranks = (self,)
         self.axis: Instance | RankGroup = self  # what decides for it
         self.on_held: Callable[[Instance, Request, float], None] | None = None
+        self.watch: Watch | None = None
+        self.on_preempt: Callable[[Request, Instance], None] | None = None
         self.on_chunks: Callable[[Instance, Step, float, float], None] | None = None
+        self.cost = cost
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
@@ -152,6 +156,8 @@ class Instance(TimeAxis):
             self.due_s = start if self.asynchronous else end
             if self.on_chunks is not None:
                 self.on_chunks(self, step, start, first)
+            if self.watch is not None:
+                self.watch.before(self, step, start, first)
             if self.front_end is not None:
                 firsts = [r for r in step.firsts if r.first_token_s != r.first_token_s]
                 self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
@@ -179,6 +185,9 @@ class Instance(TimeAxis):
             until = self._boundary(self.clock.next_s, False)
             if until < self._run:
                 self._set_run(until)
+        if self.watch is not None:
+            self._set_run(1)
+            self.watch.before(self, step, start, self._first_s)
         if step.came_back:
             self._note_returns(step)
 
@@ -250,6 +259,9 @@ class Instance(TimeAxis):
                 " without one finished request; the requests push each other out of a KV pool that is too"
                 " small for them (scheduler_reserve_full_isl admits them only when their prompt fits)"
             )
+        if self.on_preempt is not None:
+            for request, _ in step.preempted:
+                self.on_preempt(request, self)
         for request, decoded in step.preempted:
             if decoded:
                 request.last_token_s = before_s
@@ -259,6 +271,8 @@ class Instance(TimeAxis):
     def _record(self, step: Step) -> None:
         """Write down the run that has just been completed. HOT PATH."""
         scheduler, chunks = self.scheduler, step.chunks
+        if self.watch is not None:
+            self.watch.after(self, step, self.end_s)
         pool = scheduler.pool
         if chunks:
             for tokens, before in chunks:

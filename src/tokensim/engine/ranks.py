@@ -124,6 +124,8 @@ class Rank(Instance):
         self._start_s, self._first_s = start_s, first_s
         if step.chunks and self.on_chunks is not None:
             self.on_chunks(self, step, start_s, first_s)
+        if self.watch is not None:
+            self.watch.before(self, step, start_s, first_s)
         end_s = start_s + first_s
         fresh = []
         for request in step.firsts:
@@ -138,6 +140,8 @@ class Rank(Instance):
 
     def allowed(self, step: Step | None) -> int:
         """How many equal steps this rank agrees to; a rank without requests agrees to any number."""
+        if self.watch is not None:
+            return 1
         if step is not None and not step.empty:
             return self.scheduler.run_length(step)
         return 1 if self.scheduler.running or self.scheduler.waiting else FAR

@@ -4,17 +4,20 @@ cluster."""
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop
 from math import inf, nan, nextafter
 
 from tokensim.engine.agenda import ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
 from tokensim.engine.client import Client
-from tokensim.engine.handover import Handover
+from tokensim.engine.control import Control
+from tokensim.engine.handover import Handover, Passage
+from tokensim.engine.hooks import Hook, Hooks
 from tokensim.engine.instance import Instance
 from tokensim.engine.ranks import RankGroup
 from tokensim.engine.replica import Replica, ReplicaPool, Runner, State
 from tokensim.engine.requests import Requests
+from tokensim.engine.watch import Watch
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.recorder import FAILED, PACK_DELIVERY, PACK_REQUEST, REJECTED, UNFINISHED, Recorder
@@ -37,7 +40,7 @@ class Simulation:
     one that would outgrow the context ends there. While nobody can take requests they wait in ``parked``.
     """
 
-    def __init__(self, workload: Workload, router: GlobalScheduler) -> None:
+    def __init__(self, workload: Workload, router: GlobalScheduler, hooks: Sequence[Hook] = ()) -> None:
         self.workload = workload
         self.router = router
         self.agenda = Agenda()
@@ -48,12 +51,17 @@ class Simulation:
         self.ranks = 0
         self.pools: list[ReplicaPool] = []
         self.replicas: list[Replica] = []
+        self.draining = False  # some replica is
         self.entries: list[Replica] = []
         self.parked: list[Request] = []
         self.client = Client(workload, self.agenda)
         self.requests = Requests(workload)
+        self.control = Control(self)
         self.handover: Handover | None = None
+        self.hooks = Hooks(hooks)
         self.done = 0
+        for hook in hooks:
+            hook.control = self.control
 
     @property
     def next_index(self) -> int:
@@ -75,6 +83,9 @@ class Simulation:
         self.ranks += len(replica.ranks)
         for rank in replica.ranks:
             rank.on_held = self.on_held
+            rank.on_preempt = self.hooks.on_preempt
+            if self.hooks.stepwise:
+                rank.watch = Watch(self.hooks, rank.cost)
             if self.handover is not None:
                 self.handover.connect(rank)
         if up_s <= self.now:
@@ -90,6 +101,7 @@ class Simulation:
     def set_state(self, replica: Replica, state: State) -> None:
         """``replica`` is in ``state`` from now on; requests that nobody could take may find one now."""
         replica.state = state
+        self.draining = any(replica.state is State.DRAINING for replica in self.replicas)
         if state is State.DOWN:
             replica.gone_s = self.now
         self.refresh()
@@ -105,6 +117,37 @@ class Simulation:
             for request in parked:
                 self.dispatch(request, self.now, False)
 
+    def look_at_drained(self, now: float) -> None:
+        """Replicas that are draining and have nothing left go."""
+        busy = {p.prefill for p in self.passages.values()}
+        for replica in [r for r in self.replicas if r.state is State.DRAINING]:
+            if replica.idle and replica not in busy:
+                self.set_state(replica, State.DOWN)
+                replica.gone_s = now
+
+    @property
+    def passages(self) -> Mapping[int, Passage]:
+        """KV on its way from one instance to another, by request."""
+        return {} if self.handover is None else self.handover.passages
+
+    @property
+    def left(self) -> int:
+        """Requests that are not done."""
+        return len(self.workload) - self.done
+
+    @property
+    def quiet(self) -> bool:
+        """Nothing is going to happen by itself but actions."""
+        return (
+            self._soon is None
+            and self.client.due_s == inf
+            and all(kind == ACTION for _, kind, _, _ in self.agenda.heap)
+        )
+
+    def all_ranks(self) -> Iterator[Instance]:
+        """Every rank of every replica."""
+        return (rank for replica in self.replicas for rank in replica.ranks)
+
     # What comes back from instances.
 
     def on_finish(self, instance: Instance | RankGroup, done: Sequence[Request], end_s: float) -> None:
@@ -112,6 +155,11 @@ class Simulation:
         if self.handover is not None:
             done = [request for request in done if not request.held]
         self.done += len(done)
+        if self.hooks.on_finish is not None:
+            for request in done:
+                self.hooks.on_finish(request, instance.replica, end_s)
+        if self.draining:
+            self.at(end_s, self.look_at_drained)
         if self.client.reacts:
             if instance.front_end is not None:
                 self.agenda.delivery(end_s, instance.front_end)
@@ -123,7 +171,7 @@ class Simulation:
         """``request`` finished its prefill in ``rank``, which keeps its KV."""
         assert self.handover is not None
         self.handover.prefilled(rank, request, end_s)
-        if not self.handover.terms.streams_first:
+        if request.first_token_s == end_s and not self.handover.terms.streams_first:
             request.first_token_s = nan
         if rank.axis.front_end is not None:
             self.agenda.delivery(end_s, rank.axis.front_end)
@@ -169,16 +217,20 @@ class Simulation:
         """
         started = time.perf_counter()
         complete = True
+        if self.hooks.on_start is not None:
+            self.hooks.on_start()
         try:
             self._loop(progress)
         except KeyboardInterrupt:
             complete = False
         wall_s = time.perf_counter() - started
+        if complete and self.hooks.on_end is not None:
+            self.hooks.on_end()
         if complete:
             for request in self.parked:
                 self.give_up(request, FAILED)
             self.parked.clear()
-            if self.done < len(self.workload):
+            if self.left:
                 raise SimulationError(self._stuck())
         for instance in self.instances:
             if instance.front_end is not None:
@@ -228,7 +280,10 @@ class Simulation:
                     self._arrive(who, now, True)
                 elif kind == INTAKE:
                     request, instance = who
-                    self._enter(request, instance, now, True)
+                    if instance.down:
+                        self._astray(request, now)
+                    else:
+                        self._enter(request, instance, now, True)
                 elif kind == ACTION:
                     who(now)
                 elif kind == DELIVERY:
@@ -260,7 +315,28 @@ class Simulation:
 
     def _arrive(self, index: int, now: float, follows: bool) -> None:
         """Request ``index`` reaches the cluster; ``follows``: because another one finished. HOT PATH."""
-        self.dispatch(self.requests.make(index, now), now, follows)
+        request = self.requests.make(index, now)
+        if self.hooks.on_arrival is not None:
+            self.hooks.on_arrival(request)
+        self.dispatch(request, now, follows)
+
+    def _astray(self, request: Request, now: float) -> None:
+        """``request`` was on its way into an instance that is down now."""
+        if self.handover is None:
+            self.dispatch(request, now, False)
+        else:
+            self.handover.astray(request, now)
+
+    def resume(self, request: Request, replica: Replica, now: float) -> None:
+        """``request`` begins, or goes on from its prompt, in ``replica``, or elsewhere if that is gone."""
+        if replica.state is State.UP and replica.role != "prefill":
+            self.deliver(request, replica.take(), now, False)
+        else:
+            self.dispatch(request, now, False)
+
+    def at(self, time: float, act: Callable[[float], None]) -> None:
+        """``act`` happens at ``time``."""
+        self.agenda.action(time, act)
 
     def dispatch(self, request: Request, now: float, follows: bool) -> None:
         """Route ``request``, which starts from its prompt. HOT PATH."""
@@ -294,6 +370,8 @@ class Simulation:
                 f"the global scheduler {type(router).__name__} chose {replica!r} for {request} at"
                 f" {now:.6g} s; route must return one of the instances that it is given"
             )
+        if self.hooks.on_route is not None:
+            self.hooks.on_route(request, replica)
         return replica
 
     def deliver(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> bool:

@@ -74,7 +74,7 @@ PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
-PACK_HANDOVER = Struct("qqqdddd").pack
+PACK_HANDOVER = Struct("qqqqdddd").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -97,6 +97,8 @@ class Recorder:
         self.deliveries = bytearray()
         self.together = bytearray()
         self.handovers = bytearray()
+        self.failures: list[tuple[float, int]] = []
+        self.retries: list[int] = []
 
     def log(
         self,

@@ -9,7 +9,7 @@ before the policy has to be asked again; it then commits as many of them as real
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -178,11 +178,21 @@ class LocalScheduler(ABC):
         """The output of step ``index`` has come back: free the requests that finished with it and return
         them."""
 
-    def remove(self, request: Request) -> None:
-        """Take ``request`` out, wherever it stands, and free its memory. It is not in flight: the engine has
-        processed the output of every step that it was in.
+    def served(self, step: Step) -> Iterable[Request]:
+        """The requests that get a token in ``step``, the last one scheduled. Only asked for hooks' sake."""
+        return [request for request in self.running if request.decoding and request.finish_step >= step.index]
+
+    def remove(self, request: Request, *, keep: bool = False) -> None:
+        """Take ``request`` out, wherever it stands, and free its memory; ``keep``: the KV of a running one
+        stays, in ``holding``, until it is released. It is not in flight: the engine has processed the output
+        of every step that it was in. Then ``request.tokens`` are known and ``request.computed`` of them have
+        KV (0 unless ``keep``).
         """
         raise SimulationError(f"the policy {type(self).__name__} cannot give up a request (no method remove)")
+
+    def throttle(self, max_running: int | None) -> None:
+        """Admit no request while ``max_running`` run; None: the policy's own limit again."""
+        raise SimulationError(f"the policy {type(self).__name__} cannot be throttled (no method throttle)")
 
     def loaded(self, request: Request) -> None:
         """The KV that ``request`` waits for in ``loading`` has come."""

@@ -209,9 +209,20 @@ class ContinuousBatching(LocalScheduler):
         pool.release(request)
         pool.forget(content)
 
-    def remove(self, request: Request) -> None:
+    def served(self, step: Step) -> Iterable[Request]:
+        """See ``LocalScheduler.served``."""
+        return [request for request in super().served(step) if request not in self.sitting_out]
+
+    def remove(self, request: Request, *, keep: bool = False) -> None:
         """See ``LocalScheduler.remove``."""
-        elsewhere.remove(self, request)
+        elsewhere.remove(self, request, keep)
+
+    def throttle(self, max_running: int | None) -> None:
+        """See ``LocalScheduler.throttle``."""
+        limits = self.limits
+        own = limits.max_num_seqs if limits.max_num_active_seqs is None else limits.max_num_active_seqs
+        self.max_active = min(own, limits.max_num_seqs, own if max_running is None else max_running)
+        self._blocked = False
 
     def loaded(self, request: Request) -> None:
         """See ``LocalScheduler.loaded``."""
@@ -371,7 +382,7 @@ class ContinuousBatching(LocalScheduler):
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
             step.admitted.append((request, computed))
-            if request.preemptions:
+            if request.scheduled_s == request.scheduled_s:  # not for the first time
                 request.recomputed_tokens += max(0, request.lost_tokens - computed)
             else:
                 request.scheduled_s = now

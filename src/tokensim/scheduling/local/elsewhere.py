@@ -71,9 +71,9 @@ def release(policy: ContinuousBatching, request: Request) -> None:
     policy._blocked = False
 
 
-def remove(policy: ContinuousBatching, request: Request) -> None:
-    """Take ``request`` out, wherever it stands. What it has produced counts as prompt from now on, as after a
-    preemption."""
+def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
+    """Take ``request`` out, wherever it stands; ``keep``: its KV stays. What it has produced counts as prompt
+    from now on, as after a preemption."""
     if request in policy.running:
         if request.decoding:
             index = policy.index
@@ -92,6 +92,10 @@ def remove(policy: ContinuousBatching, request: Request) -> None:
         request.lost_tokens = computed
         del policy.running[request]
         policy.sitting_out.pop(request, None)
+        policy._blocked = False
+        if keep:
+            policy.holding[request] = None
+            return
     elif request in policy.loading:
         del policy.loading[request]
     elif request in policy.holding:
