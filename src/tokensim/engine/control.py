@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from tokensim.engine.replica import Replica, ReplicaPool, Role, State
+from tokensim.memory import Content
 from tokensim.metrics.recorder import FAILED
 from tokensim.scheduling.local import Request
 
@@ -115,8 +116,10 @@ class Control:
     def migrate(self, request: Request, replica: Replica, target: Replica) -> None:
         """``request`` goes on in ``target``, with its KV if it decodes (it stops until that has come), else
         from its prompt. The KV waits in ``replica`` until ``target`` has memory for it."""
-        if target.state is not State.UP:
-            raise ValueError(f"{target} takes no requests")
+        if target.state is not State.UP or target is replica:
+            raise ValueError(
+                f"{target} takes no requests" if target is not replica else "it is there already"
+            )
         simulation = self._simulation
 
         def move(axis: Instance | RankGroup, now: float) -> None:
@@ -226,6 +229,7 @@ class Control:
                 simulation.recorder.retries.append(request.index)
                 if fate == "restart":
                     request = simulation.requests.make(request.index, request.arrival_s)
+                    request.content = Content.unique(request.index)
                 simulation.dispatch(request, now, False)
 
         def die(axis: Instance | RankGroup, now: float) -> None:

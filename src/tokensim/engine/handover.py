@@ -22,6 +22,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tokensim.memory import Content
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import KvSource, Offer, Request, Step
@@ -145,7 +146,7 @@ class Handover:
         self.mover = mover
         self.decoders: Sequence[Replica] = ()
         self.passages: dict[int, Passage] = {}  # by index of the request
-        self._parked: list[Passage] = []  # nobody decodes just now
+        self._parked: dict[Passage, None] = {}  # nobody decodes just now
         simulation.handover = self
 
     def connect(self, rank: Instance) -> None:
@@ -161,10 +162,31 @@ class Handover:
         """These serve the second stage from now on."""
         self.decoders = decoders
         if decoders and self._parked:
-            parked, self._parked = self._parked, []
+            parked, self._parked = self._parked, {}
             for passage in parked:
                 if not passage.over:
                     self._choose(passage, self.simulation.now)
+
+    def give_up_parked(self, now: float) -> list[Request]:
+        """Nobody will ever decode what waits for it: these end, and their KV goes."""
+        parked, self._parked = self._parked, {}
+        lost = [passage for passage in parked if not passage.over]
+        for passage in lost:
+            self._abandon(passage, now)
+        return [passage.first for passage in lost]
+
+    def untangle(self, now: float) -> bool:
+        """Nothing moves any more: who holds KV for somebody who has no room for it, and lacks that room
+        itself, gives it up; it will be computed again. Returns whether there was any."""
+        stuck = [p for p in self.passages.values() if p.source is not None and p.target is None]
+        for passage in stuck:
+            self._close(passage)
+            self._let_go(passage, now)
+            if passage.second is not None:
+                for rank in self.simulation.all_ranks():
+                    if passage.second in rank.scheduler.waiting:
+                        self.simulation.rouse(rank.axis, now)
+        return bool(stuck)
 
     # The prefill side.
 
@@ -177,7 +199,7 @@ class Handover:
         request.held = True
         request.length = request.tokens + 1
         if self.terms.early:
-            self._choose(passage, now)
+            self._choose(passage, now, follows)
         if not (self.terms.push or passage.over):
             self._prefill(passage, now, follows)
 
@@ -240,16 +262,16 @@ class Handover:
 
     # The decode side.
 
-    def _choose(self, passage: Passage, now: float) -> None:
+    def _choose(self, passage: Passage, now: float, follows: bool = False) -> None:
         """Find the decode instance of ``passage`` and put the request into its queue."""
         if not self.decoders:
-            self._parked.append(passage)
+            self._parked[passage] = None
             return
         second = self._successor(passage)
         if passage.announced:
             self._inform(passage)
         replica = self.simulation.choose(self.router, second, self.decoders, now)
-        if not self.simulation.deliver(second, replica.take(), now, False):
+        if not self.simulation.deliver(second, replica.take(), now, follows):
             self._abandon(passage, now)
 
     def _successor(self, passage: Passage) -> Request:
@@ -259,6 +281,7 @@ class Handover:
             first.index, first.arrival_s, first.input_tokens, first.output_tokens, passage.length
         )
         second.priority, second.traits = first.priority, first.traits
+        second.content = Content.unique(first.index)
         second.tokens = passage.tokens + (passage.migrates or self.terms.streams_first)
         passage.second = second
         return second
@@ -298,7 +321,7 @@ class Handover:
         passage.target = rank
         passage.skip = passage.tokens - offer.tokens
         passage.granted_s = now
-        if self.terms.push:
+        if self.terms.push and not passage.started and passage.source is None:
             self.simulation.agenda.action(now, lambda now: self._prefill(passage, now, False))
         else:
             self.simulation.agenda.action(now, lambda now: self._send(passage, now))

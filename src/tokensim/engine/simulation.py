@@ -221,17 +221,17 @@ class Simulation:
             self.hooks.on_start()
         try:
             self._loop(progress)
+            while self.left and (
+                self._give_up_parked() or (self.handover is not None and self.handover.untangle(self.now))
+            ):
+                self._loop(progress)
         except KeyboardInterrupt:
             complete = False
         wall_s = time.perf_counter() - started
         if complete and self.hooks.on_end is not None:
             self.hooks.on_end()
-        if complete:
-            for request in self.parked:
-                self.give_up(request, FAILED)
-            self.parked.clear()
-            if self.left:
-                raise SimulationError(self._stuck())
+        if complete and self.left:
+            raise SimulationError(self._stuck())
         for instance in self.instances:
             if instance.front_end is not None:
                 instance.front_end.catch_up(inf)
@@ -310,6 +310,15 @@ class Simulation:
                     progress(now, self.done, total)
         if progress is not None:
             progress(self.now, self.done, total)
+
+    def _give_up_parked(self) -> bool:
+        """Requests that wait for replicas that never come fail; whether there were any."""
+        parked, self.parked = self.parked, []
+        if self.handover is not None:
+            parked += self.handover.give_up_parked(self.now)
+        for request in parked:
+            self.give_up(request, FAILED)
+        return bool(parked)
 
     # The way of a request into an instance.
 

@@ -348,6 +348,8 @@ class ContinuousBatching(LocalScheduler):
                         if offer.overlap_s is None:
                             if elsewhere.begin_load(self, request, hits, hit, idle, offer, now):
                                 continue
+                            if elsewhere.make_room(self):
+                                continue
                             self._blocked = reserve and not self._growing
                             return
                         computed = min(computed + offer.tokens, request.tokens - 1)
@@ -368,6 +370,8 @@ class ContinuousBatching(LocalScheduler):
             if reserve and computed + tokens < request.tokens:
                 whole = -(-min(request.tokens, limits.max_model_len) // size)
             if whole - hit > free or blocks - hit > free:
+                if source is not None and elsewhere.make_room(self):
+                    continue
                 self._blocked = reserve and not self._growing  # else its need may shrink by itself
                 return
             waiting.pop()

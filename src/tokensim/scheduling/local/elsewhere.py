@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from tokensim.memory import Content
 from tokensim.scheduling.local.base import Offer
 from tokensim.scheduling.local.request import Request
 
@@ -52,9 +53,25 @@ def loaded(policy: ContinuousBatching, request: Request) -> None:
     policy._blocked = False
 
 
+def make_room(policy: ContinuousBatching) -> bool:
+    """The head of the queue does not fit though nothing runs, since requests behind it hold what was loaded
+    for them: the last of these gives it up. Returns whether there was one."""
+    if policy.running:
+        return False
+    holders = [request for request in policy.waiting if request.loaded]
+    if not holders or holders[-1] is policy.waiting.head():
+        return False
+    last = holders[-1]
+    last.recomputed_tokens += last.computed
+    policy.pool.release(last)
+    last.computed = 0
+    last.loaded = False
+    return True
+
+
 def hold(policy: ContinuousBatching, request: Request) -> None:
     """``request`` has finished, but its KV stays; others may find it in the prefix cache."""
-    computed, size, content = request.length - 1, policy.block_size, request.content
+    computed, size, content = request.length - 1, policy.block_size, _findable(policy, request)
     request.computed = computed
     request.blocks = -(-computed // size)
     if content is not None:
@@ -74,6 +91,7 @@ def release(policy: ContinuousBatching, request: Request) -> None:
 def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
     """Take ``request`` out, wherever it stands; ``keep``: its KV stays. What it has produced counts as prompt
     from now on, as after a preemption."""
+    _findable(policy, request)
     if request in policy.running:
         if request.decoding:
             index = policy.index
@@ -106,6 +124,13 @@ def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
     request.computed = 0
     request.loaded = False
     policy._blocked = False
+
+
+def _findable(policy: ContinuousBatching, request: Request) -> Content | None:
+    """What ``request`` consists of; it may come back and look for its own blocks."""
+    if request.content is None and policy.pool.caching:
+        request.content = Content.unique(request.index)
+    return request.content
 
 
 def _free(policy: ContinuousBatching, request: Request) -> None:

@@ -61,21 +61,23 @@ class ByPriority:
     again."""
 
     def __init__(self) -> None:
-        self._heap: list[tuple[int, float, int, Request]] = []
+        self._heap: list[tuple[int, float, int, int, Request]] = []
+        self._pushed = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def __iter__(self) -> Iterator[Request]:
-        return (entry[3] for entry in self._heap)
+        return (entry[4] for entry in self._heap)
 
     def __contains__(self, request: object) -> bool:
-        return any(entry[3] is request for entry in self._heap)
+        return any(entry[4] is request for entry in self._heap)
 
     def add(self, request: Request) -> bool:
         """Push; True if it became the head."""
-        heappush(self._heap, (request.priority, request.arrival_s, request.index, request))
-        return self._heap[0][3] is request
+        self._pushed += 1
+        heappush(self._heap, (request.priority, request.arrival_s, request.index, self._pushed, request))
+        return self._heap[0][4] is request
 
     def put_back(self, request: Request) -> None:
         """Push again."""
@@ -83,15 +85,15 @@ class ByPriority:
 
     def head(self) -> Request:
         """The most urgent."""
-        return self._heap[0][3]
+        return self._heap[0][4]
 
     def pop(self) -> Request:
         """Remove and return the most urgent."""
-        return heappop(self._heap)[3]
+        return heappop(self._heap)[4]
 
     def remove(self, request: Request) -> None:
         """Remove from the middle; linear."""
-        self._heap = [entry for entry in self._heap if entry[3] is not request]
+        self._heap = [entry for entry in self._heap if entry[4] is not request]
         heapify(self._heap)
 
 
