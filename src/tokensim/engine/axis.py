@@ -35,7 +35,8 @@ class TimeAxis:
         self.asynchronous = asynchronous
         self.pause_before_idle = pause_before_idle
         self.front_end = front_end
-        self.orders: list[Order] = []  # to be carried out at the next decision
+        self.orders: list[Order] = []  # to be carried out when the step in flight has ended
+        self.notices: list[Order] = []  # to be heeded at the next decision
         self.down = False  # takes no decisions any more
         self.replica: Any = None  # that it belongs to
         self._outputs: Outputs | None = None  # what the steps in flight bring the front end
@@ -68,6 +69,12 @@ class TimeAxis:
         orders, self.orders = self.orders, []
         for order in orders:
             order(now)
+
+    def _heed(self, now: float) -> None:
+        """Take note of what has happened elsewhere."""
+        notices, self.notices = self.notices, []
+        for notice in notices:
+            notice(now)
 
     def _set_run(self, steps: int) -> None:
         """The run has this many steps: when it ends, and when the next decision is due."""

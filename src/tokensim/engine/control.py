@@ -255,10 +255,12 @@ def _evict(axis: Instance | RankGroup, handover: Handover | None, now: float) ->
         for request in (*scheduler.running, *scheduler.loading, *scheduler.waiting, *scheduler.holding):
             if request in scheduler.holding:
                 scheduler.release(request)
-            elif request.finished:
-                continue
-            else:
+            elif request in scheduler.running or request in scheduler.loading or request in scheduler.waiting:
+                if request.finished:
+                    continue
                 _remove(rank, request, now)
+            else:  # withdrawn, since it depended on one that was evicted before it
+                continue
             passage = None if handover is None else handover.passages.get(request.index)
             if passage is None or handover is None:
                 evicted.append(request)

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 from tokensim.memory import Content
@@ -176,16 +177,23 @@ class Handover:
         return [passage.first for passage in lost]
 
     def untangle(self, now: float) -> bool:
-        """Nothing moves any more: who holds KV for somebody who has no room for it, and lacks that room
-        itself, gives it up; it will be computed again. Returns whether there was any."""
-        stuck = [p for p in self.passages.values() if p.source is not None and p.target is None]
+        """Nothing moves any more. Who holds KV for somebody who has no room, and lacks that room itself,
+        gives it up; it will be computed again. What waits for room to prefill, and holds that room in its
+        decode instance, decodes where it prefills. Returns whether there was any.
+
+        Only clusters whose instances serve both stages, or change roles, come to this.
+        """
+        stuck = [p for p in self.passages.values() if not p.in_flight and p.second is not None]
         for passage in stuck:
             self._close(passage)
-            self._let_go(passage, now)
-            if passage.second is not None:
-                for rank in self.simulation.all_ranks():
-                    if passage.second in rank.scheduler.waiting:
-                        self.simulation.rouse(rank.axis, now)
+            if passage.source is None:
+                self._withdraw(passage.second, passage.target)
+                passage.first.held, passage.first.length = False, passage.length
+            else:
+                self._let_go(passage, now)
+        for rank in self.simulation.all_ranks():
+            if stuck and rank.scheduler.waiting:
+                self.simulation.rouse(rank.axis, now)
         return bool(stuck)
 
     # The prefill side.
@@ -214,7 +222,10 @@ class Handover:
 
     def prefilled(self, rank: Instance, request: Request, end_s: float) -> None:
         """The prompt of ``request`` is computed in ``rank`` at ``end_s``, which keeps its KV."""
-        passage = self.passages[request.index]
+        passage = self.passages.get(request.index)
+        if passage is None or passage.first is not request:  # it was given up in the meantime
+            self.simulation.at(end_s, lambda now: self._drop(rank, request, now))
+            return
         passage.source = rank
         passage.stopped_s = end_s
         if rank.axis.front_end is None:
@@ -222,8 +233,11 @@ class Handover:
 
     def announce(self, request: Request, time: float) -> None:
         """At ``time`` the prefill instance says that the prompt of ``request`` is computed."""
-        passage = self.passages[request.index]
-        self.simulation.agenda.action(time + self.terms.latency_s, lambda now: self._announced(passage, now))
+        passage = self.passages.get(request.index)
+        if passage is not None:
+            self.simulation.agenda.action(
+                time + self.terms.latency_s, lambda now: self._announced(passage, now)
+            )
 
     def _chunks(self, rank: Instance, step: Step, start_s: float, seconds: float) -> None:
         """``step`` of ``rank`` runs from ``start_s`` for ``seconds``: the KV of its chunks leaves by
@@ -379,15 +393,28 @@ class Handover:
             )
         )
         self._let_go(passage, now)
-        target.scheduler.loaded(second)
-        self.simulation.rouse(target.axis, now)
+
+        def loaded(now: float) -> None:
+            if second in target.scheduler.loading:
+                target.scheduler.loaded(second)
+
+        self.simulation.notify(target.axis, loaded, now)
 
     def _let_go(self, passage: Passage, now: float) -> None:
         """The prefill instance need not keep the KV any longer."""
         source = passage.source
-        if source is not None and passage.first in source.scheduler.holding:
-            source.scheduler.release(passage.first)
-            self.simulation.rouse(source.axis, now)
+        if source is None:
+            return
+
+        def release(now: float) -> None:
+            if passage.first in source.scheduler.holding:
+                source.scheduler.release(passage.first)
+
+        self.simulation.notify(source.axis, release, now)
+
+    def _drop(self, rank: Instance, request: Request, now: float) -> None:
+        """Nobody wants the KV of ``request``, which ``rank`` holds."""
+        self.simulation.notify(rank.axis, lambda now: rank.scheduler.release(request), now)
 
     def _abandon(self, passage: Passage, now: float) -> None:
         """The decode side refuses the request."""
@@ -413,9 +440,6 @@ class Handover:
             self.mover.cancel(transfer, now)
         second, taker = passage.second, passage.target
         self._close(passage)
-        if second is not None and passage.announced:
-            self._withdraw(second, taker)
-            return second
         if second is not None:
             self._withdraw(second, taker)
         first = passage.first
@@ -439,11 +463,15 @@ class Handover:
 
     def _withdraw(self, second: Request, taker: Instance | None) -> None:
         """Take the second request out of the queue that it stands in."""
+
+        def withdraw(now: float, rank: Instance) -> None:
+            if second in rank.scheduler.loading or second in rank.scheduler.waiting:
+                rank.scheduler.remove(second)
+
         for rank in (taker,) if taker is not None else self.simulation.all_ranks():
             scheduler = rank.scheduler
             if second in scheduler.loading or second in scheduler.waiting:
-                scheduler.remove(second)
-                self.simulation.rouse(rank.axis, self.simulation.now)
+                self.simulation.notify(rank.axis, partial(withdraw, rank=rank), self.simulation.now)
                 return
 
     def _close(self, passage: Passage) -> None:

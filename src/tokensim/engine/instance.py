@@ -114,6 +114,8 @@ class Instance(TimeAxis):
                 flying = None
         before_s = self.end_s
         unfinished = flying is not None
+        if self.notices:
+            self._heed(now)
         if self.orders:
             if unfinished:
                 self._finish(last)

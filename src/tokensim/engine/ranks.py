@@ -223,6 +223,8 @@ class RankGroup(TimeAxis):
                 self._finish()
                 flying = False
         unfinished = flying
+        if self.notices:
+            self._heed(now)
         if self.orders:
             if unfinished:
                 self._finish()

@@ -415,6 +415,15 @@ class Simulation:
             elif instance is not self._soon:
                 self.agenda.decision(instance)
 
+    def notify(self, instance: Instance | RankGroup, act: Callable[[float], None], now: float) -> None:
+        """Let ``act``, which does not concern requests that run, happen at the next decision of
+        ``instance``, as engines look at such things between steps; at once if it is idle."""
+        if instance.due_s == inf:
+            act(now)
+        else:
+            instance.notices.append(act)
+        self.rouse(instance, now)
+
     def order(self, instance: Instance | RankGroup, act: Callable[[float], None], now: float) -> None:
         """Let ``act`` happen when no step of ``instance`` is in flight: at once if it is idle, else when the
         step that runs at ``now`` ends; it is called with that time."""
