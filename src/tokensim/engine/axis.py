@@ -59,6 +59,8 @@ class TimeAxis:
     def rouse(self, now: float) -> bool:
         """Something but an arrival, at ``now``, may change the next decision: decide as soon as can be;
         whether ``due_s`` has changed."""
+        if self.down:
+            return False
         if self.due_s == inf:
             self.due_s = max(now, self._ready_s)
             return True

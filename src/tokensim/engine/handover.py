@@ -187,6 +187,7 @@ class Handover:
         for passage in stuck:
             self._close(passage)
             if passage.source is None:
+                assert passage.second is not None
                 self._withdraw(passage.second, passage.target)
                 passage.first.held, passage.first.length = False, passage.length
             else:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import heappop
 from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.handover import Handover, Passage
@@ -275,26 +275,29 @@ class Simulation:
                     self._soon = None
             elif heap and heap[0][0] < due:
                 now, kind, _, who = heappop(heap)
-                self.now = now
-                if kind == FOLLOW_UP:
-                    self._arrive(who, now, True)
-                elif kind == INTAKE:
-                    request, instance = who
-                    if instance.down:
-                        self._astray(request, now)
-                    else:
-                        self._enter(request, instance, now, True)
-                elif kind == ACTION:
-                    who(now)
-                elif kind == DELIVERY:
-                    who.catch_up(nextafter(now, inf))
-                elif who.due_s == now:  # else an arrival has moved the decision forward since
-                    who.decide(now)
-                    if who.due_s < inf:
-                        if self._soon is None:
-                            self._soon = who
+                if kind in (DECISION, WAKE):
+                    if who.due_s == now:  # else an arrival has moved the decision forward since
+                        self.now = now
+                        who.decide(now)
+                        if who.due_s < inf:
+                            if self._soon is None:
+                                self._soon = who
+                            else:
+                                agenda.decision(who)
+                else:
+                    self.now = now
+                    if kind == FOLLOW_UP:
+                        self._arrive(who, now, True)
+                    elif kind == INTAKE:
+                        request, instance = who
+                        if instance.down:
+                            self._astray(request, now)
                         else:
-                            agenda.decision(who)
+                            self._enter(request, instance, now, True)
+                    elif kind == ACTION:
+                        who(now)
+                    else:
+                        who.catch_up(nextafter(now, inf))
             elif due < inf:
                 self.now = now = due
                 index = client.take()
