@@ -56,15 +56,15 @@ class TimeAxis:
             running.steps = self._run - running.dropped
         return self.front_end.take_in(now, running)
 
-    def rouse(self, now: float) -> bool:
+    def rouse(self, now: float, follows: bool) -> bool:
         """Something but an arrival, at ``now``, may change the next decision: decide as soon as can be;
-        whether ``due_s`` has changed."""
+        whether ``due_s`` has changed. ``follows``: it misses a decision taken at this very instant."""
         if self.down:
             return False
         if self.due_s == inf:
             self.due_s = max(now, self._ready_s)
             return True
-        return self._cut(now, False)
+        return self._cut(now, follows)
 
     def _obey(self, now: float) -> None:
         """Carry out what was ordered; what it changes is the case from ``now`` on."""

@@ -236,14 +236,12 @@ class Handover:
         """At ``time`` the prefill instance says that the prompt of ``request`` is computed."""
         passage = self.passages.get(request.index)
         if passage is not None:
-            self.simulation.agenda.action(
-                time + self.terms.latency_s, lambda now: self._announced(passage, now)
-            )
+            self.simulation.at(time + self.terms.latency_s, lambda now: self._announced(passage, now))
 
     def _chunks(self, rank: Instance, step: Step, start_s: float, seconds: float) -> None:
         """``step`` of ``rank`` runs from ``start_s`` for ``seconds``: the KV of its chunks leaves by
         layers."""
-        agenda, rest = self.simulation.agenda, 1 / self.terms.layers
+        at, rest = self.simulation.at, 1 / self.terms.layers
         for request, (tokens, before) in zip(step.chunk_requests, step.chunks, strict=True):
             passage = self.passages.get(request.index)
             if passage is None or passage.first is not request:
@@ -252,8 +250,8 @@ class Handover:
             piece = passage.plan(before + tokens)
             passage.leaving += 2
             most = [(*cached, 1.0), (*piece, 1 - rest)]
-            agenda.action(start_s + seconds * rest, self._leave(passage, most))
-            agenda.action(start_s + seconds, self._leave(passage, [(*piece, rest)]))
+            at(start_s + seconds * rest, self._leave(passage, most))
+            at(start_s + seconds, self._leave(passage, [(*piece, rest)]))
 
     def _leave(self, passage: Passage, pieces: list[tuple[int, int, float]]) -> Callable[[float], None]:
         def leave(now: float) -> None:
@@ -337,9 +335,9 @@ class Handover:
         passage.skip = passage.tokens - offer.tokens
         passage.granted_s = now
         if self.terms.push and not passage.started and passage.source is None:
-            self.simulation.agenda.action(now, lambda now: self._prefill(passage, now, False))
+            self.simulation.at(now, lambda now: self._prefill(passage, now, False))
         else:
-            self.simulation.agenda.action(now, lambda now: self._send(passage, now))
+            self.simulation.at(now, lambda now: self._send(passage, now))
 
     # Between them.
 
@@ -355,9 +353,12 @@ class Handover:
             passage.sent_bytes += tokens * self.terms.kv_bytes_per_token
             sent: list[Any] = []
 
-            def done(now: float) -> None:
+            def done(time: float) -> None:
                 del passage.in_flight[sent[0]]
-                self._settle(passage, now)
+                if time > now:
+                    self._settle(passage, time)
+                else:
+                    self.simulation.follow(partial(self._settle, passage), time)
 
             sent.append(
                 self.mover.move(

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from heapq import heappop
 from math import inf, nan, nextafter
 
@@ -52,6 +53,7 @@ class Simulation:
         self.pools: list[ReplicaPool] = []
         self.replicas: list[Replica] = []
         self.draining = False  # some replica is
+        self._follows = False  # what happens follows from a decision of this instant
         self.entries: list[Replica] = []
         self.parked: list[Request] = []
         self.client = Client(workload, self.agenda)
@@ -347,8 +349,14 @@ class Simulation:
             self.dispatch(request, now, False)
 
     def at(self, time: float, act: Callable[[float], None]) -> None:
-        """``act`` happens at ``time``."""
-        self.agenda.action(time, act)
+        """``act`` happens at ``time``; what it brings misses the decisions of this instant if that is now."""
+        self.agenda.action(time, act if time > self.now else partial(self.follow, act))
+
+    def follow(self, act: Callable[[float], None], now: float) -> None:
+        """``act`` happens because of a decision that was taken at this very instant."""
+        self._follows = True
+        act(now)
+        self._follows = False
 
     def dispatch(self, request: Request, now: float, follows: bool) -> None:
         """Route ``request``, which starts from its prompt. HOT PATH."""
@@ -388,6 +396,7 @@ class Simulation:
 
     def deliver(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> bool:
         """``request`` reaches ``instance``, or its front end; False if it is rejected there. HOT PATH."""
+        follows = follows or self._follows
         if request.length > instance.max_model_len:
             if request.tokens >= instance.max_model_len:
                 self.give_up(request, REJECTED)
@@ -412,7 +421,7 @@ class Simulation:
     def rouse(self, instance: Instance | RankGroup, now: float) -> None:
         """Something but an arrival has changed what ``instance`` could decide."""
         idle = instance.due_s == inf
-        if instance.rouse(now):
+        if instance.rouse(now, self._follows):
             if idle:
                 self.agenda.wake(instance)
             elif instance is not self._soon:
