@@ -190,6 +190,8 @@ class Handover:
                 assert passage.second is not None
                 self._withdraw(passage.second, passage.target)
                 passage.first.held, passage.first.length = False, passage.length
+                if not passage.started:
+                    self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
             else:
                 self._let_go(passage, now)
         for rank in self.simulation.all_ranks():
