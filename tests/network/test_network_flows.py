@@ -63,9 +63,9 @@ class World:
                 time, act = actions.pop(0)
                 act(time)
             else:
-                time, _, _, network = heappop(self.agenda.heap)
+                time, _, _, fire = heappop(self.agenda.heap)
                 self.events += 1
-                network.fire(time)
+                fire(time)
         return self
 
 

@@ -125,16 +125,12 @@ class Flow:
         "due_s",
         "key",
         "links",
-        "number",
         "rate",
         "served",
         "settled_s",
     )
 
-    def __init__(
-        self, number: int, key: tuple[tuple[int, ...], float], links: tuple[Link, ...], now: float
-    ) -> None:
-        self.number = number
+    def __init__(self, key: tuple[tuple[int, ...], float], links: tuple[Link, ...], now: float) -> None:
         self.key = key
         self.links = links
         self.ceiling = key[1]

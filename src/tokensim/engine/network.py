@@ -55,7 +55,7 @@ class Network:
         self._flows: dict[tuple[tuple[int, ...], float], Flow] = {}
         self._ends: list[tuple[float, int, Flow | Transfer]] = []
         self._due_s = inf
-        self._numbered = 0
+        self._numbered = self._expected = 0
         for spec in links:
             self.add_link(spec)
 
@@ -100,7 +100,7 @@ class Network:
         if bytes_ and ceiling < inf:
             flow = self._flows.get((links, ceiling))
             if flow is None:
-                flow = Flow(self._numbered, (links, ceiling), tuple(self.links[i] for i in links), now)
+                flow = Flow((links, ceiling), tuple(self.links[i] for i in links), now)
                 self._flows[flow.key] = flow
             flow.join(transfer, now)
             self._share([flow], now)
@@ -185,8 +185,8 @@ class Network:
         ends. HOT PATH."""
         reached = dict.fromkeys(changed)
         limits: dict[Link, None] = {}
+        first = list(reached)
         new = list(reached)
-        again = list(reached)
         while True:
             while new:
                 for link in new.pop().links:
@@ -207,13 +207,14 @@ class Network:
             if rate != flow.rate:
                 flow.change(rate, now)
                 self._expect(flow, flow.next_end())
-        for flow in again:
+        for flow in first:  # others may be in it now, at the same rate
             if flow.next_end() != flow.due_s:
                 self._expect(flow, flow.next_end())
 
     def _expect(self, who: Flow | Transfer, due_s: float) -> None:
         who.due_s = due_s
-        heappush(self._ends, (due_s, who.number, who))
+        self._expected += 1
+        heappush(self._ends, (due_s, self._expected, who))
 
     def _wake(self) -> None:
         """See that the agenda has an event at the next end. One that is too early does no harm: it finds
