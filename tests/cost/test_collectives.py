@@ -61,6 +61,26 @@ def test_an_all_reduce_across_nodes_crosses_the_network_with_its_own_slice() -> 
     assert seconds("all_reduce", 80 * MB, 16) == pytest.approx(7e-6 + inside + 20e-6 + 10e6 / 9.2e9)
 
 
+def test_where_the_last_node_holds_fewer_devices_their_ports_carry_more() -> None:
+    # 12 ranks, 8 and 4: 20 MB of 80 through each of the four ports, 2 * 1/2 at 9.2 GB/s
+    inside = 2 * (7 * 1.6e-6 + 70e6 / 60e9)
+    assert seconds("all_reduce", 80 * MB, 12) == pytest.approx(7e-6 + inside + 20e-6 + 20e6 / 9.2e9)
+
+
+def test_an_all_to_all_across_nodes_sends_half_of_its_rows_through_its_own_port() -> None:
+    # 2 nodes of 8, 16 MB a rank: 1/2 of it out at 9.2 GB/s, one hop; what came in is passed on inside
+    across = 3e-6 + 10e-6 + 8e6 / 9.2e9
+    inside = 3e-6 + 1.6e-6 + 14e6 / 60e9
+    assert seconds("all_to_all", 16 * MB, 16) == pytest.approx(7e-6 + across + inside)
+
+
+def test_gathering_across_nodes_crosses_the_network_once_a_device() -> None:
+    # 16 ranks of 1 MB: half of 16 / 8 MB through each port, then 7/8 of 16 MB inside
+    across = 10e-6 + 1e6 / 9.2e9
+    inside = 7 * 1.6e-6 + 14e6 / 60e9
+    assert seconds("all_gather", MB, 16) == pytest.approx(7e-6 + across + inside)
+
+
 def test_across_many_nodes_a_tree_takes_small_buffers() -> None:
     time = c.collective_time(Collective("x", "all_reduce", 1e3, 512, 1), ROUND)
     assert "tree" in time.origin(1).source

@@ -146,9 +146,11 @@ def collective_stages(kind: Kind, ranks: int, device: Device) -> tuple[Stage, ..
     if local == ranks:
         return _within(kind, ranks, device)
     nodes = math.ceil(ranks / local)
+    fewest = ranks - local * (nodes - 1)  # on the last node
     inside, outside = device.intra_node, device.inter_node
     whole = ranks if kind == "all_gather" else 1  # the whole buffer, counted as ``bytes_per_row`` counts
-    crossing = whole if kind == "all_to_all" else whole / local  # what goes through the port of one device
+    # what goes through the port of one device, where the fewest share the work
+    crossing = whole if kind == "all_to_all" else whole / fewest
     across: tuple[Algorithm, ...] = (_moving(kind)(nodes, outside, NETWORK_EFFICIENCY),)
     if kind == "all_reduce":
         across = (

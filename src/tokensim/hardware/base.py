@@ -49,8 +49,9 @@ class Device:
     """One accelerator (or socket) as the scheduler sees it. SI units; dense peaks, no sparsity.
 
     ``intra_node``, ``inter_node`` and ``host_link`` lead to other devices of the node, to other nodes, and to
-    the memory of the host. ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to
-    FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
+    the memory of the host. ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``,
+    ``int8``, ``float32``) to FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the
+    number was read from.
     ``profiles`` maps a source of measured operator times (``aiconfigurator``, ``llmservingsim``, ``vidur``,
     ``tokensim``) to the name that it gives to this device; a source that does not know it is absent.
     """

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tokensim.metrics.latency import Distribution
 from tokensim.metrics.summary import Summary
 from tokensim.report.header import Header
-from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.numbers import count, duration, money, share, size
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -150,6 +150,7 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         ("busy", f"{share(usage.busy_share)} of the time, {count(usage.steps)} steps"),
         ("prefix hits", f"{share(tokens.cached_share)} of input tokens ({count(tokens.cached)})"),
         ("preemptions", _preemptions(summary)),
+        *_network(summary),
         (
             "cost",
             f"{money(summary.spending.usd)}; "
@@ -170,6 +171,23 @@ def _preemptions(summary: Summary) -> str:
         return "none"
     requests, tokens = count(summary.preempted_requests), count(summary.tokens.recomputed)
     return f"{count(summary.preemptions)} (requests: {requests}; tokens recomputed: {tokens})"
+
+
+def _network(summary: Summary) -> list[tuple[str, str]]:
+    """What moved over links, and the busiest of them; nothing if nothing was sent."""
+    if not summary.links:
+        return []
+    kinds = [
+        f"{size(total.bytes)} of {total.kind} in {count(total.count)} transfers of {duration(total.seconds.mean)}"
+        for total in summary.transfers or ()
+        if total.count
+    ]
+    busiest = summary.links[0]
+    link = (
+        f"{busiest.name}: {share(busiest.used_share)} of its bandwidth, busy {share(busiest.busy_share)} of the"
+        f" time, at most {count(busiest.peak_transfers)} at once"
+    )
+    return [*([("network", "; ".join(kinds))] if kinds else []), ("busiest link", link)]
 
 
 def _over_time(summary: Summary, ascii_only: bool) -> RenderableType | None:
