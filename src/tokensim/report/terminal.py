@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tokensim.metrics.latency import Distribution
 from tokensim.metrics.summary import Summary
 from tokensim.report.header import Header
-from tokensim.report.numbers import count, duration, money, share, size
+from tokensim.report.numbers import count, duration, money, share, volume
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -177,17 +177,16 @@ def _network(summary: Summary) -> list[tuple[str, str]]:
     """What moved over links, and the busiest of them; nothing if nothing was sent."""
     if not summary.links:
         return []
-    kinds = [
-        f"{size(total.bytes)} of {total.kind} in {count(total.count)} transfers of {duration(total.seconds.mean)}"
-        for total in summary.transfers or ()
-        if total.count
+    moved = [
+        f"{kind.kind}: {volume(kind.bytes)} in {count(kind.count)} transfers of {duration(kind.seconds.mean)}"
+        for kind in summary.transfers or ()
     ]
-    busiest = summary.links[0]
-    link = (
-        f"{busiest.name}: {share(busiest.used_share)} of its bandwidth, busy {share(busiest.busy_share)} of the"
-        f" time, at most {count(busiest.peak_transfers)} at once"
+    link = summary.links[0]
+    use = (
+        f"{link.name}: {share(link.used_share)} of its bandwidth, busy {share(link.busy_share)} of the time,"
+        f" at most {count(link.peak_transfers)} at once"
     )
-    return [*([("network", "; ".join(kinds))] if kinds else []), ("busiest link", link)]
+    return [*([("network", "; ".join(moved))] if moved else []), ("busiest link", use)]
 
 
 def _over_time(summary: Summary, ascii_only: bool) -> RenderableType | None:
