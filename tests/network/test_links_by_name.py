@@ -75,6 +75,11 @@ def test_what_is_not_given_stays_as_the_hardware_has_it() -> None:
     assert nearer.inter_node.bandwidth_bytes_per_s == pytest.approx(L4.inter_node.bandwidth_bytes_per_s)
 
 
+def test_a_port_of_a_node_is_no_link_between_its_devices() -> None:
+    with pytest.raises(InputError, match="a port that the devices of a node share"):
+        changed(H100, intra_node="ethernet-100")
+
+
 def test_an_unknown_name_gets_the_nearest_one() -> None:
     with pytest.raises(InputError, match="did you mean 'infiniband-ndr-400'") as error:
         changed(H100, inter_node="infiniband-ndr-40")

@@ -12,7 +12,7 @@ import yaml
 
 from tokensim.errors import InputError, nearest
 from tokensim.hardware.base import Device, Link
-from tokensim.scenario.network import GivenLink, NodeNetwork
+from tokensim.scenario.network import GivenLink, GivenPort, NodeNetwork
 from tokensim.scenario.units import parse_bandwidth, parse_duration
 
 FILE = Path(__file__).parent / "links.yaml"
@@ -72,7 +72,15 @@ def _changed(own: Link, given: GivenLink, devices_per_node: int, where: str) -> 
                 hint=nearest(given.preset, presets) + "; or give bandwidth and latency",
             )
         base = presets[given.preset].link
-    shared = base.shared if given.per is None else given.per == "node"
+    shared = base.shared
+    if isinstance(given, GivenPort):
+        shared = base.shared if given.per is None else given.per == "node"
+    elif shared:
+        raise InputError(
+            f"'{given.preset}' is a port that the devices of a node share",
+            where=f"{where}.preset",
+            hint="it leads to other nodes: give it as inter_node",
+        )
     bandwidth = base.bandwidth_bytes_per_s if given.bandwidth is None else given.bandwidth
     return Link(
         base.name if given.bandwidth is None else f"{bandwidth * 8 / 1e9:g} Gb/s",

@@ -229,7 +229,7 @@ def _as_fields(device: Device) -> dict[str, Any]:
             "bandwidth": value.bandwidth_bytes_per_s,
             "latency": value.latency_s,
             "direct": value.direct,
-            "shared": value.shared,
+            **({"shared": True} if value.shared else {}),
             **({} if value.efficiency is None else {"efficiency": value.efficiency}),
         }
 
@@ -344,8 +344,9 @@ class _Reader:
 
     def link(self, key: str) -> Link:
         """A link with bandwidth and latency."""
-        fields = self.mapping(key, ("name", "bandwidth", "latency"), ("direct", "shared", "efficiency"))
-        flags = {name: fields.get(name, False) for name in ("direct", "shared")}
+        known = ("direct", "shared") if key == "inter_node" else ("direct",)
+        fields = self.mapping(key, ("name", "bandwidth", "latency"), (*known, "efficiency"))
+        flags = {name: fields.get(name, False) for name in known}
         for name, flag in flags.items():
             if not isinstance(flag, bool):
                 raise self._refuse(f"{key}.{name}", f"{flag!r} is not true or false")

@@ -31,22 +31,28 @@ class GivenLink(Section):
     """Of one hop. Null: that of the preset, or of the hardware."""
     efficiency: Share | None = None
     """The share of the bandwidth that transfers reach. Null: 0.88 on links of devices, 0.92 between nodes."""
+
+
+class GivenPort(GivenLink):
+    """A link that leaves the node."""
+
     per: Literal["device", "node"] | None = None
-    """Whether each device of a node has such a port, or all of them share one. Null: as the preset, or the
-    hardware."""
+    """Only of `inter_node`: whether each device of a node has such a port, or all of them share one. Null: as
+    the preset, or the hardware."""
 
 
-NodeLink = Annotated[GivenLink, BeforeValidator(_by_name)]
+DeviceLink = Annotated[GivenLink, BeforeValidator(_by_name)]
+NodePort = Annotated[GivenPort, BeforeValidator(_by_name)]
 
 
 class NodeNetwork(Section):
     """The links of the nodes of one pool."""
 
-    intra_node: NodeLink | None = None
+    intra_node: DeviceLink | None = None
     """Between devices of one node."""
-    inter_node: NodeLink | None = None
+    inter_node: NodePort | None = None
     """From a device to other nodes."""
-    host: NodeLink | None = None
+    host: DeviceLink | None = None
     """Between a device and the memory of its host."""
 
 
