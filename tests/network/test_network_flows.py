@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tokensim.engine import network
 from tokensim.engine.agenda import Agenda
-from tokensim.engine.fairness import Transfer
+from tokensim.engine.fairness import Flow, Transfer
 from tokensim.engine.network import LinkSpec, Network
 from tokensim.errors import SimulationError
 
@@ -324,13 +325,15 @@ def test_whatever_is_cancelled_the_rest_arrives_and_every_byte_is_accounted_for(
 def test_the_work_of_an_event_stays_within_what_it_touches(monkeypatch: pytest.MonkeyPatch) -> None:
     """200 pairs of ends behind a wide spine: a transfer touches its own pair's flow only, however many are on
     it."""
-    from tokensim.engine import network as module
-
     looked: list[int] = []
-    plain = module.fair_rates
-    monkeypatch.setattr(
-        module, "fair_rates", lambda flows, links: looked.append(len(flows)) or plain(flows, links)
-    )
+    plain = network.shares
+
+    def spy(changed: Sequence[Flow]) -> dict[Flow, float]:
+        rates = plain(changed)
+        looked.append(len(rates))
+        return rates
+
+    monkeypatch.setattr(network, "shares", spy)
     world = World([1e9 * 400, *[1e9] * 200])
     for turn in range(3):
         for pair in range(200):

@@ -195,6 +195,40 @@ class Flow:
         return self.settled_s + max(goals[0][0] - self.served, 0.0) / self.rate
 
 
+def shares(changed: Sequence[Flow]) -> dict[Flow, float]:
+    """Fair rates of the flows that ``changed`` and of all that this reaches over full links. HOT PATH."""
+    if len(changed) == 1 and all(len(link.flows) == 1 for link in changed[0].links):
+        flow = changed[0]  # nobody else is on its links
+        return {flow: min([flow.ceiling, *[link.capacity / flow.count for link in flow.links]])}
+    reached = dict.fromkeys(changed)
+    limits: dict[Link, None] = {}
+    new = list(changed)
+    while True:
+        while new:
+            for link in new.pop().links:
+                if link.full and link not in limits:
+                    new += _bind(link, limits, reached)
+        rates = fair_rates(list(reached), list(limits))
+        loads: dict[Link, float] = {}
+        for flow, rate in rates.items():
+            for link in flow.links:
+                if link not in limits:
+                    loads[link] = loads.get(link, link.load) + flow.count * (rate - flow.rate)
+        overfull = [link for link, load in loads.items() if load > link.capacity * (1 + ROUNDING)]
+        if not overfull:
+            return rates
+        for link in overfull:
+            new += _bind(link, limits, reached)
+
+
+def _bind(link: Link, limits: dict[Link, None], reached: dict[Flow, None]) -> list[Flow]:
+    """Let ``link`` limit its flows; returns those that were not ``reached`` before."""
+    limits[link] = None
+    new = [flow for flow in link.flows if flow not in reached]
+    reached.update(dict.fromkeys(new))
+    return new
+
+
 def fair_rates(flows: Sequence[Flow], links: Sequence[Link]) -> dict[Flow, float]:
     """Max-min fair rates (bytes/s) of a transfer of each of ``flows``, which hold all that cross any of
     ``links``; other links limit them by their ceilings only."""

@@ -13,13 +13,13 @@ it has given to each of its transfers. A thousand of them between two instances 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heappop, heappush
 from math import inf, isfinite
 
 from tokensim.engine.agenda import Agenda
-from tokensim.engine.fairness import ROUNDING, Flow, Link, Transfer, fair_rates
+from tokensim.engine.fairness import Flow, Link, Transfer, shares
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import LinkUse
 
@@ -180,34 +180,14 @@ class Network:
         if self.note is not None:
             self.note(transfer, now, arrived)
 
-    def _share(self, changed: Iterable[Flow], now: float) -> None:
+    def _share(self, changed: Sequence[Flow], now: float) -> None:
         """Give the flows that ``changed``, and whom this reaches over full links, their fair rates and next
         ends. HOT PATH."""
-        reached = dict.fromkeys(changed)
-        limits: dict[Link, None] = {}
-        first = list(reached)
-        new = list(reached)
-        while True:
-            while new:
-                for link in new.pop().links:
-                    if link.full and link not in limits:
-                        new += _bind(link, limits, reached)
-            rates = fair_rates(list(reached), list(limits))
-            loads: dict[Link, float] = {}
-            for flow, rate in rates.items():
-                for link in flow.links:
-                    if link not in limits:
-                        loads[link] = loads.get(link, link.load) + flow.count * (rate - flow.rate)
-            overfull = [link for link, load in loads.items() if load > link.capacity * (1 + ROUNDING)]
-            if not overfull:
-                break
-            for link in overfull:
-                new += _bind(link, limits, reached)
-        for flow, rate in rates.items():
+        for flow, rate in shares(changed).items():
             if rate != flow.rate:
                 flow.change(rate, now)
                 self._expect(flow, flow.next_end())
-        for flow in first:  # others may be in it now, at the same rate
+        for flow in changed:  # others may be in it now, at the same rate
             if flow.next_end() != flow.due_s:
                 self._expect(flow, flow.next_end())
 
@@ -228,11 +208,3 @@ class Network:
         if ends and ends[0][0] < self._due_s:
             self._due_s = ends[0][0]
             self.agenda.transfer(self._due_s, self.fire)
-
-
-def _bind(link: Link, limits: dict[Link, None], reached: dict[Flow, None]) -> list[Flow]:
-    """Let ``link`` limit its flows; returns those that were not ``reached`` before."""
-    limits[link] = None
-    new = [flow for flow in link.flows if flow not in reached]
-    reached.update(dict.fromkeys(new))
-    return new

@@ -319,11 +319,8 @@ class _Reader:
         rates = self.mapping("flops")
         for dtype in rates:
             if dtype not in COMPUTE_DTYPES:
-                raise InputError(
-                    f"unknown dtype 'flops.{dtype}'",
-                    where=self.where,
-                    hint=nearest(str(dtype), COMPUTE_DTYPES),
-                )
+                hint = nearest(str(dtype), COMPUTE_DTYPES)
+                raise InputError(f"unknown dtype 'flops.{dtype}'", where=self.where, hint=hint)
         if not rates:
             raise self._refuse("flops", "no dtype is given; known: " + ", ".join(COMPUTE_DTYPES))
         return {dtype: self._positive(rate, f"flops.{dtype}", parse_flops) for dtype, rate in rates.items()}
