@@ -64,9 +64,10 @@ class World:
                 time, act = actions.pop(0)
                 act(time)
             else:
-                time, _, _, fire = heappop(self.agenda.heap)
+                time, _, _, network = heappop(self.agenda.heap)
                 self.events += 1
-                fire(time)
+                if network.due_s == time:
+                    network.fire(time)
         return self
 
 

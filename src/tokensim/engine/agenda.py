@@ -27,9 +27,9 @@ class Agenda:
         self.heap: list[tuple[float, int, int, Any]] = []
         self._numbered = 0
 
-    def transfer(self, time: float, fire: Callable[[float], None]) -> None:
-        """``fire`` is called with ``time``: a transfer may end then."""
-        self._put(time, TRANSFER, fire)
+    def transfer(self, time: float, network: Any) -> None:
+        """A transfer of ``network`` ends, if it is due then."""
+        self._put(time, TRANSFER, network)
 
     def action(self, time: float, act: Callable[[float], None]) -> None:
         """``act`` is called with ``time`` when it comes; first put, first taken."""

@@ -38,6 +38,7 @@ class LinkSpec:
 class Network:
     """Links by index, and the transfers on them.
 
+    At ``due_s`` the next transfer ends or arrives; an event of the agenda at another time is out of date.
     ``note(transfer, now, arrived)`` is called for each one that ends: when it arrived, or was cancelled. Of
     transfers that end at one instant the one sent first comes first.
     """
@@ -54,7 +55,7 @@ class Network:
         self.in_flight = 0
         self._flows: dict[tuple[tuple[int, ...], float], Flow] = {}
         self._ends: list[tuple[float, int, Flow | Transfer]] = []
-        self._due_s = inf
+        self.due_s = inf
         self._numbered = self._expected = 0
         for spec in links:
             self.add_link(spec)
@@ -122,12 +123,8 @@ class Network:
         self._wake()
 
     def fire(self, now: float) -> None:
-        """What is due at ``now`` ends; called by the loop for each event that this network put on the agenda.
-        HOT PATH.
-        """
-        if now != self._due_s:
-            return  # put before an earlier end was known, and put again since
-        self._due_s = inf
+        """What is due at ``now``, which is ``due_s``, ends. HOT PATH."""
+        self.due_s = inf
         ends = self._ends
         arrived: list[Transfer] = []
         freed: dict[Flow, None] = {}
@@ -197,14 +194,15 @@ class Network:
         heappush(self._ends, (due_s, self._expected, who))
 
     def _wake(self) -> None:
-        """See that the agenda has an event at the next end. One that is too early does no harm: it finds
-        nothing due."""
+        """See that the agenda has an event at the next end; those put for others are out of date then."""
         ends = self._ends
         if len(ends) > STALE_ENTRIES + 3 * self.in_flight:
             ends[:] = [entry for entry in ends if entry[2].due_s == entry[0]]
             heapify(ends)
         while ends and ends[0][2].due_s != ends[0][0]:
             heappop(ends)
-        if ends and ends[0][0] < self._due_s:
-            self._due_s = ends[0][0]
-            self.agenda.transfer(self._due_s, self.fire)
+        next_s = ends[0][0] if ends else inf
+        if next_s != self.due_s:
+            self.due_s = next_s
+            if next_s < inf:
+                self.agenda.transfer(next_s, self)
