@@ -17,7 +17,9 @@ from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd
+from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
@@ -28,6 +30,7 @@ from tokensim.plan import PoolPlan, plan_pool
 from tokensim.registry import load_plugin, register
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
+from tokensim.scenario.network import Network as NetworkSection
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import LocalScheduler
 from tokensim.scheduling.local.versions import rules_of
@@ -100,6 +103,7 @@ def simulate(
     router = register.global_scheduler.get(scenario.cluster.router.policy, "cluster.router.policy")
     workload = build_workload(scenario.workload, scenario.seed)
     simulation = Simulation(workload, cast(GlobalScheduler, router(seed=scenario.seed)))
+    topology = topology_of(scenario.cluster.network, simulation.network)
     names: list[str] = []
     facts: list[InstanceFacts] = []
     for index, plan in enumerate(plans):
@@ -108,7 +112,8 @@ def simulate(
         for replica in range(plan.pool.replicas):
             names += plan.names(replica)
             facts += [_facts(plan)] * plan.pool.parallel.data
-            simulation.add_instance(_instance(simulation, plan, make))
+            instance = simulation.add_instance(_instance(simulation, plan, make))
+            instance.place = place_of(topology, plan, f"{plan.pool.name}-{replica}")
     _check_lengths(workload, plans)
     log = simulation.run(progress)
     slo = Slo(
@@ -119,6 +124,19 @@ def simulate(
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
     return Result(_filled_in(scenario, plans), log, summary, names)
+
+
+def topology_of(given: NetworkSection, network: Network) -> Topology:
+    """The nodes of the cluster as the scenario wants them, with their links in ``network``."""
+    spine = None if given.cluster is None else (given.cluster.bandwidth, given.cluster.latency)
+    return Topology(network.add_link, given.placement, spine)
+
+
+def place_of(topology: Topology, plan: PoolPlan, name: str) -> Place:
+    """A place for one more instance of the pool; a request lies on the devices of one data-parallel rank."""
+    parallel = plan.pool.parallel
+    lanes = parallel.devices // parallel.data
+    return topology.place(name, plan.device, parallel.devices, pool=plan.pool.name, lanes=lanes)
 
 
 def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[[], LocalScheduler]:

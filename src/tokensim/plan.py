@@ -16,6 +16,7 @@ from tokensim.cost.graphs import captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
+from tokensim.hardware.links import with_network
 from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
@@ -61,7 +62,9 @@ def plan_pool(
     """Work out pool ``index``; raises ``InputError`` for what does not fit or divide."""
     pool = scenario.cluster.pools[index]
     at = f"cluster.pools[{index}]"
-    device = load_device(pool.hardware, f"{at}.hardware")
+    published = load_device(pool.hardware, f"{at}.hardware")
+    device = with_network(published, scenario.cluster.network, "cluster.network")
+    device = with_network(device, pool.network, f"{at}.network")
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
     own = f"{at}.engine" if pool.engine else "engine"
@@ -126,6 +129,7 @@ def plan_pool(
         tensor=tensor,
         expert=expert,
         data=data,
+        own_links=device.intra_node == published.intra_node,
     )
     sources = operator_sources(performance.operators, setting)
     cost = build_cost(

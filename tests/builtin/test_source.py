@@ -271,3 +271,11 @@ def test_an_unknown_weight_format_is_refused() -> None:
 def test_an_unknown_cache_format_is_refused() -> None:
     with pytest.raises(InputError, match="unknown KV cache format"):
         source("h100-sxm-80gb", kv_dtype="fp9")
+
+
+def test_collectives_are_fitted_for_the_links_of_one_node() -> None:
+    reduce = Collective("reduce", "all_reduce", 8192.0, 8, 32)
+    device = load_device("h100-sxm-80gb")
+    assert "reduce" in source(device).price([reduce])
+    assert Builtin(Setting(device, "test", own_links=False)).price([reduce]) == {}
+    assert source(dataclasses.replace(device, devices_per_node=4)).price([reduce]) == {}

@@ -57,12 +57,40 @@ def test_an_all_to_all_keeps_its_own_slice() -> None:
 
 def test_an_all_reduce_across_nodes_crosses_the_network_with_its_own_slice() -> None:
     # 2 nodes of 8, 80 MB: inside twice 7/8 at 60 GB/s over 7 hops; across 10 MB, 2 * 1/2 at 9.2 GB/s, 2 hops
-    inside = 2 * (7 * 1.6e-6 + 70e6 / 60e9)
-    assert seconds("all_reduce", 80 * MB, 16) == pytest.approx(7e-6 + inside + 20e-6 + 10e6 / 9.2e9)
+    hops = 2 * 7 * 1.6e-6 + 2 * 10e-6
+    inside, across = 2 * 70e6 / 60e9, 10e6 / 9.2e9
+    assert inside > across
+    assert seconds("all_reduce", 80 * MB, 16) == pytest.approx(7e-6 + hops + inside)
+
+
+def test_where_ports_are_slow_the_network_decides_and_not_the_links_inside() -> None:
+    slow = round_device(inter_node=Link("slow", 1e9, 10e-6))
+    hops = 2 * 7 * 1.6e-6 + 2 * 10e-6
+    assert seconds("all_reduce", 80 * MB, 16, slow) == pytest.approx(7e-6 + hops + 10e6 / 0.92e9)
+
+
+def test_where_the_last_node_holds_fewer_devices_their_ports_carry_more() -> None:
+    # 12 ranks, 8 and 4: 20 MB of 80 through each of the four ports, 2 * 1/2 at 0.92 GB/s
+    slow = round_device(inter_node=Link("slow", 1e9, 10e-6))
+    hops = 2 * 7 * 1.6e-6 + 2 * 10e-6
+    assert seconds("all_reduce", 80 * MB, 12, slow) == pytest.approx(7e-6 + hops + 20e6 / 0.92e9)
+
+
+def test_an_all_to_all_across_nodes_sends_half_of_its_rows_through_its_own_port() -> None:
+    # 2 nodes of 8, 16 MB a rank: 1/2 of it out at 9.2 GB/s; meanwhile what came in is passed on inside
+    hops = 3e-6 + 10e-6 + 3e-6 + 1.6e-6
+    assert seconds("all_to_all", 16 * MB, 16) == pytest.approx(7e-6 + hops + 8e6 / 9.2e9)
+
+
+def test_gathering_across_nodes_crosses_the_network_once_a_device() -> None:
+    # 16 ranks of 1 MB: half of 16 / 8 MB through each port; 7/8 of 16 MB inside
+    hops = 10e-6 + 7 * 1.6e-6
+    assert seconds("all_gather", MB, 16) == pytest.approx(7e-6 + hops + max(14e6 / 60e9, 1e6 / 9.2e9))
 
 
 def test_across_many_nodes_a_tree_takes_small_buffers() -> None:
-    time = c.collective_time(Collective("x", "all_reduce", 1e3, 512, 1), ROUND)
+    slow = round_device(inter_node=Link("slow", 1e9, 10e-6))
+    time = c.collective_time(Collective("x", "all_reduce", 1e3, 512, 1), slow)
     assert "tree" in time.origin(1).source
     assert "tree" not in time.origin(1e7).source
 
@@ -107,7 +135,8 @@ def test_many_nodes_are_never_faster_than_one_of_them(
 
 
 def test_bytes_that_leave_the_node_take_longer() -> None:
-    one_node, two_nodes = round_device(devices_per_node=16), round_device(devices_per_node=8)
+    slow = Link("slow", 1e9, 10e-6)
+    one_node, two_nodes = (round_device(devices_per_node=n, inter_node=slow) for n in (16, 8))
     for kind in KINDS:
         assert seconds(kind, 1e9, 16, two_nodes) > seconds(kind, 1e9, 16, one_node)
 

@@ -22,8 +22,10 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic import BaseModel
 
 import tokensim
+from tokensim.hardware.links import link_presets
 from tokensim.scenario import arrivals, lengths
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.network import GivenPort, Network, Spine
 from tokensim.scenario.schema import Cluster, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 
@@ -143,6 +145,17 @@ def kinds_table(kinds: tuple[type[BaseModel], ...], tag: str) -> str:
     return "\n".join(rows) + "\n"
 
 
+def links_table() -> str:
+    """The links that are known by name."""
+    rows = ["| name | bandwidth | latency | a port of each |", "|---|---|---|---|"]
+    for name, preset in link_presets().items():
+        link = preset.link
+        port = "node" if link.shared else "device"
+        bandwidth, latency = link.bandwidth_bytes_per_s / 1e9, link.latency_s * 1e6
+        rows.append(f"| `{name}` | {bandwidth:g} GB/s | {latency:g} us | {port} |")
+    return "\n".join(rows) + "\n"
+
+
 def quickstart() -> str:
     """What the README's first command prints."""
     with tempfile.TemporaryDirectory() as folder:
@@ -192,6 +205,10 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "pool": lambda: keys_table(Pool),
     "parallel": lambda: keys_table(Parallel),
     "router": lambda: keys_table(Router),
+    "network": lambda: keys_table(Network),
+    "link": lambda: keys_table(GivenPort),
+    "spine": lambda: keys_table(Spine),
+    "links": links_table,
     "engine": lambda: keys_table(Engine),
     "performance": lambda: keys_table(Performance),
     "workload": lambda: keys_table(WorkloadSpec),

@@ -14,6 +14,7 @@ SOURCED = {
     "memory_bandwidth",
     "intra_node",
     "inter_node",
+    "host_link",
     "devices_per_node",
     "tdp",
     "idle_power",
@@ -79,6 +80,7 @@ def test_every_device_is_plausible_and_every_number_has_a_source(name: str) -> N
     # peaks are dense: halving the bits at most doubles the rate (fp4 of Blackwell Ultra and GeForce: more)
     sixteen = max((device.flops[d] for d in ("bfloat16", "float16") if d in device.flops), default=0.0)
     assert device.flops.get("fp8", 0.0) <= 2.05 * sixteen
+    assert 10e9 < device.host_link.bandwidth_bytes_per_s < device.memory_bandwidth_bytes_per_s
     assert device.intra_node.bandwidth_bytes_per_s < device.memory_bandwidth_bytes_per_s
 
 

@@ -91,6 +91,18 @@ def test_a_whole_device_inline() -> None:
     assert device.efficiency == known.efficiency
 
 
+@pytest.mark.parametrize(("device", "link"), [("l4-24gb", "PCIe 4.0 x16"), ("h100-sxm-80gb", "PCIe 5.0 x16")])
+def test_a_device_that_does_not_say_how_it_reaches_its_host_gets_the_usual_bus(
+    device: str, link: str
+) -> None:
+    fields = yaml.safe_load((CATALOG / f"{device}.yaml").read_text(encoding="utf-8"))
+    del fields["host_link"], fields["sources"]["host_link"]
+    found = load_device(fields)
+    assert found.host_link == load_device(device).host_link
+    assert found.host_link.name == link
+    assert "not given" in found.sources["host_link"]
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -112,6 +124,10 @@ def test_a_whole_device_inline() -> None:
         ({"efficiency": {"gemm": 1.5}}, "efficiency.gemm: 1.5 is above 1"),
         ({"efficiency": {"gem": 0.5}}, "unknown key 'efficiency.gem'\n  did you mean 'gemm'"),
         ({"intra_node": {"direct": "yes"}}, "intra_node.direct: 'yes' is not true or false"),
+        ({"inter_node": {"shared": 1}}, "inter_node.shared: 1 is not true or false"),
+        ({"intra_node": {"shared": True}}, "unknown key 'intra_node.shared'"),
+        ({"host_link": {"bandwidth": "0 GB/s"}}, "host_link.bandwidth: '0 GB/s' must be above 0"),
+        ({"host_link": {"efficiency": 2}}, "host_link.efficiency: 2.0 is above 1"),
         ({"base": 7}, "base is 7"),
         ({"base": "h1000"}, "unknown device 'h1000'"),
     ],

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.numbers import count, duration, money, share, volume
 
 
 @pytest.mark.parametrize(
@@ -48,3 +48,11 @@ def test_shares_and_money_read_as_people_write_them() -> None:
         "$1.00",
         "$1,234.50",
     ]
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "text"),
+    [(0.0, "0 B"), (512.0, "512 B"), (1.5e3, "1.5 kB"), (3.214e9, "3.21 GB"), (2e12, "2 TB")],
+)
+def test_volumes_have_a_decimal_unit(bytes_: float, text: str) -> None:
+    assert volume(bytes_) == text

@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from rich.console import Console
 
-from handmade import NAN, empty_log, floats, request_columns, run_log, summary
-from tokensim.metrics.log import RunLog
+from handmade import NAN, empty_log, floats, ints, request_columns, run_log, summary
+from tokensim.metrics.log import LinkUse, RunLog, TransferRows
 from tokensim.metrics.slo import Slo
 from tokensim.report.header import Header
 from tokensim.report.terminal import print_report
@@ -107,3 +108,26 @@ def test_a_run_that_did_nothing_shows_dashes() -> None:
     assert _row(report, "TTFT") == "TTFT - - - - - -"
     assert _row(report, "simulated in") == "simulated in 0 s"
     assert "time by" not in report
+
+
+def test_transfers_are_told_with_the_busiest_link() -> None:
+    rows = TransferRows(
+        start_s=floats(0.0, 1.0, 1.0),
+        end_s=floats(0.25, 1.75, 1.5),
+        bytes=floats(3e9, 1e9, 0.5e9),
+        source=ints(0, 0, 0),
+        target=ints(1, 1, 1),
+        kind=ints(0, 0, 0),
+        arrived=np.array([True, True, False]),
+        kinds=("kv",),
+    )
+    links = (
+        LinkUse("decode-0 in, slow", 4e9, 4.5e9, 1.0, 2),
+        LinkUse("prefill-0 out, fast", 40e9, 4.5e9, 1.0, 2),
+        LinkUse("idle", 40e9, 0.0, 0.0, 0),
+    )
+    report = " ".join(_report(run_log(transfers=rows, links=links)).split())
+    assert "network kv: 4.5 GB in 2 transfers of 500 ms" in report
+    use = "56.2 % of its bandwidth, busy 50.0 % of the time, at most 2 at once"
+    assert f"busiest link decode-0 in, slow: {use}" in report
+    assert "network" not in _report()

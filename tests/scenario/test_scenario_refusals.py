@@ -214,9 +214,23 @@ def test_a_wrong_value_is_refused_with_its_place_and_what_is_right(
     assert said.startswith("s.yaml: ")
 
 
-def test_a_network_is_refused_not_ignored(tmp_path: Path) -> None:
-    said = refusal(tmp_path, edited("cluster:", "cluster:\n  network: {bandwidth: 400Gb/s}"))
-    assert "cluster.network: a network between instances is not simulated yet" in said
+@pytest.mark.parametrize(
+    ("network", "message"),
+    [
+        ("{bandwidth: 400Gb/s}", "cluster.network.bandwidth: unknown key"),
+        ("{inter_node: 7}", "cluster.network.inter_node: 7 is not right: must be a section"),
+        ("{inter_node: {bandwidth: 0}}", "inter_node.bandwidth: 0 is not right: must be more than 0"),
+        ("{inter_node: {bandwidth: 400 Gb}}", "'400 Gb' is not a bandwidth"),
+        ("{host: {efficiency: 1.5}}", "cluster.network.host.efficiency: 1.5 is not right: must be at most 1"),
+        ("{host: {latency: -1us}}", "'-1us' is negative"),
+        ("{inter_node: {per: rack}}", "cluster.network.inter_node.per: unknown value 'rack'"),
+        ("{intra_node: {per: node}}", "cluster.network.intra_node.per: unknown key"),
+        ("{cluster: {latency: 1us}}", "cluster.network.cluster.bandwidth: is missing"),
+        ("{placement: pack}", "did you mean 'packed'?"),
+    ],
+)
+def test_an_impossible_network_is_refused(tmp_path: Path, network: str, message: str) -> None:
+    assert message in refusal(tmp_path, edited("cluster:", f"cluster:\n  network: {network}"))
 
 
 def test_all_problems_are_told_from_top_to_bottom(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,16 @@ def test_without_it_the_librarys_is_taken_and_what_a_host_launched_last_of_all()
 def test_a_number_of_ranks_that_was_not_measured_is_left_to_the_next_source() -> None:
     cost = measured_cost([profile(collective=table("collective", collectives()))], setting())
     assert cost.price([Collective("reduce", "all_reduce", 1.0, 3, 2)]) == {}  # 3 ranks: not measured
+
+
+def test_collectives_that_other_links_carry_are_left_to_the_next_source() -> None:
+    reduce = Collective("reduce", "all_reduce", 2.0**20, 4, 2)
+    of_a_node = setting()
+    rewired = replace(of_a_node, own_links=False)
+    across = replace(of_a_node, device=replace(of_a_node.device, devices_per_node=2))
+    for case in (rewired, across):
+        cost = measured_cost([profile(collective=table("collective", collectives()))], case)
+        assert cost.price([reduce]) == {}
 
 
 def test_an_all_gather_is_looked_up_by_the_whole_buffer() -> None:

@@ -39,7 +39,11 @@ def _row(device: Device) -> tuple[str, ...]:
 
 def _details(device: Device) -> str:
     """Every number of one device, and under it where the numbers come from."""
-    links = (("intra_node", device.intra_node), ("inter_node", device.inter_node))
+    links = (
+        ("intra_node", device.intra_node),
+        ("inter_node", device.inter_node),
+        ("host_link", device.host_link),
+    )
     facts = [
         ("id", device.id),
         ("name", device.name),

@@ -37,6 +37,7 @@ class Setting:
 
     ``engine`` and ``version`` are the serving engine's name (``vllm``, ``sglang``, ``trtllm``) and version;
     ``model`` is the model's id. ``tensor``, ``expert`` and ``data`` are the degrees of parallelism.
+    ``own_links``: a node connects devices as it did where operators of this device were measured.
     """
 
     device: Device
@@ -48,6 +49,12 @@ class Setting:
     tensor: int = 1
     expert: int = 1
     data: int = 1
+    own_links: bool = True
+
+    def measured_links(self, ranks: int) -> bool:
+        """Whether a collective among ``ranks`` devices that was measured holds here: all tables are of one
+        node."""
+        return self.own_links and ranks <= self.device.devices_per_node
 
 
 class RowTime(Protocol):

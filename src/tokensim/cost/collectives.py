@@ -3,8 +3,11 @@
 An algorithm that moves a buffer of S bytes takes ``fixed + S · per_byte``: kernels and hops that wait for one
 another, then traffic over the slowest link at the share of its bandwidth that real libraries reach. More
 ranks than a node holds run hierarchically: inside the node, across nodes, inside again; each device uses its
-own port to the network. Textbook costs: Thakur, Rabenseifner and Gropp, "Optimization of Collective
-Communication Operations in MPICH" (2005).
+own port to the network. So does NCCL's tree, the choice for two nodes (its maintainer in NVIDIA/nccl-tests
+issue 196), in chunks: hops add up, but while one chunk crosses the network, others move inside, and the
+slower of the two decides; 248 nodes of 8 H200 reach 350 GB/s of bus bandwidth (issue 283 there), this says
+303. Textbook costs: Thakur, Rabenseifner and Gropp, "Optimization of Collective Communication Operations in
+MPICH" (2005).
 
 Against measured tables (aiconfigurator-core 0.12: vLLM's all-reduce in CUDA graphs, NCCL's three others; 2 KB
 to 268 MB, 2 to 8 devices) the median error over all four is 16 to 21 % on A100, H100, H200, B200, B300,
@@ -146,20 +149,30 @@ def collective_stages(kind: Kind, ranks: int, device: Device) -> tuple[Stage, ..
     if local == ranks:
         return _within(kind, ranks, device)
     nodes = math.ceil(ranks / local)
+    fewest = ranks - local * (nodes - 1)  # on the last node
     inside, outside = device.intra_node, device.inter_node
     whole = ranks if kind == "all_gather" else 1  # the whole buffer, counted as ``bytes_per_row`` counts
-    crossing = whole if kind == "all_to_all" else whole / local  # what goes through the port of one device
+    # what goes through the port of one device, where the fewest share the work
+    crossing = whole if kind == "all_to_all" else whole / fewest
     across: tuple[Algorithm, ...] = (_moving(kind)(nodes, outside, NETWORK_EFFICIENCY),)
     if kind == "all_reduce":
         across = (
             ring_all_reduce(nodes, outside, NETWORK_EFFICIENCY),
             tree_all_reduce(nodes, outside, NETWORK_EFFICIENCY),
         )
-    stages = [START, Stage(across, crossing)]
-    if local > 1:
-        moves = 2 if kind == "all_reduce" else 1  # an all-reduce reduces before and gathers after
-        stages += [Stage((_moving(kind)(local, inside, _efficiency(local, inside)),), whole)] * moves
-    return tuple(stages)
+    moves = 2 if kind == "all_reduce" else 1  # an all-reduce reduces before and gathers after
+    within = _moving(kind)(local, inside, _efficiency(local, inside))
+    if local == 1:
+        within = Algorithm(within.name, 0.0, 0.0)
+    chunked = tuple(
+        Algorithm(
+            f"{a.name} across nodes",
+            a.fixed_s + moves * within.fixed_s,
+            max(crossing * a.byte_s, moves * whole * within.byte_s),
+        )
+        for a in across
+    )
+    return (START, Stage(chunked, 1))
 
 
 def _within(kind: Kind, ranks: int, device: Device) -> tuple[Stage, ...]:

@@ -1,11 +1,12 @@
 """The agenda: what happens next. A heap of (time, kind, number, who); nothing in it knows what the kinds
 mean.
 
-At one instant the kinds go in this order, after the arrivals that were due then anyway: actions (of the
-control plane, and what follows from a finish in another instance), which count in a decision at that instant;
-instances deciding on their next step; outputs that reach a front end; arrivals that the client sends because
-something finished then (a round trip takes time, so they miss that decision); requests that a front end hands
-to its engine (they miss it too); instances that were idle and were woken by an arrival.
+At one instant the kinds go in this order, after the arrivals that were due then anyway: transfers that end;
+actions (of the control plane, and what follows from a finish in another instance); both count in a decision
+at that instant; instances deciding on their next step; outputs that reach a front end; arrivals that the
+client sends because something finished then (a round trip takes time, so they miss that decision); requests
+that a front end hands to its engine (they miss it too); instances that were idle and were woken by an
+arrival.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
-ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(6)
+TRANSFER, ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(7)
 
 
 class Agenda:
@@ -25,6 +26,10 @@ class Agenda:
     def __init__(self) -> None:
         self.heap: list[tuple[float, int, int, Any]] = []
         self._numbered = 0
+
+    def transfer(self, time: float, network: Any) -> None:
+        """A transfer of ``network`` ends, if it is due then."""
+        self._put(time, TRANSFER, network)
 
     def action(self, time: float, act: Callable[[float], None]) -> None:
         """``act`` is called with ``time`` when it comes; first put, first taken."""

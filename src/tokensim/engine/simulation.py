@@ -9,12 +9,13 @@ from functools import partial
 from heapq import heappop
 from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, WAKE, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, TRANSFER, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.handover import Handover, Passage
 from tokensim.engine.hooks import Hook, Hooks
 from tokensim.engine.instance import Instance
+from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup
 from tokensim.engine.replica import Replica, ReplicaPool, Runner, State
 from tokensim.engine.requests import Requests
@@ -46,6 +47,7 @@ class Simulation:
         self.router = router
         self.agenda = Agenda()
         self.recorder = Recorder()
+        self.network = Network(self.agenda, note=self.recorder.transfer)
         self.now = 0.0
         self._soon: Instance | RankGroup | None = None
         self.instances: list[Instance | RankGroup] = []
@@ -248,6 +250,7 @@ class Simulation:
             complete=complete,
             num_blocks=[rank.scheduler.pool.num_blocks for i in self.instances for rank in i.ranks],
             wall_s=wall_s,
+            links=self.network.use(self.now),
         )
 
     def _loop(self, progress: Progress | None) -> None:
@@ -286,6 +289,10 @@ class Simulation:
                                 self._soon = who
                             else:
                                 agenda.decision(who)
+                elif kind == TRANSFER:
+                    if who.due_s == now:  # else its rate has changed since
+                        self.now = now
+                        who.fire(now)
                 else:
                     self.now = now
                     if kind == FOLLOW_UP:

@@ -10,13 +10,22 @@ class Link:
     """A link of one device, in one direction; ``latency_s`` is one hop of a small message.
 
     ``direct``: every device of the node reaches every other in one hop (NVSwitch, full mesh), so that a
-    collective needs no ring for small messages.
+    collective needs no ring for small messages. ``shared``: the devices of a node share one port, and
+    ``bandwidth_bytes_per_s`` is the part of one of them. ``efficiency`` is the share of the bandwidth that a
+    transfer reaches (collectives have figures of their own); None: the usual of its kind.
     """
 
     name: str
     bandwidth_bytes_per_s: float
     latency_s: float
     direct: bool = False
+    shared: bool = False
+    efficiency: float | None = None
+
+
+PCIE_5 = Link("PCIe 5.0 x16", 63e9, 1.5e-6)
+"""16 lanes of 32 GT/s one way after 128b/130b coding (PCI Express Base Specification 5.0); latency as in the
+catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +48,10 @@ class Efficiency:
 class Device:
     """One accelerator (or socket) as the scheduler sees it. SI units; dense peaks, no sparsity.
 
-    ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``, ``int8``, ``float32``) to
-    FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the number was read from.
+    ``intra_node``, ``inter_node`` and ``host_link`` lead to other devices of the node, to other nodes, and to
+    the memory of the host. ``flops`` maps a compute dtype (``bfloat16``, ``float16``, ``fp8``, ``fp4``,
+    ``int8``, ``float32``) to FLOP/s. ``sources`` maps a field (or ``*``) to the data sheet or page that the
+    number was read from.
     ``profiles`` maps a source of measured operator times (``aiconfigurator``, ``llmservingsim``, ``vidur``,
     ``tokensim``) to the name that it gives to this device; a source that does not know it is absent.
     """
@@ -60,5 +71,6 @@ class Device:
     idle_w: float
     price_per_hour_usd: float
     efficiency: Efficiency
+    host_link: Link = PCIE_5
     sources: dict[str, str] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)

@@ -16,7 +16,7 @@ from typing import Any
 import yaml
 
 from tokensim.errors import InputError, nearest
-from tokensim.hardware.base import Device, Efficiency, Link
+from tokensim.hardware.base import PCIE_5, Device, Efficiency, Link
 from tokensim.registry import register
 from tokensim.scenario.units import (
     parse_bandwidth,
@@ -32,7 +32,7 @@ KINDS = ("gpu", "tpu", "accelerator", "cpu", "pim")
 COMPUTE_DTYPES = ("float32", "tf32", "bfloat16", "float16", "fp8", "fp4", "int8")
 
 _TEXTS = ("name", "vendor", "kind", "architecture")
-_MAPPINGS = ("flops", "intra_node", "inter_node", "efficiency", "sources", "profiles")
+_MAPPINGS = ("flops", "intra_node", "inter_node", "host_link", "efficiency", "sources", "profiles")
 _KEYS = (
     *_TEXTS,
     "memory",
@@ -47,9 +47,11 @@ _KEYS = (
     "efficiency",
     "sources",
 )
-_OPTIONAL = ("profiles",)
+_OPTIONAL = ("profiles", "host_link")
 _MEASURED_ANEW = ("architecture", "memory_bandwidth", "flops", "intra_node", "inter_node", "efficiency")
 """A device that differs in one of these has other operator times than its base."""
+
+HOST_LINK_RULE = "not given: that of intra_node if this is PCIe, else PCIe 5.0 x16"
 
 PROFILE_SOURCES = ("aiconfigurator", "llmservingsim", "vidur", "tokensim")
 """Sources of measured operator times that name devices (``tokensim``: our own format)."""
@@ -160,9 +162,13 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
             hint="give every key, or start from a known device with `base: h100-sxm-80gb`",
         )
     read = _Reader(fields, where)
+    if "host_link" not in fields:
+        fields["sources"] = {**read.mapping("sources"), "host_link": HOST_LINK_RULE}
     kind = read.text("kind")
     if kind not in KINDS:
         raise InputError(f"kind is '{kind}'", where=where, hint="one of " + ", ".join(KINDS))
+    intra_node = read.link("intra_node")
+    usual = intra_node if "PCIe" in intra_node.name else PCIE_5  # see HOST_LINK_RULE
     return Device(
         id=name,
         name=read.text("name"),
@@ -172,13 +178,14 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
         memory_bytes=read.positive("memory", parse_bytes),
         memory_bandwidth_bytes_per_s=read.positive("memory_bandwidth", parse_bandwidth),
         flops=read.flops(),
-        intra_node=read.link("intra_node"),
+        intra_node=intra_node,
         inter_node=read.link("inter_node"),
         devices_per_node=read.count("devices_per_node"),
         tdp_w=read.positive("tdp", parse_power),
         idle_w=read.quantity("idle_power", parse_power),
         price_per_hour_usd=read.quantity("price_per_hour_usd", _number),
         efficiency=read.efficiency(),
+        host_link=read.link("host_link") if "host_link" in fields else usual,
         sources={key: str(value) for key, value in read.mapping("sources").items()},
         profiles=read.profiles(),
     )
@@ -222,6 +229,8 @@ def _as_fields(device: Device) -> dict[str, Any]:
             "bandwidth": value.bandwidth_bytes_per_s,
             "latency": value.latency_s,
             "direct": value.direct,
+            **({"shared": True} if value.shared else {}),
+            **({} if value.efficiency is None else {"efficiency": value.efficiency}),
         }
 
     eff = device.efficiency
@@ -235,6 +244,7 @@ def _as_fields(device: Device) -> dict[str, Any]:
         "flops": dict(device.flops),
         "intra_node": link(device.intra_node),
         "inter_node": link(device.inter_node),
+        "host_link": link(device.host_link),
         "devices_per_node": device.devices_per_node,
         "tdp": device.tdp_w,
         "idle_power": device.idle_w,
@@ -309,11 +319,8 @@ class _Reader:
         rates = self.mapping("flops")
         for dtype in rates:
             if dtype not in COMPUTE_DTYPES:
-                raise InputError(
-                    f"unknown dtype 'flops.{dtype}'",
-                    where=self.where,
-                    hint=nearest(str(dtype), COMPUTE_DTYPES),
-                )
+                hint = nearest(str(dtype), COMPUTE_DTYPES)
+                raise InputError(f"unknown dtype 'flops.{dtype}'", where=self.where, hint=hint)
         if not rates:
             raise self._refuse("flops", "no dtype is given; known: " + ", ".join(COMPUTE_DTYPES))
         return {dtype: self._positive(rate, f"flops.{dtype}", parse_flops) for dtype, rate in rates.items()}
@@ -334,15 +341,19 @@ class _Reader:
 
     def link(self, key: str) -> Link:
         """A link with bandwidth and latency."""
-        fields = self.mapping(key, ("name", "bandwidth", "latency"), ("direct",))
-        direct = fields.get("direct", False)
-        if not isinstance(direct, bool):
-            raise self._refuse(f"{key}.direct", f"{direct!r} is not true or false")
+        known = ("direct", "shared") if key == "inter_node" else ("direct",)
+        fields = self.mapping(key, ("name", "bandwidth", "latency"), (*known, "efficiency"))
+        flags = {name: fields.get(name, False) for name in known}
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise self._refuse(f"{key}.{name}", f"{flag!r} is not true or false")
+        share = fields.get("efficiency")
         return Link(
             name=self._text(fields["name"], f"{key}.name"),
             bandwidth_bytes_per_s=self._positive(fields["bandwidth"], f"{key}.bandwidth", parse_bandwidth),
             latency_s=self._quantity(fields["latency"], f"{key}.latency", parse_duration),
-            direct=direct,
+            efficiency=None if share is None else self._share(share, f"{key}.efficiency"),
+            **flags,
         )
 
     def efficiency(self) -> Efficiency:
@@ -352,10 +363,7 @@ class _Reader:
         fields = self.mapping("efficiency", (*shares, "kernel_overhead", "source"), (low,))
         if low in fields:
             shares = (*shares, low)
-        values = {share: self._positive(fields[share], f"efficiency.{share}", _number) for share in shares}
-        for share, value in values.items():
-            if value > 1:
-                raise self._refuse(f"efficiency.{share}", f"{value} is above 1")
+        values = {share: self._share(fields[share], f"efficiency.{share}") for share in shares}
         return Efficiency(
             **values,
             kernel_overhead_s=self._quantity(
@@ -379,6 +387,12 @@ class _Reader:
         number = self._quantity(value, key, parse)
         if number <= 0:
             raise self._refuse(key, f"{value!r} must be above 0")
+        return number
+
+    def _share(self, value: Any, key: str) -> float:
+        number = self._positive(value, key, _number)
+        if number > 1:
+            raise self._refuse(key, f"{number} is above 1")
         return number
 
     def _refuse(self, key: str, problem: str) -> InputError:

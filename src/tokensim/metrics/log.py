@@ -72,6 +72,36 @@ class StepRows:
 
 
 @dataclass(frozen=True, slots=True)
+class LinkUse:
+    """What crossed one direction of a link during a run; ``bandwidth_bytes_per_s`` is what transfers can
+    reach, ``busy_s`` the time with at least one in flight, ``peak_transfers`` the most at once."""
+
+    name: str
+    bandwidth_bytes_per_s: float
+    bytes: float
+    busy_s: float
+    peak_transfers: int
+
+
+@dataclass(frozen=True, slots=True)
+class TransferRows:
+    """One entry a transfer that ended, in order of the end.
+
+    ``bytes`` were moved from instance ``source`` to ``target`` (−1: not an instance) between ``start_s`` and
+    ``end_s``, when the last one arrived; not ``arrived``: it was cancelled then. ``kind`` indexes ``kinds``.
+    """
+
+    start_s: Floats
+    end_s: Floats
+    bytes: Floats
+    source: Ints
+    target: Ints
+    kind: Ints
+    arrived: npt.NDArray[np.bool_]
+    kinds: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything recorded of one run.
 
@@ -91,3 +121,7 @@ class RunLog:
     """Usable KV blocks, by instance."""
     wall_s: float
     """Seconds of real time that the event loop took."""
+    transfers: TransferRows | None = None
+    """None: nothing was sent over a link."""
+    links: tuple[LinkUse, ...] = ()
+    """By index in the network; empty: nothing was sent."""

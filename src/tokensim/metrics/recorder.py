@@ -6,13 +6,14 @@ of extending an ``array``. ``log`` hands the notes over as numpy columns.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from struct import Struct
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from tokensim.cost.base import StepColumns, Together
-from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, StepRows
+from tokensim.metrics.log import STATUSES, LinkUse, RequestColumns, RunLog, StepRows, TransferRows
 
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Workload
@@ -28,6 +29,8 @@ TIMES = {
     "first_step_s",
     "clock_share",
     "growth_s",
+    "end_s",
+    "bytes",
 }
 """The columns that are doubles; the others are 64-bit integers."""
 
@@ -62,6 +65,7 @@ STEP_ROW = (
     "used_blocks",
     "chunks",
 )
+TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
 
 def _codes(row: tuple[str, ...]) -> str:
@@ -75,7 +79,18 @@ PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
 PACK_HANDOVER = Struct("qqqqdddd").pack
+PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
+
+
+class MovedBytes(Protocol):
+    """What is noted of a transfer: see ``TransferRows``."""
+
+    start_s: float
+    moved: float
+    source: int
+    target: int
+    kind: str
 
 
 class Recorder:
@@ -86,7 +101,8 @@ class Recorder:
     corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``. ``deliveries`` (request, whether its
     last token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``. ``together``
     (number of a row of ``steps``, rows, pooled rows, exchanged rows, seconds of waiting) are the columns of
-    ``cost.base.Together``, packed by ``PACK_TOGETHER``.
+    ``cost.base.Together``, packed by ``PACK_TOGETHER``. ``transfers`` are rows packed by ``PACK_TRANSFER``,
+    their kinds by number in ``transfer_kinds``.
     """
 
     def __init__(self) -> None:
@@ -99,6 +115,15 @@ class Recorder:
         self.handovers = bytearray()
         self.failures: list[tuple[float, int]] = []
         self.retries: list[int] = []
+        self.transfers = bytearray()
+        self.transfer_kinds: dict[str, int] = {}
+
+    def transfer(self, transfer: MovedBytes, now: float, arrived: bool) -> None:
+        """``transfer`` ended ``now``: it ``arrived``, or was cancelled."""
+        kind = self.transfer_kinds.setdefault(transfer.kind, len(self.transfer_kinds))
+        self.transfers += PACK_TRANSFER(
+            transfer.start_s, now, transfer.moved, transfer.source, transfer.target, kind, arrived
+        )
 
     def log(
         self,
@@ -108,6 +133,7 @@ class Recorder:
         complete: bool,
         num_blocks: list[int],
         wall_s: float,
+        links: Sequence[LinkUse] = (),
     ) -> RunLog:
         """Everything as columns. In an incomplete run nothing after ``end_s`` has happened yet."""
         steps = _columns(self.steps, STEP_ROW)
@@ -152,7 +178,17 @@ class Recorder:
             complete=complete,
             num_blocks=num_blocks,
             wall_s=wall_s,
+            transfers=self._transfers(),
+            links=tuple(links) if any(link.peak_transfers for link in links) else (),
         )
+
+    def _transfers(self) -> TransferRows | None:
+        """The transfers that ended; None if there was none."""
+        if not self.transfers:
+            return None
+        columns = _columns(self.transfers, TRANSFER_ROW)
+        columns["arrived"] = columns["arrived"].astype(bool)
+        return TransferRows(**columns, kinds=tuple(self.transfer_kinds))
 
     def _together(self, size: int) -> Together | None:
         """The columns of ranks that step together, for ``size`` rows; None if there are none."""

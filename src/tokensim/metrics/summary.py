@@ -21,6 +21,7 @@ from tokensim.metrics.latency import Distribution, distribution, request_latency
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
 from tokensim.metrics.slo import Slo, SloReport, judge
 from tokensim.metrics.spending import InstanceFacts, Spending, spending_of
+from tokensim.metrics.transfers import LinkShare, TransferTotals, link_shares, transfer_totals
 from tokensim.metrics.usage import Usage, usage_of
 
 SIGNIFICANT_DIGITS = 12
@@ -93,6 +94,10 @@ class Summary:
     usage: Usage
     time: TimeShares
     spending: Spending
+    transfers: tuple[TransferTotals, ...] | None = None
+    """By kind; None: none ended."""
+    links: tuple[LinkShare, ...] | None = None
+    """Links that carried anything, the fullest first; None: none did."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same tree as JSON-ready dicts and lists, in field order; a number that is not finite becomes
@@ -144,6 +149,8 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         spending=spending_of(
             instances, [i.busy_s for i in usage.instances], makespan_s, tokens.input, tokens.output
         ),
+        transfers=None if log.transfers is None else transfer_totals(log.transfers),
+        links=link_shares(log.links, makespan_s) or None,
     )
 
 

@@ -41,6 +41,14 @@ def money(usd: float | None) -> str:
     return f"${usd:,.2f}" if abs(usd) >= 0.995 or usd == 0 else f"${usd:.3g}"
 
 
+def volume(bytes_: float) -> str:
+    """``bytes_`` with a decimal unit: ``512 B``, ``3.21 GB``."""
+    for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if bytes_ >= scale:
+            return f"{bytes_ / scale:.3g} {unit}"
+    return f"{bytes_:.0f} B"
+
+
 def _three(value: float) -> str:
     """At least three significant digits, all digits before the point, thousands apart."""
     size = abs(value)

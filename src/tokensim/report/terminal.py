@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from tokensim.metrics.latency import Distribution
 from tokensim.metrics.summary import Summary
 from tokensim.report.header import Header
-from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.numbers import count, duration, money, share, volume
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -150,6 +150,7 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         ("busy", f"{share(usage.busy_share)} of the time, {count(usage.steps)} steps"),
         ("prefix hits", f"{share(tokens.cached_share)} of input tokens ({count(tokens.cached)})"),
         ("preemptions", _preemptions(summary)),
+        *_network(summary),
         (
             "cost",
             f"{money(summary.spending.usd)}; "
@@ -170,6 +171,22 @@ def _preemptions(summary: Summary) -> str:
         return "none"
     requests, tokens = count(summary.preempted_requests), count(summary.tokens.recomputed)
     return f"{count(summary.preemptions)} (requests: {requests}; tokens recomputed: {tokens})"
+
+
+def _network(summary: Summary) -> list[tuple[str, str]]:
+    """What moved over links, and the busiest of them; nothing if nothing was sent."""
+    if not summary.links:
+        return []
+    moved = [
+        f"{kind.kind}: {volume(kind.bytes)} in {count(kind.count)} transfers of {duration(kind.seconds.mean)}"
+        for kind in summary.transfers or ()
+    ]
+    link = summary.links[0]
+    use = (
+        f"{link.name}: {share(link.used_share)} of its bandwidth, busy {share(link.busy_share)} of the time,"
+        f" at most {count(link.peak_transfers)} at once"
+    )
+    return [*([("network", "; ".join(moved))] if moved else []), ("busiest link", use)]
 
 
 def _over_time(summary: Summary, ascii_only: bool) -> RenderableType | None:

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.network import Network, NodeNetwork
 from tokensim.scenario.performance import Performance
 from tokensim.scenario.section import (
     Count,
@@ -81,6 +82,8 @@ class Pool(Section):
     """Devices of each instance."""
     engine: Annotated[dict[str, Any], OverridesOf(Engine)] = Field(default_factory=dict)
     """What differs from the scenario's engine in this pool."""
+    network: NodeNetwork = NodeNetwork()
+    """What differs from the cluster's links in this pool."""
 
     @field_validator("role")
     @classmethod
@@ -109,19 +112,13 @@ class Cluster(Section):
     """At least one."""
     router: Router = Router()
     """The global scheduler."""
-    network: dict[str, Any] = Field(default_factory=dict)
-    """Links between instances; empty: those of the hardware."""
+    network: Network = Network()
+    """Links, and how instances lie on nodes."""
 
     @field_validator("router", mode="before")
     @classmethod
     def _router_by_name(cls, value: object) -> object:
         return {"policy": value} if isinstance(value, str) else value
-
-    @field_validator("network")
-    @classmethod
-    def _no_network_yet(cls, value: dict[str, Any]) -> dict[str, Any]:
-        not_built(value, {}, "a network between instances")
-        return value
 
     @field_validator("pools")
     @classmethod

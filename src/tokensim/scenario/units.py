@@ -105,3 +105,6 @@ def _schema(example: str) -> WithJsonSchema:
 
 Duration = Annotated[float, BeforeValidator(parse_duration), _schema("500ms")]
 """A pydantic field in seconds that also takes ``500ms``."""
+
+Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _schema("400Gb/s")]
+"""A pydantic field in bytes/s that also takes ``400Gb/s`` and ``50 GB/s``."""

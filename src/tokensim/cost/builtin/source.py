@@ -47,6 +47,7 @@ class Builtin:
 
     def __init__(self, setting: Setting) -> None:
         self.device = setting.device
+        self._measured_links = setting.measured_links
         self._kv_dtype = "fp8" if kv_bytes(setting.kv_dtype) == 1.0 else "bfloat16"
         self._lenders = lenders(setting.device)
         self._walks = unsplit(setting)
@@ -126,6 +127,8 @@ class Builtin:
     def _collective(self, op: Collective, lender: Measured) -> RowTime | None:
         fit = lender.fits.get(op.kind, {}).get(str(op.ranks))
         if fit is None or lender.id != self.device.id:  # links differ more than chips do
+            return None
+        if not self._measured_links(op.ranks):
             return None
         return ShippedCollective(cast(CollectiveForm, fit.form), op, self._origin(fit, lender))
 

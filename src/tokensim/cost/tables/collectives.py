@@ -27,10 +27,14 @@ class CollectiveTable:
 
     def __init__(self, table: pl.DataFrame, setting: Setting, source: str) -> None:
         self._table = table
+        self._setting = setting
         self._source = source
 
     def price(self, op: Collective) -> RowCurve | None:
-        """The time of ``op``; None where its kind or number of ranks was not measured."""
+        """The time of ``op``; None where its kind or number of ranks was not measured, or other links carry
+        it."""
+        if not self._setting.measured_links(op.ranks):
+            return None
         table = self._table
         table = table.filter((table["collective"] == op.kind) & (table["ranks"] == op.ranks))
         lines = {
