@@ -1,4 +1,4 @@
-"""Requests that wait for another one: rounds of a session, calls of an agent; with caps, users, front ends."""
+"""Requests that wait for another one: rounds of a session, calls of an agent; caps, users, front ends."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ class Client:
     onto the agenda. ``reacts``: it must be told of finishes.
 
     A request that depends on another one (``Workload.after``) comes ``delay_s`` after that finished, and not
-    before its own ``arrival_s``; then the cap on requests in flight applies to it as to any other. In a closed
-    loop a user goes through one *tree* (a request that depends on none, and all that follow from it), and
-    takes the next tree when the last request of it has ended.
+    before its own ``arrival_s``; then the cap on requests in flight applies to it as to any other. In a
+    closed loop a user goes through one *tree* (a request that depends on none, and all that follow from it),
+    and takes the next tree when the last request of it has ended.
     """
 
     def __init__(self, workload: Workload, agenda: Agenda) -> None:
@@ -80,8 +80,8 @@ class Client:
         self._end(index, time)
 
     def failed(self, index: int, time: float) -> list[int]:
-        """Request ``index`` ends at ``time`` without an answer (rejected, lost): what depends on it will never
-        be sent. Returns those requests, in order; their fate is settled with this."""
+        """Request ``index`` ends at ``time`` without an answer (rejected, lost): what depends on it will
+        never be sent. Returns those requests, in order; their fate is settled with this."""
         trees = self._trees
         cancelled = [] if trees is None else trees.below(index)
         if trees is not None:
