@@ -197,6 +197,7 @@ def test_a_request_longer_than_the_context_is_rejected_and_counted(tokensim: Com
         "finished": 1,
         "truncated": 1,
         "rejected": 1,
+        "failed": 0,
         "cancelled": 0,
         "unfinished": 0,
     }

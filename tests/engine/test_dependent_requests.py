@@ -60,7 +60,7 @@ class TestFailures:
         log = run(requests, max_model_len=20).requests
         assert log.status.tolist() == [REJECTED, CANCELLED, CANCELLED, FINISHED]
         assert np.isnan(log.arrival_s[1:3]).all()
-        assert log.instance.tolist() == [0, -1, -1, 0]
+        assert log.instance.tolist() == [-1, -1, -1, 0]
 
     def test_those_before_it_have_finished(self) -> None:
         requests = rounds([0.0] * 3, [1] * 3, [-1, 0, 1], prompts=[4, 50, 4])

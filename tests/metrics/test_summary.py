@@ -122,6 +122,7 @@ def test_a_run_that_did_nothing_is_all_null_and_zero() -> None:
         "finished": 0,
         "truncated": 0,
         "rejected": 0,
+        "failed": 0,
         "cancelled": 0,
         "unfinished": 2,
     }

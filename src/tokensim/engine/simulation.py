@@ -21,7 +21,15 @@ from tokensim.engine.requests import Requests
 from tokensim.engine.watch import Watch
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
-from tokensim.metrics.recorder import CANCELLED, FAILED, PACK_DELIVERY, PACK_REQUEST, REJECTED, UNFINISHED, Recorder
+from tokensim.metrics.recorder import (
+    CANCELLED,
+    FAILED,
+    PACK_DELIVERY,
+    PACK_REQUEST,
+    REJECTED,
+    UNFINISHED,
+    Recorder,
+)
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload
