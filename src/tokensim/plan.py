@@ -18,6 +18,7 @@ from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
+from tokensim.model.vision import vision_operators
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.performance import Performance
 from tokensim.scheduling.local import Limits
@@ -47,6 +48,10 @@ class PoolPlan:
 
     lockstep: bool
     """Whether data-parallel ranks share experts and so take every step together."""
+    encoder: CompiledStepCost | None
+    """The cost of the model's vision tower, by patches; None: it has none that is modelled."""
+    patches_per_token: int
+    """Of the vision tower: so many patches make one token of the prompt."""
 
     def names(self, replica: int) -> list[str]:
         """The names of the ranks of one instance in a log."""
@@ -62,11 +67,18 @@ def plan_pool(
     pool = scenario.cluster.pools[index]
     at = f"cluster.pools[{index}]"
     device = load_device(pool.hardware, f"{at}.hardware")
+    model = model.for_task(scenario.workload.task)
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
     own = f"{at}.engine" if pool.engine else "engine"
+    asked = scenario.pool_engine(pool)
+    notes: tuple[str, ...] = ()
+    if not model.causal:
+        # vllm/engine/arg_utils.py, _set_default_chunked_prefill_and_prefix_caching_args
+        asked = asked.model_copy(update={"enable_chunked_prefill": False, "enable_prefix_caching": False})
+        notes = (f"{pool.name}: an encoder has neither chunked prefill nor prefix caching, and keeps no KV",)
     engine = resolved_engine(
-        scenario.pool_engine(pool),
+        asked,
         device_memory_bytes=device.memory_bytes,
         is_a100="a100" in device.id,
         model_max_len=model.max_position,
@@ -79,7 +91,6 @@ def plan_pool(
     if activation not in ("bfloat16", "float16", "float32"):
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
-    notes: tuple[str, ...] = ()
     blocks = engine.num_gpu_blocks
     if blocks is None:
         blocks = derive_capacity(
@@ -108,6 +119,7 @@ def plan_pool(
         engine = engine.model_copy(update={"max_model_len": room})
     if engine.max_model_len == room < model.max_position:
         notes = (
+            *notes,
             f"{pool.name}: max_model_len is {room:,}, what the KV pool holds, not the model's"
             f" {model.max_position:,}",
         )
@@ -136,6 +148,10 @@ def plan_pool(
         calibration=calibration,
         graph_sizes=_graph_sizes(engine),
     )
+    encoder: CompiledStepCost | None = None
+    if model.vision is not None:
+        tower = vision_operators(model.vision, activation, tensor)
+        encoder = build_cost(tower, setting, sources, Host(0.0, 0.0, 0.0, False), calibration=calibration)
     limits = Limits(
         **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
     )
@@ -157,6 +173,8 @@ def plan_pool(
         _clock(performance, calibration),
         notes,
         lockstep=data > 1 and model.moe is not None,
+        encoder=encoder,
+        patches_per_token=model.vision.merge if model.vision is not None else 0,
     )
 
 
