@@ -99,7 +99,7 @@ def test_an_image_makes_its_step_longer_by_what_the_tower_takes() -> None:
 
 
 def test_an_image_is_encoded_whole_in_the_first_chunk_that_needs_it() -> None:
-    """Prompts of 100 tokens and three images of 100, in chunks of 128: one, then one or two images a chunk."""
+    """A prompt of 100 tokens and three images of 100, in chunks of 128."""
     images = {"tokens": 100, "per_request": {"distribution": "fixed", "value": 3}}
     workload = {**CHAT, "num_requests": 1, "images": images}
     result = run(VL, workload, max_num_batched_tokens=128, max_num_seqs=16)

@@ -117,6 +117,12 @@ def _value(value: object) -> str:
     """A short form: a long list says only its length."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, Mapping):
+        kind = value.get("distribution", value.get("predictor"))
+        rest = _options({k: v for k, v in value.items() if v is not kind})
+        if set(value) == {"value"}:
+            return _value(value["value"])
+        return f"{kind} ({rest})" if kind is not None and rest else str(kind or f"({rest})")
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple) and len(value) > 4:
