@@ -91,6 +91,8 @@ def _workload(workload: WorkloadSpec) -> str:
             parts.append(_kind(workload.input_tokens.distribution, value) + " input")
         elif key == "output_tokens" and workload.output_tokens is not None:
             parts.append(_kind(workload.output_tokens.distribution, value) + " output")
+        elif key == "predicted_tokens" and workload.predicted_tokens is not None:
+            parts.append("predicted lengths " + _kind(workload.predicted_tokens.predictor, value))
         elif key == "lengths":
             parts.append("joint lengths" + _in_brackets(value))
         elif key == "num_requests":
@@ -118,7 +120,7 @@ def _value(value: object) -> str:
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, Mapping):
-        kind = value.get("distribution", value.get("predictor"))
+        kind = value.get("distribution")
         rest = _options({k: v for k, v in value.items() if v is not kind})
         if set(value) == {"value"}:
             return _value(value["value"])
