@@ -79,5 +79,5 @@ def test_sessions_and_predictions_are_told_in_words() -> None:
     scenario = Scenario.model_validate(
         {"model": "Qwen/Qwen3-8B", "cluster": {"pools": [{"hardware": "h100"}]}, "workload": workload}
     )
-    told = " ".join(text for _, text in header(scenario).lines)
+    told = " ".join(text for _, text in header_of(scenario).lines)
     assert "sessions (rounds uniform (min 1, max 4), count 5), predicted lengths oracle" in told
