@@ -16,6 +16,7 @@ from tokensim.cost.calibration import Calibration
 from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
+from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd
 from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup, RankSet
@@ -179,12 +180,34 @@ def _instance(
         }
 
     notes = simulation.recorder
+    encoder = _encoder(simulation.workload, plan)
     if plan.lockstep:
         schedulers = [make() for _ in range(ranks)]
         together = CompiledRanksCost(plan.cost, ranks)
         return RankGroup(index, schedulers, plan.cost, together, notes, **options())
     alone = [Instance(index + rank, make(), plan.cost, notes, **options()) for rank in range(ranks)]
+    for instance in alone:
+        instance.encoder = encoder
     return alone[0] if ranks == 1 else RankSet(alone)
+
+
+def _encoder(workload: Workload, plan: PoolPlan) -> Encoder | None:
+    """What encodes the images of ``workload``; None if it has none. Refuses a model that sees none."""
+    if workload.encoder_tokens is None:
+        return None
+    if plan.encoder is None:
+        raise InputError(
+            "the workload has images, and the model has no vision tower that is modelled",
+            where="model",
+            hint="for example Qwen/Qwen2.5-VL-7B-Instruct; `tokensim models` lists them",
+        )
+    if plan.lockstep:
+        raise InputError(
+            "images are not simulated on data-parallel ranks that step together",
+            where="cluster.pools",
+            hint="set parallel.data: 1",
+        )
+    return Encoder(plan.encoder, plan.patches_per_token, workload.image_tokens)
 
 
 def _facts(plan: PoolPlan) -> InstanceFacts:

@@ -19,6 +19,7 @@ from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
 from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
+from tokensim.model.vision import vision_operators
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.performance import Performance
 from tokensim.scheduling.local import Limits
@@ -48,6 +49,10 @@ class PoolPlan:
 
     lockstep: bool
     """Whether data-parallel ranks share experts and so take every step together."""
+    encoder: CompiledStepCost | None
+    """The cost of the model's vision tower, by patches; None: it has none that is modelled."""
+    patches_per_token: int
+    """Of the vision tower: so many patches make one token of the prompt."""
 
     def names(self, replica: int) -> list[str]:
         """The names of the ranks of one instance in a log."""
@@ -65,11 +70,18 @@ def plan_pool(
     published = load_device(pool.hardware, f"{at}.hardware")
     device = with_network(published, scenario.cluster.network, "cluster.network")
     device = with_network(device, pool.network, f"{at}.network")
+    model = model.for_task(scenario.workload.task)
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
     own = f"{at}.engine" if pool.engine else "engine"
+    asked = scenario.pool_engine(pool)
+    notes: tuple[str, ...] = ()
+    if not model.causal:
+        # vllm/engine/arg_utils.py, _set_default_chunked_prefill_and_prefix_caching_args
+        asked = asked.model_copy(update={"enable_chunked_prefill": False, "enable_prefix_caching": False})
+        notes = (f"{pool.name}: an encoder has neither chunked prefill nor prefix caching, and keeps no KV",)
     engine = resolved_engine(
-        scenario.pool_engine(pool),
+        asked,
         device_memory_bytes=device.memory_bytes,
         is_a100="a100" in device.id,
         model_max_len=model.max_position,
@@ -82,7 +94,6 @@ def plan_pool(
     if activation not in ("bfloat16", "float16", "float32"):
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
-    notes: tuple[str, ...] = ()
     blocks = engine.num_gpu_blocks
     if blocks is None:
         blocks = derive_capacity(
@@ -111,6 +122,7 @@ def plan_pool(
         engine = engine.model_copy(update={"max_model_len": room})
     if engine.max_model_len == room < model.max_position:
         notes = (
+            *notes,
             f"{pool.name}: max_model_len is {room:,}, what the KV pool holds, not the model's"
             f" {model.max_position:,}",
         )
@@ -140,6 +152,10 @@ def plan_pool(
         calibration=calibration,
         graph_sizes=_graph_sizes(engine),
     )
+    encoder: CompiledStepCost | None = None
+    if model.vision is not None:
+        tower = vision_operators(model.vision, activation, tensor)
+        encoder = build_cost(tower, setting, sources, Host(0.0, 0.0, 0.0, False), calibration=calibration)
     limits = Limits(
         **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
     )
@@ -161,6 +177,8 @@ def plan_pool(
         _clock(performance, calibration),
         notes,
         lockstep=data > 1 and model.moe is not None,
+        encoder=encoder,
+        patches_per_token=model.vision.merge if model.vision is not None else 0,
     )
 
 

@@ -192,7 +192,15 @@ def test_a_request_longer_than_the_context_is_rejected_and_counted(tokensim: Com
     assert "of simulated time, 1 rejected" in out
     assert "1 of 3 requests rejected on arrival, being longer than the context" in out
     counts = json.loads(Path("out/summary.json").read_text())["requests"]
-    assert counts == {"total": 3, "finished": 1, "truncated": 1, "rejected": 1, "unfinished": 0}
+    assert counts == {
+        "total": 3,
+        "finished": 1,
+        "truncated": 1,
+        "rejected": 1,
+        "failed": 0,
+        "cancelled": 0,
+        "unfinished": 0,
+    }
 
 
 def test_a_request_longer_than_the_pool_is_rejected_and_the_bound_is_told(tokensim: Command) -> None:

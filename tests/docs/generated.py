@@ -23,7 +23,7 @@ from pydantic import BaseModel
 
 import tokensim
 from tokensim.hardware.links import link_presets
-from tokensim.scenario import arrivals, lengths
+from tokensim.scenario import arrivals, lengths, sessions, traits
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.network import GivenPort, Network, Spine
 from tokensim.scenario.schema import Cluster, Parallel, Performance, Pool, Router, Scenario, Slo
@@ -48,6 +48,12 @@ PROCESSES = (
     arrivals.AllAtOnce,
 )
 THINK_TIMES = (arrivals.ExponentialThink, arrivals.LognormalThink, arrivals.UniformThink)
+PREDICTIONS = (
+    traits.Oracle,
+    traits.ConstantPrediction,
+    traits.LognormalPrediction,
+    traits.BucketPrediction,
+)
 DISTRIBUTIONS = (
     lengths.FixedLength,
     lengths.UniformLength,
@@ -68,6 +74,15 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "duration": "For how long synthetic requests are sent; or `num_requests`.",
         "trace": "A file of requests, in place of all of the above but `arrivals`.",
         "max_in_flight": "The client holds a request back while this many are in flight. Null: no cap.",
+        "sessions": "Conversations or tasks of agents: requests that follow each other.",
+        "shared_prefix": "A system prompt in front of synthetic prompts.",
+        "task": "What is asked of the model; `embed` and `score` have no answer.",
+        "tenants": "Whose requests (sessions) they are: weights of tenants 0, 1, …, or how many equal ones.",
+        "priorities": "How urgent they are: weights of priorities 0 (most urgent), 1, …",
+        "deadline": "When the last token is due after the arrival: a duration, or by length.",
+        "predicted_tokens": "What a predictor says of the answer's length.",
+        "adapters": "LoRA adapters that requests (sessions) need.",
+        "images": "Images in synthetic prompts.",
     },
     TraceSpec: {
         "path": "The file: CSV, JSON lines, Parquet, or (ShareGPT) JSON; gzip welcome.",
@@ -79,11 +94,15 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "limit": "The first so many requests of the window.",
         "resample": "So many requests, drawn with replacement from what is left.",
         "columns": "Our names to the file's (`generic`): `arrival_s`, `input_tokens`, "
-        "`output_tokens`, `hash_ids`, `priority`, `request_id`.",
+        "`output_tokens`, `hash_ids`, `priority`, `request_id`, `session`, `after`, `delay_s`, `tenant`, "
+        "`deadline_s`, `predicted_tokens`, `adapter`, `encoder_tokens`.",
         "time_unit": "What a number in the arrival column counts (`generic`). Null: seconds.",
         "tokenizer": "A Hugging Face `tokenizer.json` that says how long a text is (`sharegpt`).",
         "characters_per_token": "The rule of thumb in its stead (`sharegpt`). Null: 4.",
         "hash_block_tokens": "Prompt tokens that one of `hash_ids` stands for. Null: the format's own.",
+        "sessions": "A round waits for the one before it, and for the pause between them.",
+        "answer_tpot": "With `sessions`: what each token of an answer took when the trace was recorded; the "
+        "rest of the gap between two rounds is the pause. Null: all of it.",
         "options": "Keys of a plug-in's format.",
     },
     lengths.JointLengths: {
@@ -186,6 +205,25 @@ def measured() -> str | None:
     return output_of(command, ROOT).partition("\n\n")[2].strip() + "\n"
 
 
+def caching() -> str:
+    """The examples of sessions with and without prefix caching."""
+    rows = [
+        "| example | prefix caching | prefix hits | TTFT mean | TTFT p95 | TPOT mean |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name in ("chat_sessions", "agents"):
+        scenario = tokensim.Scenario.from_yaml(ROOT / "examples" / f"{name}.yaml")
+        for caches in (True, False):
+            engine = scenario.engine.model_copy(update={"enable_prefix_caching": caches})
+            summary = tokensim.simulate(scenario.model_copy(update={"engine": engine})).summary
+            ttft, tpot = summary.latency.ttft_s, summary.latency.tpot_s
+            times = (ttft.mean, ttft.p95, tpot.mean)
+            share = 100 * (summary.tokens.cached_share or 0.0)
+            shown = " | ".join(f"{1e3 * (time or 0.0):,.0f} ms" for time in times)
+            rows.append(f"| `{name}.yaml` | {'on' if caches else 'off'} | {share:.1f} % | {shown} |")
+    return "\n".join(rows) + "\n"
+
+
 def output_of(command: list[str], folder: str | Path) -> str:
     """What ``command`` prints in ``folder``."""
     done = subprocess.run(
@@ -215,10 +253,17 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "trace": lambda: keys_table(TraceSpec),
     "joint": lambda: keys_table(lengths.JointLengths),
     "slo": lambda: keys_table(Slo),
+    "sessions": lambda: keys_table(sessions.Sessions),
+    "prefix": lambda: keys_table(sessions.SharedPrefix),
+    "images": lambda: keys_table(traits.Images),
+    "adapters": lambda: keys_table(traits.Adapters),
+    "deadline": lambda: keys_table(traits.Deadline),
+    "predictions": lambda: kinds_table(PREDICTIONS, "predictor"),
     "arrivals": lambda: kinds_table(PROCESSES, "process"),
     "think": lambda: kinds_table(THINK_TIMES, "distribution"),
     "lengths": lambda: kinds_table(DISTRIBUTIONS, "distribution"),
     "quickstart": quickstart,
+    "caching": caching,
     "measured": measured,
     "explain": explained,
 }

@@ -16,9 +16,8 @@ import pytest
 from tokensim import Scenario, cli, simulate
 from tokensim.assemble import Result
 from tokensim.engine import Simulation
-from tokensim.metrics.log import STATUSES, RunLog
-
-UNFINISHED, FINISHED, TRUNCATED, REJECTED = range(len(STATUSES))
+from tokensim.metrics.log import RunLog
+from tokensim.metrics.recorder import FINISHED, REJECTED, TRUNCATED
 
 LLAMA_8B = ("meta-llama/Llama-3.1-8B", "h100-sxm-80gb", 1)
 LLAMA_70B = ("meta-llama/Llama-3.1-70B", "h100-sxm-80gb", 4)

@@ -92,6 +92,11 @@ class TestClosedLoop:
         assert log.status.tolist() == [REJECTED, FINISHED, FINISHED]
         assert log.arrival_s[1:].tolist() == [0.0, 1.0]
 
+    def test_a_user_whose_first_request_is_rejected_does_not_take_another_users(self) -> None:
+        log = run(workload([0.0] * 4, [1] * 4, [50, 4, 4, 4], concurrency=2), max_model_len=20).requests
+        assert log.status.tolist() == [REJECTED, FINISHED, FINISHED, FINISHED]
+        assert log.arrival_s.tolist() == [0.0, 0.0, 0.0, 1.0]
+
 
 class TestLengths:
     def test_a_prompt_that_leaves_no_room_for_a_token_is_rejected(self) -> None:

@@ -117,7 +117,15 @@ def test_a_run_that_did_nothing_is_all_null_and_zero() -> None:
     s = summary(empty_log(), slo=Slo(ttft_s=1.0))
     tree = s.to_dict()
     json.dumps(tree, allow_nan=False)
-    assert tree["requests"] == {"total": 2, "finished": 0, "truncated": 0, "rejected": 0, "unfinished": 2}
+    assert tree["requests"] == {
+        "total": 2,
+        "finished": 0,
+        "truncated": 0,
+        "rejected": 0,
+        "failed": 0,
+        "cancelled": 0,
+        "unfinished": 2,
+    }
     assert tree["makespan_s"] == 0.0
     assert tree["throughput"]["requests_per_s"] is None
     assert tree["latency"]["ttft_s"] == {

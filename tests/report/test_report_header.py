@@ -66,3 +66,18 @@ def test_joint_lengths_and_a_closed_loop_are_named() -> None:
     assert workload == (
         "closed-loop (concurrency 8) arrivals, joint lengths (pairs of 5 entries), 40 requests"
     )
+
+
+def test_sessions_and_predictions_are_told_in_words() -> None:
+    workload = {
+        "arrivals": {"process": "poisson", "rate": 2},
+        "input_tokens": 100,
+        "output_tokens": 10,
+        "sessions": {"count": 5, "rounds": {"distribution": "uniform", "min": 1, "max": 4}},
+        "predicted_tokens": "oracle",
+    }
+    scenario = Scenario.model_validate(
+        {"model": "Qwen/Qwen3-8B", "cluster": {"pools": [{"hardware": "h100"}]}, "workload": workload}
+    )
+    told = " ".join(text for _, text in header_of(scenario).lines)
+    assert "sessions (rounds uniform (min 1, max 4), count 5), predicted lengths oracle" in told

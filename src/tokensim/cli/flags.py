@@ -65,6 +65,8 @@ def apply_flags(document: Document, flags: Mapping[str, str | None]) -> None:
             )
         elif name == "num-requests" and _section(document, "workload").get("trace"):
             document.set(("workload", "trace", "limit"), _value(text, origin), origin)
+        elif name == "num-requests" and _section(document, "workload").get("sessions"):
+            document.set(("workload", "sessions", "count"), _value(text, origin), origin)
         else:
             literal = name in ("model", "weights", "hardware")
             document.set(place, text if literal else _value(text, origin), origin)

@@ -65,7 +65,7 @@ def run(
     input_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every prompt.")] = None,
     output_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every answer.")] = None,
     num_requests: Annotated[
-        str | None, typer.Option(metavar="N", help="How many requests; of a trace, the first N.")
+        str | None, typer.Option(metavar="N", help="How many requests, or sessions; of a trace, the first N.")
     ] = None,
     seed: Annotated[str | None, typer.Option(metavar="N", help="Seed of everything random.")] = None,
 ) -> None:

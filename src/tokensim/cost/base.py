@@ -123,6 +123,9 @@ class OperatorCost(Protocol):
     name: str
     """For people, in tables and errors."""
 
+    # A source whose attribute ``bidirectional`` is true also prices attention that is not causal; it is not
+    # required, and one without it is not asked for that.
+
     def price(self, operators: Sequence[Operator]) -> Times:
         """Times of those of ``operators`` that this source knows, by name; the next source gets the rest.
 
@@ -157,7 +160,8 @@ class StepColumns:
     full clock, ``seconds`` what all the steps took. ``chunk_tokens``/``chunk_context`` are prefill chunks
     (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the
     number of rows that need logits, in each step. An entry of a rank that steps together with others may be a
-    dummy: nothing decodes, there are no chunks, and ``together`` says what it ran.
+    dummy: nothing decodes, there are no chunks, and ``together`` says what it ran. ``encoder_s``: what an
+    encoder of images added to the entry (None: there is none).
     """
 
     steps: Ints
@@ -173,6 +177,7 @@ class StepColumns:
     chunk_tokens: Ints
     chunk_context: Ints
     together: Together | None = None
+    encoder_s: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     """See ``StepCost.breakdown``: operators in the order of a step, the host last.
 
     What the host does not hide, and what the device waits for it, counts as ``host``; what a data-parallel
-    rank waits for the slowest, as a collective of the name ``wait_for_ranks``.
+    rank waits for the slowest, as a collective of the name ``wait_for_ranks``; what an encoder of images
+    added, as ``vision_encoder``, all of it bound by arithmetic.
     """
     times = steps.steps.astype(np.float64)
     size = len(times)
@@ -60,7 +61,12 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
     chunks = np.bincount(steps.chunk_row, minlength=size)
     tallies: dict[str, _Tally] = {}
-    left = steps.seconds.copy()
+    whole = steps.seconds
+    if steps.encoder_s is not None:
+        whole = whole - steps.encoder_s
+        encoded = {"compute": float(steps.encoder_s.sum())}
+        tallies["vision_encoder"] = _Tally("encoder", bounds=encoded)
+    left = whole.copy()
     slowed_s = np.zeros(size)  # what falling clocks added
     padded = cost.padded(steps.decode.astype(np.float64) + new)
     own_rows, pooled_rows, exchanged_rows = padded, padded, padded
@@ -101,7 +107,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
         host_s = times * (busy_s + cost.host.gap_s)
-        exposed = np.flatnonzero(mixed & (steps.seconds - slowed_s <= host_s * (1.0 + EQUAL)))
+        exposed = np.flatnonzero(mixed & (whole - slowed_s <= host_s * (1.0 + EQUAL)))
         attention_s[exposed] = np.minimum(_mixed_seconds(cost, steps, exposed), attention_s[exposed])
     of_chunks = np.maximum(attention_s - of_decodes, 0.0)
     # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).

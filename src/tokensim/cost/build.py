@@ -96,9 +96,13 @@ def build_cost(
     """
     times: dict[str, RowTime | AttentionTime] = {}
     for source in sources:
-        left = [op for op in operators if op.name not in times]
+        left = [
+            op
+            for op in operators
+            if op.name not in times and (_is_causal(op) or getattr(source, "bidirectional", False))
+        ]
         if not left:
-            break
+            continue
         times.update({name: time for name, time in source.price(left).items() if name not in times})
     rows: list[RowPart] = []
     attention: list[AttentionPart] = []
@@ -128,6 +132,10 @@ def build_cost(
                 time = ScaledRows(time, work_, flop_s, byte_s, compute, memory)
             rows.append(RowPart(op, KINDS[type(op)], time, work_, flop_s, byte_s))
     return CompiledStepCost(rows, attention, host, graph_sizes=graph_sizes)
+
+
+def _is_causal(op: Operator) -> bool:
+    return not isinstance(op, Attention) or op.causal
 
 
 def _peak(setting: Setting, op: Operator) -> float:

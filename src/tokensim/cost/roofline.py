@@ -46,6 +46,7 @@ class Roofline:
     """
 
     name = "roofline"
+    bidirectional = True
 
     def __init__(self, setting: Setting) -> None:
         self.device = device = setting.device

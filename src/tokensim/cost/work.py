@@ -91,10 +91,12 @@ def attention_work(op: Attention, activation_dtype: str) -> AttentionWork:
     decode."""
     x = BYTES[activation_dtype]
     qk, v = op.prefill_dims or (op.qk_dim, op.v_dim)
+    # A causal chunk of n tokens has n(n + 1)/2 pairs; without the mask there are n², all but n of twice that.
+    seen = 1.0 if op.causal else 2.0
     return AttentionWork(
         window=op.window,
         flops_pair=2.0 * op.heads * (op.qk_dim + op.v_dim),
-        prefill_flops_pair=2.0 * op.heads * (qk + v),
+        prefill_flops_pair=seen * 2.0 * op.heads * (qk + v),
         bytes_token=op.kv_bytes_per_token,
         bytes_query=op.heads * (op.qk_dim + op.v_dim) * x + op.kv_bytes_per_token,
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from tokensim.cost.base import StepCost
 from tokensim.engine.axis import TimeAxis, layered
 from tokensim.engine.clock import Clock
+from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import (
@@ -75,11 +76,14 @@ class Instance(TimeAxis):
         self._note_step = recorder.steps.extend
         self._note_chunk = recorder.chunks.extend
         self._note_gap = recorder.gaps.extend
+        self._note_encoder = recorder.encoded
         self.max_model_len = max_model_len
         self.caching = caching
         self.on_finish = on_finish
         self.clock = clock
         self.layers = layers
+        self.encoder: Encoder | None = None  # of images
+        self._encoder_s = 0.0  # of the step in flight
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
         self._preemptions = 0  # since the last finish
@@ -154,6 +158,9 @@ class Instance(TimeAxis):
                 self._first_s = first = first + self._compute_s * self.clock.share
             if step.overlap_s or step.stall_s:
                 self._first_s = first = self._with_copies(first, step)
+            if self.encoder is not None:
+                self._encoder_s = self.encoder.seconds(step)
+                self._first_s = first = first + self._encoder_s
             self.end_s = end = start + first
             self.due_s = start if self.asynchronous else end
             if self.on_chunks is not None:
@@ -221,7 +228,7 @@ class Instance(TimeAxis):
                 assert self.on_held is not None
                 self.on_held(self, request, end_s)
                 continue
-            output = request.length - request.input_tokens
+            output = min(request.length - request.input_tokens, request.output_tokens)
             self.note(request, end_s, output, FINISHED if output == request.output_tokens else TRUNCATED)
 
     def note(self, request: Request, end_s: float, output: int, status: int) -> None:
@@ -279,6 +286,9 @@ class Instance(TimeAxis):
         if chunks:
             for tokens, before in chunks:
                 self._note_chunk(PACK_CHUNK(tokens, before))
+            if self._encoder_s:
+                self._note_encoder(self._encoder_s)
+                self._encoder_s = 0.0
         self._note_step(
             PACK_STEP(
                 self.index,

@@ -31,7 +31,8 @@ class Requests:
     def make(self, index: int, arrival_s: float) -> Request:
         """Request ``index``, which arrives at ``arrival_s``. HOT PATH."""
         prompt, output = self._input[index], self._output[index]
-        request = Request(index, arrival_s, prompt, output, prompt + output)
+        # One that has no answer ends with the step that ends its prompt, as one of a single token does.
+        request = Request(index, arrival_s, prompt, output, prompt + (output or 1))
         if self._priority is not None:
             request.priority = self._priority[index]
         if self._traits is not None:

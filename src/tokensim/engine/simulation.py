@@ -22,7 +22,15 @@ from tokensim.engine.requests import Requests
 from tokensim.engine.watch import Watch
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
-from tokensim.metrics.recorder import FAILED, PACK_DELIVERY, PACK_REQUEST, REJECTED, UNFINISHED, Recorder
+from tokensim.metrics.recorder import (
+    CANCELLED,
+    FAILED,
+    PACK_DELIVERY,
+    PACK_REQUEST,
+    REJECTED,
+    UNFINISHED,
+    Recorder,
+)
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload
@@ -194,25 +202,33 @@ class Simulation:
             self.client.finished(request.index, time)
 
     def give_up(self, request: Request, status: int) -> None:
-        """``request`` ends now without having been served whole: ``REJECTED`` or ``FAILED``."""
+        """``request`` ends now without having been served whole: ``REJECTED`` or ``FAILED``. What depends on
+        it is cancelled."""
+        self._note_end(
+            request.index,
+            request.arrival_s,
+            request.scheduled_s,
+            status,
+            (request.cached_tokens, request.preemptions, request.recomputed_tokens),
+        )
+        if self.client.reacts:
+            for index in self.client.failed(request.index, self.now):
+                self._note_end(index, nan, nan, CANCELLED)
+
+    def _note_end(
+        self,
+        index: int,
+        arrival_s: float,
+        scheduled_s: float,
+        status: int,
+        counts: tuple[int, int, int] = (0, 0, 0),
+    ) -> None:
+        """Request ``index`` ended without an answer; ``counts``: tokens cached, preemptions, tokens
+        recomputed."""
         self.recorder.requests.extend(
-            PACK_REQUEST(
-                request.index,
-                -1,
-                request.arrival_s,
-                request.scheduled_s,
-                nan,
-                nan,
-                0,
-                request.cached_tokens,
-                request.preemptions,
-                request.recomputed_tokens,
-                status,
-            )
+            PACK_REQUEST(index, -1, arrival_s, scheduled_s, nan, nan, 0, *counts, status)
         )
         self.done += 1
-        if self.client.reacts:
-            self.client.finished(request.index, self.now)
 
     def run(self, progress: Progress | None = None) -> RunLog:
         """Run to the end; Ctrl-C ends it early with an incomplete log.
@@ -296,7 +312,8 @@ class Simulation:
                 else:
                     self.now = now
                     if kind == FOLLOW_UP:
-                        self._arrive(who, now, True)
+                        if client.lets_go(who, now):
+                            self._arrive(who, now, True)
                     elif kind == INTAKE:
                         request, instance = who
                         if instance.down:

@@ -66,7 +66,11 @@ def derive_capacity(
     activations = activation_bytes(model, max_num_batched_tokens, max_num_seqs, tensor)
     block = model.kv_bytes_per_token(kv_dtype, tensor) * block_size
     left = usable - weight - activations - RESERVED_BYTES
-    blocks = int(left // block)
+    if block:
+        blocks = int(left // block)
+    else:  # an encoder keeps no KV: places for the tokens of two steps, so that they never bind
+        places = 2 * (max_num_batched_tokens // block_size + max_num_seqs) + 1
+        blocks = places if left >= 0 else 0
     if blocks < 2:
         needed = (weight + activations + RESERVED_BYTES + 2 * block) / utilization
         ranks = f" over {tensor} devices" if tensor > 1 else ""

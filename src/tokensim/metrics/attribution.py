@@ -93,6 +93,7 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
             together.exchanged_rows[rows],
             together.wait_s[rows],
         ),
+        encoder_s=None if columns.encoder_s is None else columns.encoder_s[rows],
     )
 
 

@@ -80,6 +80,7 @@ PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
 PACK_HANDOVER = Struct("qqqqdddd").pack
 PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
+PACK_ENCODER = Struct("qd").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -102,7 +103,8 @@ class Recorder:
     last token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``. ``together``
     (number of a row of ``steps``, rows, pooled rows, exchanged rows, seconds of waiting) are the columns of
     ``cost.base.Together``, packed by ``PACK_TOGETHER``. ``transfers`` are rows packed by ``PACK_TRANSFER``,
-    their kinds by number in ``transfer_kinds``.
+    their kinds by number in ``transfer_kinds``. ``encoders`` (number of a row of ``steps``, seconds)
+    are what encoders of images added to steps, packed by ``PACK_ENCODER``.
     """
 
     def __init__(self) -> None:
@@ -112,6 +114,7 @@ class Recorder:
         self.gaps = bytearray()
         self.deliveries = bytearray()
         self.together = bytearray()
+        self.encoders = bytearray()
         self.handovers = bytearray()
         self.failures: list[tuple[float, int]] = []
         self.retries: list[int] = []
@@ -124,6 +127,10 @@ class Recorder:
         self.transfers += PACK_TRANSFER(
             transfer.start_s, now, transfer.moved, transfer.source, transfer.target, kind, arrived
         )
+
+    def encoded(self, seconds: float) -> None:
+        """The step that is noted next took ``seconds`` longer for an encoder."""
+        self.encoders.extend(PACK_ENCODER(len(self.steps) // STEP_BYTES, seconds))
 
     def log(
         self,
@@ -170,6 +177,7 @@ class Recorder:
                     chunk_tokens=chunks["tokens"],
                     chunk_context=chunks["before"],
                     together=self._together(len(n)),
+                    encoder_s=self._encoder_s(len(n)),
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),
@@ -189,6 +197,16 @@ class Recorder:
         columns = _columns(self.transfers, TRANSFER_ROW)
         columns["arrived"] = columns["arrived"].astype(bool)
         return TransferRows(**columns, kinds=tuple(self.transfer_kinds))
+
+    def _encoder_s(self, size: int) -> Floats | None:
+        """What encoders added to each of ``size`` rows; None if there are none."""
+        if not self.encoders:
+            return None
+        noted = np.frombuffer(self.encoders, [("row", "i8"), ("seconds", "f8")])
+        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
+        seconds = np.zeros(size)
+        seconds[noted["row"]] = noted["seconds"]
+        return seconds
 
     def _together(self, size: int) -> Together | None:
         """The columns of ranks that step together, for ``size`` rows; None if there are none."""

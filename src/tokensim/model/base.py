@@ -1,14 +1,21 @@
 """A model: the facts of its architecture, and what follows from them.
 
-Only the text decoder is described; the vision tower of a multimodal model is neither counted nor run.
+A multimodal model is described by its text decoder, and its vision tower where that is modelled
+(``tokensim.model.vision``); of others the tower is neither counted nor run.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from tokensim.errors import InputError
 from tokensim.model import dtypes, weights
+from tokensim.model.vision import VisionTower
+
+Head = Literal["lm", "pool", "score"]
+TASKS: dict[str, Head] = {"generate": "lm", "embed": "pool", "score": "score"}
+"""What follows the last layer, by the task."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +58,7 @@ class MLA:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelSpec:
-    """A decoder-only transformer.
+    """A decoder-only transformer, or an encoder.
 
     ``intermediate`` is the FFN width of dense layers, ``gated`` says that the FFN has a gate (three
     matrices). ``norms_per_layer`` counts norms over the hidden size; ``qk_norm`` adds two over the head size.
@@ -60,6 +67,10 @@ class ModelSpec:
     a head in ``rotary_layers`` layers. ``window_layers`` layers attend to the last ``window`` tokens only;
     Llama 4's chunks of local attention are described by their length, which is the most that a token there
     can see. ``native_dtype`` is the format in which the weights are published.
+
+    ``head``: what follows the last layer: logits and sampling (``lm``), nothing but the pooled vector
+    (``pool``), or one score (``score``; ``head_dense``: behind a square matrix). ``causal`` false is an
+    encoder: every token sees all others, and no KV is kept.
     """
 
     name: str = ""
@@ -91,12 +102,16 @@ class ModelSpec:
     window_layers: int = 0
     moe: MoE | None = None
     mla: MLA | None = None
+    vision: VisionTower | None = None
+    head: Head = "lm"
+    head_dense: bool = False
+    causal: bool = True
     native_dtype: str = "bfloat16"
     source: str = ""
 
     @property
     def parameters(self) -> int:
-        """All parameters of the text decoder; tied embeddings count once."""
+        """All parameters, those of a modelled vision tower included; tied embeddings count once."""
         return sum(t.elements * t.count for t in weights.tensors(self))
 
     @property
@@ -136,12 +151,30 @@ class ModelSpec:
 
     def kv_bytes_per_layer(self, dtype: str = "auto", tensor: int = 1) -> float:
         """Bytes of KV cache of one token in one layer on one rank (MLA's latent is whole on every rank)."""
+        if not self.causal:
+            return 0.0
         numbers = self.mla.latent_dim if self.mla else 2 * self.kv_heads_per_rank(tensor) * self.head_dim
         return numbers * dtypes.kv_bytes(dtype)
 
     def kv_bytes_per_token(self, dtype: str = "auto", tensor: int = 1) -> float:
         """Bytes of KV cache of one token in all layers on one rank, sliding-window layers included."""
         return self.layers * self.kv_bytes_per_layer(dtype, tensor)
+
+    def for_task(self, task: str, where: str = "workload.task") -> ModelSpec:
+        """The model as it serves ``task`` (see ``TASKS``): a decoder of any family loses its LM head for
+        ``embed`` and gets one of size 1 for ``score``, as vLLM converts it. Raises ``InputError`` at
+        ``where`` for a model that cannot."""
+        head = TASKS[task]
+        if head == self.head:
+            return self
+        if self.head != "lm":
+            fits = next(name for name, needed in TASKS.items() if needed == self.head)
+            raise InputError(
+                f"{self.name or self.family} cannot {task}: it is made to {fits}",
+                where=where,
+                hint=f"set task: {fits}, or take another model",
+            )
+        return replace(self, head=head)
 
     def check_parallel(self, tensor: int, expert: int = 1, data: int = 1, where: str = "parallel") -> None:
         """Refuse a plan that vLLM could not shard.
@@ -197,6 +230,8 @@ class ModelSpec:
             sizes["FFN width"] = self.intermediate
         if self.moe and not whole_experts:
             sizes["expert width"] = self.moe.intermediate
+        if self.vision is not None:
+            sizes["vision heads"] = self.vision.heads
         if self.moe and self.moe.shared_intermediate:
             sizes["shared expert width"] = self.moe.shared_intermediate
         sizes["padded vocabulary"] = weights.padded_vocab(self.vocab)

@@ -47,7 +47,8 @@ def parse(config: Mapping[str, Any], name: str, where: str) -> tuple[ModelSpec, 
         raise InputError(f"must be a mapping of fields, got {type(config).__name__}", where=where)
     outer = Fields(config, where)
     family = _family(outer)
-    inner = outer.section("text_config") if family.nested else outer
+    nested = family.nested or (family.vision is not None and outer.get("text_config") is not None)
+    inner = outer.section("text_config") if nested else outer
     if inner is None:
         raise outer.error(
             "text_config", "is missing", "the text decoder of a multimodal model is described there"
@@ -55,6 +56,11 @@ def parse(config: Mapping[str, Any], name: str, where: str) -> tuple[ModelSpec, 
     for fields in {id(f): f for f in (outer, inner)}.values():
         _refuse_unmodelled(fields, family)
     model = family.parse(inner)
+    if family.vision is not None:
+        tower = outer.section("vision_config")
+        if tower is None:
+            raise outer.error("vision_config", "is missing", "the vision tower is described there")
+        model = replace(model, vision=family.vision(tower))
     model = replace(
         model,
         name=name,

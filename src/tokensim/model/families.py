@@ -11,13 +11,15 @@ from dataclasses import dataclass, replace
 
 from tokensim.model.base import MLA, ModelSpec, MoE
 from tokensim.model.fields import Fields
+from tokensim.model.vision import VisionTower, qwen2_5_vision
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
     """How to read one ``model_type``: its parser, its ``architectures``, and what else it may have.
 
-    ``nested``: a multimodal wrapper whose text decoder is under ``text_config``.
+    ``nested``: a multimodal wrapper whose text decoder is under ``text_config``. ``vision`` reads its
+    ``vision_config``; the fields of the decoder may then stand beside it or under ``text_config``.
     """
 
     parse: Callable[[Fields], ModelSpec]
@@ -25,6 +27,7 @@ class Family:
     moe: bool = False
     mla: bool = False
     nested: bool = False
+    vision: Callable[[Fields], VisionTower] | None = None
 
 
 def decoder(
@@ -280,6 +283,35 @@ def opt(f: Fields) -> ModelSpec:
     )
 
 
+def bert(f: Fields) -> ModelSpec:
+    """BERT, RoBERTa and XLM-R: encoders with learned positions and token types, LayerNorms behind the blocks,
+    biases everywhere, GELU FFNs; published to embed, or with a classifier to score.
+
+    The norm of the embeddings is the one outside the layers. RoBERTa's positions start behind the padding id
+    (vllm/config/model.py shortens the context by it).
+    """
+    f.refuse("is_decoder", False, "an encoder is modelled")
+    f.refuse("position_embedding_type", "absolute", "learned positions are modelled")
+    model = decoder(f)
+    scores = any("SequenceClassification" in name for name in f.items("architectures", str) or [])
+    skipped = f.integer("pad_token_id", 1, minimum=0) + 1 if "roberta" in model.family else 0
+    return replace(
+        model,
+        causal=False,
+        head="score" if scores else "pool",
+        head_dense=scores,
+        gated=False,
+        max_position=model.max_position - skipped,
+        learned_positions=model.max_position + f.integer("type_vocab_size", 2),
+        rotary_dim=0,
+        rotary_layers=0,
+        norm_bias=True,
+        qkv_bias=True,
+        o_bias=True,
+        mlp_bias=True,
+    )
+
+
 def llama4(f: Fields) -> ModelSpec:
     """Llama 4: experts in every (other) layer beside a shared one; three of four layers attend in chunks."""
     model = decoder(f, kv_heads=8, head_dim=128, ffn="intermediate_size_mlp")
@@ -313,6 +345,10 @@ FAMILIES: dict[str, Family] = {
     "mistral3": Family(mistral, ("Mistral3ForConditionalGeneration",), nested=True),
     "mixtral": Family(mixtral, ("MixtralForCausalLM",), moe=True),
     "qwen2": Family(qwen2, ("Qwen2ForCausalLM",)),
+    "qwen2_5_vl": Family(qwen2, ("Qwen2_5_VLForConditionalGeneration",), vision=qwen2_5_vision),
+    "bert": Family(bert, ("BertModel", "BertForSequenceClassification")),
+    "roberta": Family(bert, ("RobertaModel", "RobertaForSequenceClassification")),
+    "xlm-roberta": Family(bert, ("XLMRobertaModel", "XLMRobertaForSequenceClassification")),
     "qwen2_moe": Family(qwen2_moe, ("Qwen2MoeForCausalLM",), moe=True),
     "qwen3": Family(qwen3, ("Qwen3ForCausalLM",)),
     "qwen3_moe": Family(qwen3_moe, ("Qwen3MoeForCausalLM",), moe=True),

@@ -60,8 +60,10 @@ class Attention:
 
     ``qk_dim``/``v_dim`` are head sizes. ``kv_bytes_per_token`` is what one layer of this rank reads and
     writes of the cache for one token of context. ``window`` caps the context (sliding window), None is full
-    attention. MLA: ``kv_heads`` is 1 and ``qk_dim``/``v_dim`` are the latent sizes that decode works on;
-    ``prefill_dims`` are the (qk, v) sizes that prefill works on where they differ (MLA expands the latents).
+    attention. ``causal``: a token sees those before it; else it sees all of its sequence (encoders), and what
+    is read and written are keys and values of the layer. MLA: ``kv_heads`` is 1 and ``qk_dim``/``v_dim`` are
+    the latent sizes that decode works on; ``prefill_dims`` are the (qk, v) sizes that prefill works on where
+    they differ (MLA expands the latents).
     """
 
     name: str
@@ -73,6 +75,7 @@ class Attention:
     count: int
     window: int | None = None
     prefill_dims: tuple[int, int] | None = None
+    causal: bool = True
 
 
 @dataclass(frozen=True, slots=True)

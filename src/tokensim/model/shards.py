@@ -92,10 +92,17 @@ class _Plan:
         ]
 
     def end(self) -> list[Operator]:
-        """The last norm, logits of the sampled rows, and sampling."""
+        """The last norm, and what the task needs of each request's last token: logits and sampling, its
+        hidden state (normalised, in 32 bits), or a score."""
         m = self.model
         vocab = padded_vocab(m.vocab) // self.tensor
         ops: list[Operator] = [Elementwise("final_norm", 4 * m.hidden * self.x, int(m.final_norm))]
+        if m.head_dense:
+            ops.append(Gemm("score_dense", m.hidden, m.hidden, 1, self.rest, "samples"))
+        if m.head == "pool":
+            return [*ops, Elementwise("pooling", m.hidden * (self.x + 4), 1, "samples")]
+        if m.head == "score":
+            return [*ops, Gemm("score_head", 1, m.hidden, 1, self.rest, "samples")]
         if m.embedding_dim != m.hidden:
             ops.append(Gemm("output_projection", m.embedding_dim, m.hidden, 1, self.rest))
         ops.append(Gemm("lm_head", vocab, m.embedding_dim, 1, self.rest, "samples"))
@@ -127,9 +134,12 @@ class _Plan:
                     kv_heads=kv_heads,
                     qk_dim=m.head_dim,
                     v_dim=m.head_dim,
-                    kv_bytes_per_token=m.kv_bytes_per_layer(self.kv_dtype, self.tensor),
+                    kv_bytes_per_token=m.kv_bytes_per_layer(self.kv_dtype, self.tensor)
+                    if m.causal
+                    else 2 * kv_heads * m.head_dim * self.x,
                     count=layers,
                     window=window,
+                    causal=m.causal,
                 )
             )
         ops.append(Gemm("o_proj", m.hidden, heads * m.head_dim, m.layers, self.linear))

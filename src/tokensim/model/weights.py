@@ -79,9 +79,21 @@ def _ends(m: ModelSpec) -> list[Tensor]:
         Tensor("embedding", m.vocab * m.embedding_dim, 1, "vocab"),
         Tensor("embedding_projection", m.embedding_dim * m.hidden if projected else 0, 2),
         Tensor("positions", m.learned_positions * m.hidden, 1),
-        Tensor("lm_head", 0 if m.tied_embeddings else m.vocab * m.embedding_dim, 1, "vocab"),
-        Tensor("lm_head_bias", m.vocab if m.lm_head_bias else 0, 1, "vocab"),
+        *_head(m),
         Tensor("final_norm", m.hidden * (1 + m.norm_bias) if m.final_norm else 0, 1),
+    ]
+
+
+def _head(m: ModelSpec) -> list[Tensor]:
+    """What turns the last hidden state into logits or a score; and the vision tower."""
+    own = 0 if m.tied_embeddings or m.head != "lm" else m.vocab * m.embedding_dim
+    dense = m.hidden * m.hidden + m.hidden if m.head_dense else 0
+    return [
+        Tensor("lm_head", own, 1, "vocab"),
+        Tensor("lm_head_bias", m.vocab if m.lm_head_bias and m.head == "lm" else 0, 1, "vocab"),
+        Tensor("score_dense", dense, 1),
+        Tensor("score_head", m.hidden if m.head == "score" else 0, 1),
+        Tensor("vision_tower", m.vision.parameters if m.vision else 0, 1, "tensor"),
     ]
 
 

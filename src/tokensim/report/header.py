@@ -91,6 +91,8 @@ def _workload(workload: WorkloadSpec) -> str:
             parts.append(_kind(workload.input_tokens.distribution, value) + " input")
         elif key == "output_tokens" and workload.output_tokens is not None:
             parts.append(_kind(workload.output_tokens.distribution, value) + " output")
+        elif key == "predicted_tokens" and workload.predicted_tokens is not None:
+            parts.append("predicted lengths " + _kind(workload.predicted_tokens.predictor, value))
         elif key == "lengths":
             parts.append("joint lengths" + _in_brackets(value))
         elif key == "num_requests":
@@ -117,6 +119,12 @@ def _value(value: object) -> str:
     """A short form: a long list says only its length."""
     if isinstance(value, bool):
         return "on" if value else "off"
+    if isinstance(value, Mapping):
+        kind = value.get("distribution")
+        rest = _options({k: v for k, v in value.items() if v is not kind})
+        if set(value) == {"value"}:
+            return _value(value["value"])
+        return f"{kind} ({rest})" if kind is not None and rest else str(kind or f"({rest})")
     if isinstance(value, float):
         return f"{value:g}"
     if isinstance(value, list | tuple) and len(value) > 4:

@@ -6,7 +6,7 @@ Synthetic is arrivals, lengths, and how many; a trace is a file, which brings it
 
 from __future__ import annotations
 
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
@@ -15,11 +15,28 @@ from tokensim.registry import register
 from tokensim.scenario.arrivals import AllAtOnce, Arrivals, ClosedLoopArrivals
 from tokensim.scenario.fields import Positive, PositiveDuration, Rate, Requests
 from tokensim.scenario.lengths import JointLengths, Length
-from tokensim.scenario.section import Count, Section
+from tokensim.scenario.section import Count, Flag, Section
+from tokensim.scenario.sessions import Sessions, SharedPrefix
+from tokensim.scenario.traits import Adapters, DeadlineOf, Images, Prediction, Task, Weights
 from tokensim.scenario.units import Duration
 
 TRACE_FORMATS = ("azure", "burstgpt", "mooncake", "sharegpt", "qwen-bailian", "generic")
-TraceColumn = Literal["arrival_s", "input_tokens", "output_tokens", "hash_ids", "priority", "request_id"]
+TraceColumn = Literal[
+    "arrival_s",
+    "input_tokens",
+    "output_tokens",
+    "hash_ids",
+    "priority",
+    "request_id",
+    "session",
+    "after",
+    "delay_s",
+    "tenant",
+    "deadline_s",
+    "predicted_tokens",
+    "adapter",
+    "encoder_tokens",
+]
 
 
 class TraceSpec(Section):
@@ -35,6 +52,10 @@ class TraceSpec(Section):
     (``sharegpt``) turn text into lengths: a Hugging Face ``tokenizer.json``, or a rule of thumb.
     ``hash_block_tokens`` is the number of prompt tokens that one of ``hash_ids`` stands for. ``options`` are
     the keys of a plug-in's format.
+
+    ``sessions``: a round waits for the answer of the one before, and then for the pause between them; where
+    the trace gives no pauses, these are the gaps between its times less ``answer_tpot`` for each token of the
+    answer. Else every request is sent at its own time.
     """
 
     path: str
@@ -49,6 +70,8 @@ class TraceSpec(Section):
     tokenizer: str | None = None
     characters_per_token: Positive | None = None
     hash_block_tokens: Count | None = None
+    sessions: Flag = False
+    answer_tpot: Annotated[Duration, Field(ge=0)] | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("format")
@@ -78,6 +101,10 @@ class TraceSpec(Section):
             raise ValueError(
                 f"the window is empty: end {self.end:g} s is not after start {self.start or 0:g} s"
             )
+        if self.answer_tpot is not None and not self.sessions:
+            raise ValueError("answer_tpot says how pauses follow from the trace; it needs sessions: true")
+        if self.sessions and self.resample is not None:
+            raise ValueError("resample draws single requests, and sessions are whole; leave one of them out")
         if self.tokenizer is not None and self.characters_per_token is not None:
             raise ValueError("give tokenizer or characters_per_token, not both")
         return self
@@ -89,7 +116,7 @@ class WorkloadSpec(Section):
     Synthetic: ``arrivals``, lengths (``input_tokens`` and ``output_tokens``, or ``lengths`` for both
     together), and ``num_requests`` or ``duration``. Or ``trace``; with ``arrivals`` too, they replace the
     trace's own. ``max_in_flight`` caps the requests that the client lets run at once, and holds the others
-    back.
+    back. With ``sessions``, arrivals are of sessions and ``input_tokens`` what each round adds.
     """
 
     arrivals: Arrivals | None = None
@@ -100,6 +127,15 @@ class WorkloadSpec(Section):
     duration: PositiveDuration | None = None
     trace: TraceSpec | None = None
     max_in_flight: Count | None = None
+    sessions: Sessions | None = None
+    shared_prefix: SharedPrefix | None = None
+    task: Task = "generate"
+    tenants: Weights | None = None
+    priorities: Weights | None = None
+    deadline: DeadlineOf | None = None
+    predicted_tokens: Prediction | None = None
+    adapters: Adapters | None = None
+    images: Images | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> WorkloadSpec:
@@ -110,12 +146,24 @@ class WorkloadSpec(Section):
         return self
 
     def _check_trace(self, trace: TraceSpec) -> None:
-        for name in ("input_tokens", "output_tokens", "lengths", "num_requests", "duration"):
+        if self.task != "generate":
+            raise ValueError(f"task {self.task} has no answers, and a trace has; give synthetic requests")
+        for name in (
+            "input_tokens",
+            "output_tokens",
+            "lengths",
+            "num_requests",
+            "duration",
+            "sessions",
+            "shared_prefix",
+            "images",
+        ):
             if getattr(self, name) is not None:
                 instead = {
                     "num_requests": "trace.limit (the first of it) or trace.resample (drawn from it)",
                     "duration": "trace.end",
-                }.get(name, "either trace or synthetic lengths")
+                    "sessions": "trace.sessions, where the trace has any",
+                }.get(name, "either trace or synthetic requests")
                 raise ValueError(f"{name} does not go with trace; use {instead}")
         if self.arrivals is not None and trace.rate_scale != 1.0:
             raise ValueError("trace.rate_scale scales the trace's own arrivals, which arrivals replaces")
@@ -123,7 +171,9 @@ class WorkloadSpec(Section):
     def _check_synthetic(self) -> None:
         if self.arrivals is None:
             raise ValueError("give arrivals (synthetic requests) or trace (a file of requests)")
-        if self.lengths is not None:
+        if self.task != "generate":
+            self._check_prefill_only()
+        elif self.lengths is not None:
             if self.input_tokens is not None or self.output_tokens is not None:
                 raise ValueError(
                     "lengths already gives input_tokens and output_tokens; give one or the other"
@@ -131,9 +181,21 @@ class WorkloadSpec(Section):
         elif self.input_tokens is None or self.output_tokens is None:
             missing = "input_tokens" if self.input_tokens is None else "output_tokens"
             raise ValueError(f"{missing} is missing (or give lengths for both together)")
-        if (self.num_requests is None) == (self.duration is None):
-            raise ValueError("give exactly one of num_requests and duration")
-        if self.num_requests is None and isinstance(self.arrivals, ClosedLoopArrivals | AllAtOnce):
+        count, name = self.num_requests, "num_requests"
+        if self.sessions is not None:
+            if count is not None:
+                raise ValueError("num_requests does not go with sessions; use sessions.count")
+            count, name = self.sessions.count, "sessions.count"
+        if (count is None) == (self.duration is None):
+            raise ValueError(f"give exactly one of {name} and duration")
+        if count is None and isinstance(self.arrivals, ClosedLoopArrivals | AllAtOnce):
             raise ValueError(
-                f"'{self.arrivals.process}' needs num_requests: no clock says when its requests arrive"
+                f"'{self.arrivals.process}' needs {name}: no clock says when its requests arrive"
             )
+
+    def _check_prefill_only(self) -> None:
+        for name in ("output_tokens", "lengths", "sessions", "predicted_tokens"):
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} means nothing for task {self.task}: such requests have no answer")
+        if self.input_tokens is None:
+            raise ValueError("input_tokens is missing")

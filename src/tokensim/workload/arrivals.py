@@ -276,15 +276,16 @@ class ClosedLoop:
     def sample(self, streams: Streams, count: int | None, duration_s: float | None) -> Arrivals:
         """See ``ArrivalProcess``; refuses ``duration_s``."""
         count = _needs_count("closed-loop", count)
-        think = _think_seconds(self.think_time, streams(names.THINK_TIMES), count)
+        think = think_seconds(self.think_time, streams(names.THINK_TIMES), count)
         think_s = np.rint(think * NS).astype(np.int64) / NS
         think_s[: self.concurrency] = 0.0
         return Arrivals(np.zeros(count), self.concurrency, think_s)
 
 
-def _think_seconds(
+def think_seconds(
     think: float | ExponentialThink | LognormalThink | UniformThink, rng: np.random.RandomState, n: int
 ) -> Floats:
+    """``n`` pauses in seconds."""
     match think:
         case ExponentialThink():
             return rng.standard_exponential(n) * think.mean

@@ -35,9 +35,10 @@ class Segments:
 class Workload:
     """The requests of one run, in order of arrival.
 
-    ``arrival_s`` [n] seconds from the start, non-decreasing (all zero in a closed loop); ``input_tokens`` and
-    ``output_tokens`` [n] ≥ 1. ``priority`` [n]: smaller is more urgent. ``segments``: shared prompt content
-    (absent: nothing is shared). ``names`` [n]: ids from the trace (absent: the index).
+    ``arrival_s`` [n] seconds from the start, non-decreasing (all zero in a closed loop); ``input_tokens`` ≥ 1
+    and ``output_tokens`` ≥ 0 [n] (0: prefill only; the request ends with its prompt).
+    ``priority`` [n]: smaller is more urgent. ``segments``: shared prompt content (absent: nothing is shared).
+    ``names`` [n]: ids from the trace (absent: the index).
 
     ``max_in_flight``: the client holds a request back until fewer than that many are in flight.
     ``concurrency``: a closed loop of that many users; each sends its next request ``think_s`` [n] seconds
@@ -47,7 +48,8 @@ class Workload:
     sent ``delay_s`` [n] later (tool time, think time), and not before its ``arrival_s``.
 
     ``tenant``, ``session``, ``deadline_s`` (after its arrival), ``predicted_tokens``, ``adapter``,
-    ``encoder_tokens`` [n]: see ``scheduling.local.Traits``; absent: as there by default.
+    ``encoder_tokens`` [n]: see ``scheduling.local.Traits``; absent: as there by default. ``image_tokens``:
+    those of one image (absent: all of a request are one); they stand at the end of the prompt.
 
     ``notes``: what a reader of the results should know of the input (rows dropped and why, rules of thumb
     used).
@@ -70,6 +72,7 @@ class Workload:
     predicted_tokens: Ints | None = None
     adapter: Ints | None = None
     encoder_tokens: Ints | None = None
+    image_tokens: int | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from pydantic import BaseModel
 
 from tokensim.errors import InputError
-from tokensim.registry import Registry, register
-from tokensim.scenario.lengths import JointLengths
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 from tokensim.workload import streams as names
-from tokensim.workload.arrivals import NS, ArrivalProcess, Arrivals
+from tokensim.workload.arrivals import NS, Arrivals
 from tokensim.workload.base import Ints, Workload
-from tokensim.workload.lengths import Joint, LengthDistribution
+from tokensim.workload.parts import arrivals_of
+from tokensim.workload.sessions import sessions
 from tokensim.workload.source import resolve
 from tokensim.workload.streams import Streams
-from tokensim.workload.table import read_table
+from tokensim.workload.synthetic import synthetic
 from tokensim.workload.traces import TraceRows, read_trace
+from tokensim.workload.traces.base import TRAITS
+from tokensim.workload.traces.rounds import gaps_as_pauses, numbered, with_answers
+from tokensim.workload.traits import with_traits
 
 
 def build_workload(spec: WorkloadSpec, seed: int, base_dir: Path | None = None) -> Workload:
@@ -33,64 +33,10 @@ def build_workload(spec: WorkloadSpec, seed: int, base_dir: Path | None = None) 
     if spec.trace is not None:
         workload = _from_trace(spec, spec.trace, streams, folder)
     else:
-        workload = _synthetic(spec, streams, folder)
-    _check(workload)
-    return replace(workload, max_in_flight=spec.max_in_flight)
-
-
-def _synthetic(spec: WorkloadSpec, streams: Streams, folder: Path) -> Workload:
-    arrivals = _arrivals(spec, streams, spec.num_requests, spec.duration)
-    n = len(arrivals.arrival_s)
-    if n == 0:
-        raise InputError(
-            f"no request arrives within {spec.duration:g} s",
-            where="workload.duration",
-            hint="lengthen duration or raise the rate",
-        )
-    if spec.lengths is not None:
-        inputs, outputs = _joint(spec.lengths, folder).sample(streams(names.JOINT_LENGTHS), n)
-    else:
-        inputs = _lengths(spec.input_tokens, folder).sample(streams(names.INPUT_LENGTHS), n)
-        outputs = _lengths(spec.output_tokens, folder).sample(streams(names.OUTPUT_LENGTHS), n)
-    return Workload(
-        arrivals.arrival_s, inputs, outputs, concurrency=arrivals.concurrency, think_s=arrivals.think_s
-    )
-
-
-def _part(registry: Registry, key: str, spec: BaseModel, folder: Path) -> Any:
-    """The registered class that ``spec`` names under ``key``, made from the other keys."""
-    keys = {name: getattr(spec, name) for name in type(spec).model_fields if name != key}
-    keys |= spec.model_extra or {}
-    if isinstance(keys.get("path"), str):
-        keys["path"] = resolve(keys["path"], folder)
-    return registry.get(getattr(spec, key), where="workload")(**keys)
-
-
-def _arrivals(spec: WorkloadSpec, streams: Streams, count: int | None, duration_s: float | None) -> Arrivals:
-    assert spec.arrivals is not None
-    process: ArrivalProcess = _part(register.arrival_process, "process", spec.arrivals, Path())
-    arrivals = process.sample(streams, count, duration_s)
-    if count is not None and len(arrivals.arrival_s) != count:
-        raise InputError(
-            f"gave {len(arrivals.arrival_s)} arrivals where {count} were asked for",
-            where=f"the arrival process '{spec.arrivals.process}'",
-        )
-    return arrivals
-
-
-def _lengths(spec: BaseModel | None, folder: Path) -> LengthDistribution:
-    assert spec is not None
-    part: LengthDistribution = _part(register.length_distribution, "distribution", spec, folder)
-    return part
-
-
-def _joint(spec: JointLengths, folder: Path) -> Joint:
-    if spec.pairs is not None:
-        pairs = np.array(spec.pairs, dtype=np.int64)
-        return Joint(pairs[:, 0].copy(), pairs[:, 1].copy())
-    assert spec.path is not None
-    table = read_table(resolve(spec.path, folder))
-    return Joint(table.tokens(spec.input_column, least=1), table.tokens(spec.output_column, least=1))
+        make = synthetic if spec.sessions is None else sessions
+        workload = make(spec, streams, folder)
+    _check(workload, 1 if spec.task == "generate" else 0)
+    return replace(with_traits(workload, spec, streams), max_in_flight=spec.max_in_flight)
 
 
 def _from_trace(spec: WorkloadSpec, trace: TraceSpec, streams: Streams, folder: Path) -> Workload:
@@ -107,11 +53,12 @@ def _from_trace(spec: WorkloadSpec, trace: TraceSpec, streams: Streams, folder: 
         rows = rows.take(np.arange(min(trace.limit, len(rows))))
     if trace.resample is not None:
         rows = _resample(rows, trace.resample, streams)
-    notes = rows.notes
+    if not trace.sessions:
+        rows = replace(rows, after=None, delay_s=None)
+    if trace.sessions:
+        rows = _in_sessions(rows, trace, path)
     if spec.arrivals is not None:
-        arrivals = _arrivals(spec, streams, len(rows), None)
-        if rows.arrival_ns is not None:
-            notes += (f"arrivals by '{spec.arrivals.process}' in place of the trace's own",)
+        rows, arrivals = _sent_otherwise(rows, spec, streams)
     else:
         assert rows.arrival_ns is not None
         times = rows.arrival_ns
@@ -122,13 +69,57 @@ def _from_trace(spec: WorkloadSpec, trace: TraceSpec, streams: Streams, folder: 
         arrivals.arrival_s,
         rows.input_tokens,
         rows.output_tokens,
-        priority=rows.priority,
         segments=rows.segments,
         names=None if rows.names is None else list(rows.names),
         concurrency=arrivals.concurrency,
         think_s=arrivals.think_s,
-        notes=notes,
+        after=rows.after,
+        delay_s=rows.delay_s,
+        notes=rows.notes,
+        **{name: getattr(rows, name) for name in TRAITS},
     )
+
+
+def _in_sessions(rows: TraceRows, trace: TraceSpec, path: Path) -> TraceRows:
+    """``rows`` with the pauses between rounds, and answers in the prompts where the ids of blocks tell."""
+    after, delay_s, segments = rows.after, rows.delay_s, rows.segments
+    if after is None:
+        raise InputError(
+            "the trace does not say which requests belong together",
+            where="workload.trace.sessions",
+            hint=f"{path.name} has no sessions; a generic trace may have 'session' or 'after'",
+        )
+    if trace.answer_tpot is not None and (delay_s is not None or rows.arrival_ns is None):
+        raise InputError(
+            "the trace has pauses of its own ('delay_s')"
+            if delay_s is not None
+            else "the trace has no times",
+            where="workload.trace.answer_tpot",
+            hint="leave it out",
+        )
+    if delay_s is None and rows.arrival_ns is not None:
+        answer_s = trace.answer_tpot or 0.0
+        delay_s = gaps_as_pauses(rows.arrival_ns, after, rows.output_tokens, trace.rate_scale, answer_s)
+    if segments is not None and segments.output_ids is None:
+        segments = with_answers(segments, after, rows.input_tokens, rows.output_tokens)
+    return replace(rows, segments=segments, delay_s=delay_s, session=numbered(after))
+
+
+def _sent_otherwise(rows: TraceRows, spec: WorkloadSpec, streams: Streams) -> tuple[TraceRows, Arrivals]:
+    """``rows`` sent by ``spec.arrivals``: one arrival each; of sessions one for all of it, as rounds follow
+    by themselves, and in the order of these."""
+    assert spec.arrivals is not None
+    if rows.arrival_ns is not None:
+        note = f"arrivals by '{spec.arrivals.process}' in place of the trace's own"
+        rows = replace(rows, notes=(*rows.notes, note))
+    if rows.after is None:
+        return rows, arrivals_of(spec, streams, len(rows), None)
+    session = numbered(rows.after)
+    arrivals = arrivals_of(spec, streams, int(session.max()) + 1, None)
+    order = np.argsort(arrivals.arrival_s[session], kind="stable")
+    session = session[order]
+    think_s = None if arrivals.think_s is None else arrivals.think_s[session]
+    return rows.take(order), Arrivals(arrivals.arrival_s[session], arrivals.concurrency, think_s)
 
 
 def _served(rows: TraceRows, path: Path) -> TraceRows:
@@ -189,7 +180,12 @@ def _resample(rows: TraceRows, count: int, streams: Streams) -> TraceRows:
     if taken.segments is not None:
         stride = int(taken.segments.ids.max(initial=0)) + 1
         copies = np.repeat(repeat, np.diff(taken.segments.offsets))
-        taken = replace(taken, segments=replace(taken.segments, ids=taken.segments.ids + copies * stride))
+        answers = taken.segments.output_ids
+        if answers is not None:
+            stride = max(stride, int(answers.max(initial=0)) + 1)
+            answers = np.where(answers >= 0, answers + repeat * stride, -1)
+        ids = taken.segments.ids + copies * stride
+        taken = replace(taken, segments=replace(taken.segments, ids=ids, output_ids=answers))
     if taken.names is not None:
         renamed = [f"{n}#{k}" if k else n for n, k in zip(taken.names, repeat.tolist(), strict=True)]
         taken = replace(taken, names=renamed)
@@ -208,18 +204,18 @@ def _repeats(drawn: Ints) -> Ints:
     return result
 
 
-def _check(workload: Workload) -> None:
+def _check(workload: Workload, least_output: int) -> None:
     """What every workload keeps, a plug-in's too; raises ``InputError`` naming the request."""
     n = len(workload)
-    for name in ("input_tokens", "output_tokens"):
+    for name, least in (("input_tokens", 1), ("output_tokens", least_output)):
         values: Ints = getattr(workload, name)
         if len(values) != n or values.dtype != np.int64:
             raise InputError(
                 f"{name} has {len(values)} values of {values.dtype} for {n} requests", where="workload"
             )
-        if n and values.min() < 1:
+        if n and values.min() < least:
             row = int(np.argmin(values))
-            raise InputError(f"{name} of request {row} is {values[row]}; at least 1", where="workload")
+            raise InputError(f"{name} of request {row} is {values[row]}; at least {least}", where="workload")
     times = workload.arrival_s
     if not np.isfinite(times).all() or (n and (times[0] < 0 or (np.diff(times) < 0).any())):
         raise InputError("arrivals must be finite, not negative, and in order", where="workload.arrivals")

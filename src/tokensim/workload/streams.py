@@ -19,6 +19,18 @@ OUTPUT_LENGTHS = "output lengths"
 JOINT_LENGTHS = "joint lengths"
 THINK_TIMES = "think times"
 RESAMPLING = "resampling"
+ROUNDS = "rounds"
+BRANCHES = "branches"
+FIRST_LENGTHS = "first input lengths"
+SESSION_PAUSES = "pauses within sessions"
+PREFIXES = "shared prefixes"
+IMAGES = "images"
+IMAGE_SHARE = "who has images"
+TENANTS = "tenants"
+PRIORITIES = "priorities"
+ADAPTERS = "adapters"
+ADAPTER_SHARE = "who has an adapter"
+PREDICTIONS = "predicted lengths"
 
 
 class Streams:

@@ -11,7 +11,7 @@ import numpy as np
 
 from tokensim.errors import InputError
 from tokensim.scenario.workload import TraceSpec
-from tokensim.workload.base import Ints, Segments
+from tokensim.workload.base import Floats, Ints, Segments
 from tokensim.workload.source import Kind, as_text, kind_of, read_bytes
 from tokensim.workload.table import Table, parse_table
 
@@ -79,7 +79,8 @@ class TraceRows:
 
     ``arrival_ns`` [n] whole nanoseconds from any zero, non-decreasing (None: the trace has no arrivals);
     ``input_tokens``, ``output_tokens`` [n] ≥ 0 tokens (a row with a zero did not run: it is dropped and
-    counted); the rest as in ``Workload``.
+    counted); ``after`` is heeded with ``sessions: true``, and ``delay_s`` then takes the place of the gaps
+    between arrivals; the rest as in ``Workload``.
     """
 
     arrival_ns: Ints | None
@@ -88,6 +89,14 @@ class TraceRows:
     segments: Segments | None = None
     priority: Ints | None = None
     names: Sequence[str] | None = None
+    after: Ints | None = None
+    delay_s: Floats | None = None
+    session: Ints | None = None
+    tenant: Ints | None = None
+    deadline_s: Floats | None = None
+    predicted_tokens: Ints | None = None
+    adapter: Ints | None = None
+    encoder_tokens: Ints | None = None
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -100,16 +109,29 @@ class TraceRows:
             sizes = np.diff(segments.offsets)[rows]
             offsets = np.concatenate([[0], np.cumsum(sizes)])
             at = np.arange(offsets[-1]) + np.repeat(segments.offsets[rows] - offsets[:-1], sizes)
-            segments = Segments(offsets, segments.ids[at], segments.tokens[at])
+            answers = None if segments.output_ids is None else segments.output_ids[rows]
+            segments = Segments(offsets, segments.ids[at], segments.tokens[at], answers)
+        after = self.after
+        if after is not None:
+            place = np.full(len(self), -1, dtype=np.int64)
+            place[rows] = np.arange(len(rows))
+            after = np.where(after[rows] >= 0, place[after[rows]], -1)
+        taken: dict[str, Any] = {
+            name: column[rows] for name in ROW_COLUMNS if (column := getattr(self, name)) is not None
+        }
         return replace(
             self,
-            arrival_ns=None if self.arrival_ns is None else self.arrival_ns[rows],
-            input_tokens=self.input_tokens[rows],
-            output_tokens=self.output_tokens[rows],
+            **taken,
             segments=segments,
-            priority=None if self.priority is None else self.priority[rows],
+            after=after,
             names=None if self.names is None else [self.names[i] for i in rows.tolist()],
         )
+
+
+TRAITS = ("priority", "session", "tenant", "deadline_s", "predicted_tokens", "adapter", "encoder_tokens")
+"""Columns of ``TraceRows`` that a ``Workload`` has under the same name."""
+
+ROW_COLUMNS = ("arrival_ns", "input_tokens", "output_tokens", "delay_s", *TRAITS)
 
 
 class TraceFormat(Protocol):

@@ -1,7 +1,8 @@
 """ShareGPT: a JSON list of conversations, each a list of ``{"from": "human", "value": "..."}``.
 
 Every answer of the assistant is one request: its prompt is the conversation so far, its output the answer. A
-message is one segment, so a later turn shares its prefix with an earlier one. There are no arrivals.
+message is one segment, so a later turn shares its prefix with an earlier one, the generated answers included.
+With ``sessions: true`` a turn waits for the one before. There are no arrivals.
 
 Lengths come from a Hugging Face ``tokenizer.json`` (extra ``tokenizer``), message by message and without a
 chat template; or from a rule of thumb of 4 characters a token (OpenAI, "What are tokens and how to count
@@ -49,26 +50,36 @@ class ShareGPT:
             characters = spec.characters_per_token or CHARACTERS_PER_TOKEN
             tokens = np.array([math.ceil(len(text) / characters) for text in texts], dtype=np.int64)
             note = f"lengths are a rule of thumb, {characters:g} characters a token, for want of a tokenizer"
-        offsets, ids, answers = [0], [], []
-        for talk in conversations:
+        offsets: list[int] = [0]
+        ids: list[int] = []
+        answers: list[int] = []
+        after: list[int] = []
+        session: list[int] = []
+        for number_of_talk, talk in enumerate(conversations):
             said: list[int] = []
+            before = -1
             for is_answer, text in talk:
                 number = numbers[text]
                 if is_answer and said:
                     ids.extend(said)
                     offsets.append(len(ids))
+                    after.append(before)
+                    session.append(number_of_talk)
+                    before = len(answers)
                     answers.append(number)
                 if tokens[number]:
                     said.append(number)
         if not answers:
             raise InputError("no conversation has an answer of the assistant", where=str(file.path))
         id_array, bounds = np.array(ids, dtype=np.int64), np.array(offsets, dtype=np.int64)
-        lengths = tokens[id_array]
+        lengths, said_by_engine = tokens[id_array], np.array(answers, dtype=np.int64)
         return TraceRows(
             None,
             np.add.reduceat(lengths, bounds[:-1]),
-            tokens[np.array(answers)],
-            segments=Segments(bounds, id_array, lengths),
+            tokens[said_by_engine],
+            segments=Segments(bounds, id_array, lengths, said_by_engine),
+            after=np.array(after, dtype=np.int64),
+            session=np.array(session, dtype=np.int64),
             notes=(note,),
         )
 
