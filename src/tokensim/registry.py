@@ -61,6 +61,7 @@ class Register:
         self.length_distribution = Registry("length distribution")
         self.device = Registry("device")
         self.model = Registry("model")
+        self.hook = Registry("hook")
 
 
 register = Register()

@@ -176,7 +176,10 @@ class Control:
     def add_replica(self, pool: ReplicaPool, startup_s: float | None = None) -> Replica:
         """One more replica of ``pool``; it serves after ``startup_s`` (the pool's own: None)."""
         startup_s = pool.startup_s if startup_s is None else startup_s
-        return self._simulation.add_instance(pool.make(), pool, self.now + startup_s)
+        replica = self._simulation.add_instance(pool.make(), pool, self.now + startup_s)
+        for tell in pool.on_birth:
+            tell(replica)
+        return replica
 
     def remove_replica(self, replica: Replica, *, migrate: bool = False) -> None:
         """``replica`` takes no more requests, and goes once it has served those it has; ``migrate``: they

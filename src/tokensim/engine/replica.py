@@ -37,6 +37,8 @@ class ReplicaPool:
     role: Role = "mixed"
     startup_s: float = 0.0
     facts: Any = None
+    on_birth: list[Callable[[Replica], None]] = field(default_factory=list)
+    """Called with each replica that is added once the run has begun."""
     replicas: list[Replica] = field(default_factory=list)
     """All that ever were, in the order of their numbers."""
 

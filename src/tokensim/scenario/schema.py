@@ -15,6 +15,15 @@ from pydantic_core import InitErrorDetails
 
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.network import Network, NodeNetwork
+from tokensim.scenario.operations import (
+    Autoscale,
+    Disaggregation,
+    Failure,
+    HookSpec,
+    Restart,
+    Throttle,
+    refuse_unknown_pools,
+)
 from tokensim.scenario.performance import Performance
 from tokensim.scenario.section import (
     Count,
@@ -78,18 +87,16 @@ class Pool(Section):
     """Instances."""
     role: Literal["mixed", "prefill", "decode"] = "mixed"
     """Which phases the instances serve."""
+    startup: Duration = 0.0
+    """How long a replica that is added during the run needs before it serves."""
+    autoscale: Autoscale | None = None
+    """How many replicas there are over time; null: always `replicas`."""
     parallel: Parallel = Parallel()
     """Devices of each instance."""
     engine: Annotated[dict[str, Any], OverridesOf(Engine)] = Field(default_factory=dict)
     """What differs from the scenario's engine in this pool."""
     network: NodeNetwork = NodeNetwork()
     """What differs from the cluster's links in this pool."""
-
-    @field_validator("role")
-    @classmethod
-    def _mixed_only_yet(cls, value: str) -> str:
-        not_built(value, "mixed", f"a pool of role {value!r} (prefill and decode apart)")
-        return value
 
     @field_validator("engine")
     @classmethod
@@ -103,6 +110,8 @@ class Router(Section):
 
     policy: Name = "round-robin"
     """By its registered name."""
+    decode: Router | None = None
+    """The one that chooses the decode instance, where prefill and decode are apart; null: the same policy."""
 
 
 class Cluster(Section):
@@ -112,6 +121,14 @@ class Cluster(Section):
     """At least one."""
     router: Router = Router()
     """The global scheduler."""
+    disaggregation: Disaggregation = Disaggregation()
+    """How pools of role prefill and decode work together."""
+    failures: list[Failure] = Field(default_factory=list)
+    """Replicas that die."""
+    restarts: list[Restart] = Field(default_factory=list)
+    """Rolling restarts."""
+    throttles: list[Throttle] = Field(default_factory=list)
+    """Bounds on what replicas run, for some time."""
     network: Network = Network()
     """Links, and how instances lie on nodes."""
 
@@ -131,6 +148,28 @@ class Cluster(Section):
                     "give each pool a name of its own",
                 )
         return value
+
+    @model_validator(mode="after")
+    def _parts_agree(self) -> Cluster:
+        names = [pool.name for pool in self.pools]
+        refuse_unknown_pools(
+            names, {"failures": self.failures, "restarts": self.restarts, "throttles": self.throttles}
+        )
+        roles = {pool.role for pool in self.pools}
+        for one, other in (("prefill", "decode"), ("decode", "prefill")):
+            if one in roles and not roles & {other, "mixed"}:
+                raise refused(
+                    f"there are pools of role {one}, and none that could {other}",
+                    f"add a pool of role {other} (or mixed), or leave the role out",
+                )
+        if "disaggregation" in self.model_fields_set and roles == {"mixed"}:
+            raise refused(
+                "disaggregation is given, but every pool is mixed",
+                "give pools the roles prefill and decode, or leave it out",
+            )
+        if self.router.decode is not None and "prefill" not in roles:
+            raise refused("router.decode is given, but no pool only prefills", "leave it out")
+        return self
 
 
 class Slo(Section):
@@ -165,6 +204,8 @@ class Scenario(Section):
     """The source of operator times."""
     workload: WorkloadSpec
     """The requests."""
+    hooks: list[HookSpec] = Field(default_factory=list)
+    """A plug-in's own code that listens and acts during the run."""
     slo: Slo = Slo()
     """What counts as served well."""
     seed: CountOrZero = 0
