@@ -13,6 +13,7 @@ from math import inf, sqrt
 from typing import Any
 
 from tokensim.engine.front_end import FrontEnd, Outputs
+from tokensim.scheduling.cluster import Load
 from tokensim.scheduling.local import Request
 
 EMPTY_STEP_PAUSE_S = 1e-3
@@ -29,7 +30,13 @@ def layered(compute_s: float, copies_s: float, layers: int) -> float:
 
 
 class TimeAxis:
-    """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite)."""
+    """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite).
+
+    While ``watched``, ``watch`` is called before anything but the passing of time changes its state.
+    """
+
+    load: Load
+    watch: Callable[[TimeAxis, float], None]
 
     def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:
         self.asynchronous = asynchronous
@@ -47,6 +54,17 @@ class TimeAxis:
         self._start_s = 0.0  # of the run's first step
         self._first_s = 0.0  # duration of the run's first step
         self._growth_s = 0.0  # what each later step of the run lasts longer
+        self.watched = False
+
+    @property
+    def run(self) -> tuple[float, float, float, int]:
+        """When the run starts, what its first step lasts, what each later one lasts longer, and its steps."""
+        return self._start_s, self._first_s, self._growth_s, self._run
+
+    def scheduled(self, now: float, follows: bool) -> int:
+        """How many steps of the run have been scheduled by ``now``, after its first one; ``follows``: with
+        those decided at this very instant."""
+        return min(self._boundary(now, follows), self._run) - 1
 
     def intake(self, now: float) -> float:
         """When the engine gets a request that arrives at ``now``: the front end takes it in first."""

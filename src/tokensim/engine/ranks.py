@@ -28,6 +28,7 @@ from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.engine.instance import Instance
 from tokensim.metrics.recorder import PACK_GAP, PACK_TOGETHER, STEP_BYTES, Recorder
+from tokensim.scheduling.cluster import Load
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 FAR = 1 << 60
@@ -68,6 +69,8 @@ class _Chain(Collection[Request]):
 
 class RankSet:
     """Ranks that run on their own; ``index`` is that of the first."""
+
+    load: Load
 
     def __init__(self, ranks: Sequence[Instance]) -> None:
         self.index = ranks[0].index
@@ -201,12 +204,16 @@ class RankGroup(TimeAxis):
 
     def wake(self, request: Request, now: float) -> None:
         """Take a request while idle."""
+        if self.watched:
+            self.watch(self, now)
         self._add(request, now)
         self.due_s = max(now, self._ready_s)
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
         """Take a request while busy; whether ``due_s`` has moved forward. ``follows``: it misses a decision
         taken at this very instant. Every arrival ends the run, as it changes what the balancer hears."""
+        if self.watched:
+            self.watch(self, now)
         self._add(request, now)
         return self._cut(now, follows)
 
@@ -215,6 +222,8 @@ class RankGroup(TimeAxis):
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the steps before, schedule the next ones."""
+        if self.watched:
+            self.watch(self, now)
         flying = self._running is not None
         before_s = self.end_s
         if self._running is not None:

@@ -20,6 +20,7 @@ from tokensim.scheduling.local import elsewhere, integrity, walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
+from tokensim.scheduling.local.outlook import Outlook, kept
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
 from tokensim.scheduling.local.versions import rules_of
@@ -231,6 +232,18 @@ class ContinuousBatching(LocalScheduler):
     def release(self, request: Request) -> None:
         """See ``LocalScheduler.release``."""
         elsewhere.release(self, request)
+
+    def outlook(self) -> Outlook:
+        """See ``LocalScheduler.outlook``."""
+        return kept(self)
+
+    def cached_tokens(self, request: Request, steps: int) -> int:
+        """See ``LocalScheduler.cached_tokens``."""
+        self.index += steps  # what others generate is there up to then
+        try:
+            return super().cached_tokens(request, steps)
+        finally:
+            self.index -= steps
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""
