@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,9 @@ from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd
 from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.engine.replica import ReplicaPool
 from tokensim.errors import InputError
+from tokensim.front_desk import add_gateway, make_router
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import InstanceFacts
@@ -28,7 +30,6 @@ from tokensim.plan import PoolPlan, plan_pool
 from tokensim.registry import load_plugin, register
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
-from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import LocalScheduler
 from tokensim.scheduling.local.versions import rules_of
 from tokensim.workload import Workload, build_workload
@@ -97,18 +98,26 @@ def simulate(
         load_plugin(plugin)
     model = load_model(scenario.model, "model")
     plans = [plan_pool(scenario, index, model, calibration) for index in range(len(scenario.cluster.pools))]
-    router = register.global_scheduler.get(scenario.cluster.router.policy, "cluster.router.policy")
+    cluster = scenario.cluster
+    pool_names = [pool.name for pool in cluster.pools]
+    router = make_router(cluster.router, scenario.seed, pool_names, "cluster.router")
     workload = build_workload(scenario.workload, scenario.seed)
-    simulation = Simulation(workload, cast(GlobalScheduler, router(seed=scenario.seed)))
+    simulation = Simulation(workload, router, cluster.router.staleness)
+    if cluster.admission is not None:
+        add_gateway(simulation, cluster.admission)
     names: list[str] = []
     facts: list[InstanceFacts] = []
     for index, plan in enumerate(plans):
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
         make = _scheduler_maker(plan, where, exact_steps)
+        price = plan.pool.parallel.devices * plan.device.price_per_hour_usd
+        pool = ReplicaPool(
+            plan.pool.name, partial(_instance, simulation, plan, make), price_per_hour_usd=price
+        )
         for replica in range(plan.pool.replicas):
             names += plan.names(replica)
             facts += [_facts(plan)] * plan.pool.parallel.data
-            simulation.add_instance(_instance(simulation, plan, make))
+            simulation.add_instance(pool.make(), pool)
     _check_lengths(workload, plans)
     log = simulation.run(progress)
     slo = Slo(

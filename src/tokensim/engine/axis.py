@@ -13,7 +13,6 @@ from math import inf, sqrt
 from typing import Any
 
 from tokensim.engine.front_end import FrontEnd, Outputs
-from tokensim.scheduling.cluster import Load
 from tokensim.scheduling.local import Request
 
 EMPTY_STEP_PAUSE_S = 1e-3
@@ -35,7 +34,6 @@ class TimeAxis:
     While ``watched``, ``watch`` is called before anything but the passing of time changes its state.
     """
 
-    load: Load
     watch: Callable[[TimeAxis, float], None]
 
     def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:

@@ -22,55 +22,53 @@ import numpy as np
 
 from tokensim.engine.prefixes import Prefixes
 from tokensim.engine.rows import Rows
-from tokensim.scheduling.cluster import Facts, Target
+from tokensim.scheduling.cluster import GlobalScheduler, Target
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Floats, Ints
-
-Told = Callable[[Request, Target, float], None]
 
 
 class TargetLoad:
     """One instance; see ``scheduling.cluster.Load``."""
 
-    def __init__(self, facts: Facts, loads: ClusterLoads, target: Any) -> None:
-        self.facts = facts
+    def __init__(self, loads: ClusterLoads, slot: int, target: Target) -> None:
         self._loads = loads
+        self._slot = slot
         self._self = [target]
 
     @property
     def outstanding_requests(self) -> int:
         """See ``Load``."""
-        return int(self._loads.outstanding_requests(self._self)[0])
+        return self._count("outstanding_requests")
 
     @property
     def outstanding_tokens(self) -> int:
         """See ``Load``."""
-        return int(self._loads.outstanding_tokens(self._self)[0])
+        return self._count("outstanding_tokens")
 
     @property
     def running(self) -> int:
         """See ``Load``."""
-        return int(self._loads.running(self._self)[0])
+        return self._count("running")
 
     @property
     def waiting(self) -> int:
         """See ``Load``."""
-        return int(self._loads.waiting(self._self)[0])
+        return self._count("waiting")
 
     @property
     def kv_use(self) -> float:
         """See ``Load``."""
-        return float(self._loads.kv_use(self._self)[0])
+        return float(self._loads.column("kv_use")[self._slot])
 
     @property
     def free_blocks(self) -> int:
         """See ``Load``."""
-        return int(self._loads.free_blocks(self._self)[0])
+        return self._count("free")
 
     @property
     def predicted_work_s(self) -> float:
         """See ``Load``."""
-        return float(self._loads.work_s(self._self)[0])
+        return float(self._loads.column("work_s")[self._slot])
 
     def cached_prefix(self, request: Request) -> int:
         """See ``Load``."""
@@ -80,131 +78,183 @@ class TargetLoad:
         """See ``Load``."""
         return float(self._loads.ttft_s(request, self._self)[0])
 
+    def _count(self, name: str) -> int:
+        return int(self._loads.column(name)[self._slot])
+
 
 class ClusterLoads:
-    """All instances; see ``scheduling.cluster.Loads``. ``transfer`` says how long KV takes on its way: seconds
-    from one target to another for so many tokens; None: no time, or nobody moves any."""
+    """All instances; see ``scheduling.cluster.Loads``.
 
-    def __init__(self, staleness_s: float = 0.0, *, active: bool = True) -> None:
-        self.active = active
+    ``transfer`` says how long KV takes on its way: seconds from one target to another for so many tokens;
+    None: no time, or nobody moves any. ``counts``: a router wants to know what is sent and what ends;
+    ``active``: one reads loads.
+    """
+
+    def __init__(self, staleness_s: float = 0.0) -> None:
+        self.active = False
+        self.counts = False
         self.now = 0.0
         self.transfer: Callable[[Any, Any, int], float] | None = None
-        self.on_finish: Told | None = None
+        self._staleness_s = staleness_s
         self._rows = Rows(staleness_s)
         self._prefixes = Prefixes()
+        self._routers: list[GlobalScheduler] = []
+        self._told: list[GlobalScheduler] = []  # those that want to know what is sent and what ends
         self._targets: list[Any] = []  # by slot
         self._slots: dict[Any, int] = {}
+        self._up: list[Any] = []
         self._sent: dict[Request, int] = {}  # to which slot
+        self._origin: dict[int, int] = {}  # by index of the request: the slot that it was last sent to
+        self._transit: dict[Request, int] = {}  # on their way through a front end
         self._outstanding = np.zeros(0, np.int64)
-        self._transit = np.zeros(0)  # tokens on their way through front ends
+        self._transit_tokens = np.zeros(0)
         self._price = np.zeros(0)
-        self._ends: list[tuple[float, int, Request]] = []  # a heap: of those that end in the near future
+        self._ends: list[tuple[float, int, int, Request]] = []  # a heap: who ends when, now or soon
         self._chosen: Sequence[Any] = ()
-        self._count = -1
-        self._where: Any = slice(0)
+        self._where: Any = slice(None)
         self._mask = 0
 
     # Told by the simulation.
 
-    def join(self, target: Any, facts: Facts | None = None) -> None:
-        """``target`` is one to choose from."""
-        target.load = TargetLoad(facts or Facts(), self, target)
-        self._slots[target] = len(self._targets)
+    def serve(self, router: GlobalScheduler) -> None:
+        """``router`` reads loads from here, and is told what it wants to know."""
+        router.loads = self
+        self._routers.append(router)
+        kind = type(router)
+        if kind.sent is not GlobalScheduler.sent or kind.finished is not GlobalScheduler.finished:
+            self._told.append(router)
+        if router.reads_load and not self.active:
+            self.active = True
+            for target in self._targets:
+                self._add(target)
+        self.counts = self.active or bool(self._told)
+
+    def join(self, target: Any) -> None:
+        """``target`` is one of the cluster from now on."""
+        slot = self._slots[target] = len(self._targets)
+        target.load = TargetLoad(self, slot, target)
         self._targets.append(target)
         self._outstanding = np.append(self._outstanding, 0)
-        self._transit = np.append(self._transit, 0.0)
-        self._price = np.append(self._price, target.load.facts.price_per_hour_usd)
-        self._chosen = ()
+        self._transit_tokens = np.append(self._transit_tokens, 0.0)
+        self._price = np.append(self._price, target.pool.price_per_hour_usd)
         if self.active:
-            self._rows.add(target)
-            self._prefixes.add(target)
+            self._add(target)
+
+    def _add(self, target: Any) -> None:
+        self._rows.add(target)
+        self._prefixes.add(target)
+
+    def members(self, up: list[Any]) -> None:
+        """These are the targets that can be chosen from now on."""
+        before, self._up = self._up, up
+        self._chosen = ()
+        for router in self._routers:
+            for target in before:
+                if target not in up:
+                    router.left(target)
+            for target in up:
+                if target not in before:
+                    router.joined(target)
 
     def at(self, now: float, follows: bool) -> None:
         """It is ``now``; ``follows``: decisions of this very instant have been taken, and who finishes now
-        has."""
+        has. HOT PATH."""
         self.now = now
         ends = self._ends
         while ends and (ends[0][0] < now or (follows and ends[0][0] == now)):
-            time, _, request = heappop(ends)
-            slot = self._sent.pop(request)
-            self._outstanding[slot] -= 1
-            if self.on_finish is not None:
-                self.on_finish(request, self._targets[slot], time)
-        self._rows.at(now, follows)
-        self._prefixes.at(now, follows)
+            time, _, _, request = heappop(ends)
+            slot = self._sent.pop(request, None)
+            if slot is not None:
+                self._outstanding[slot] -= 1
+                for router in self._told:
+                    router.finished(request, self._targets[slot], time)
+        if self.active:
+            self._rows.at(now, follows)
+            self._prefixes.at(now, follows)
 
-    def sent(self, request: Request, target: Any, in_transit: bool) -> None:
-        """``request`` was sent to ``target``; ``in_transit``: its engine gets it later (``entered``)."""
+    def sent(self, request: Request, target: Any) -> None:
+        """``request`` was sent to ``target``. HOT PATH."""
         slot = self._slots[target]
-        if request in self._sent:  # it moves from one to another
-            self._outstanding[self._sent[request]] -= 1
+        before = self._sent.get(request)
+        if before is not None:  # it starts anew elsewhere
+            self._outstanding[before] -= 1
         self._sent[request] = slot
         self._outstanding[slot] += 1
-        if in_transit:
-            self._transit[slot] += request.length
+        if self.transfer is not None:
+            self._origin[request.index] = slot
+        for router in self._told:
+            router.sent(request, target, self.now)
 
-    def entered(self, request: Request) -> None:
-        """The engine has got ``request``."""
-        self._transit[self._sent[request]] -= request.length
+    def leaves(self, request: Request) -> None:
+        """``request`` is on its way through the front end of its instance."""
+        slot = self._sent[request]
+        self._transit[request] = slot
+        self._transit_tokens[slot] += request.length - 1
+
+    def enters(self, request: Request) -> None:
+        """The engine has got ``request``, or it got lost on the way."""
+        slot = self._transit.pop(request, None)
+        if slot is not None:
+            self._transit_tokens[slot] -= request.length - 1
 
     def ended(self, request: Request, time: float) -> None:
         """``request`` ends at ``time``, now or later, as the client sees it."""
-        if request in self._sent:
-            heappush(self._ends, (time, request.index, request))
+        heappush(self._ends, (time, request.index, id(request), request))
+        if not request.held:
+            self._origin.pop(request.index, None)
 
     # Read by routers.
 
+    def column(self, name: str) -> Any:
+        """A column of all targets, by slot."""
+        rows = self._rows
+        if name == "outstanding_requests":
+            return self._outstanding
+        if name == "outstanding_tokens":
+            tokens = rows.total("tokens")
+            return tokens if self._staleness_s else tokens + self._transit_tokens
+        if name == "kv_use":
+            return 1.0 - rows.total("free") / rows.total("blocks")
+        if name.endswith("_s"):
+            return rows.mean(name)
+        return rows.total(name)
+
     def outstanding_requests(self, instances: Sequence[Target]) -> Ints:
         """See ``Loads``."""
-        return self._of(instances, self._outstanding)
+        self._choose(instances)
+        counts: Ints = self._outstanding[self._where]
+        return counts
 
     def outstanding_tokens(self, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        tokens = self._rows.total("tokens")
-        return self._of(instances, tokens if self._rows.staleness_s else tokens + self._transit)
-
-    def running(self, instances: Sequence[Target]) -> Floats:
-        """Requests, by instance."""
-        return self._of(instances, self._rows.total("running"))
-
-    def waiting(self, instances: Sequence[Target]) -> Floats:
-        """Requests, by instance."""
-        return self._of(instances, self._rows.total("waiting"))
+        return self._of(instances, self.column("outstanding_tokens"))
 
     def kv_use(self, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        rows = self._rows
-        return self._of(instances, 1.0 - rows.total("free") / rows.total("blocks"))
-
-    def free_blocks(self, instances: Sequence[Target]) -> Floats:
-        """Blocks, by instance."""
-        return self._of(instances, self._rows.total("free"))
+        return self._of(instances, self.column("kv_use"))
 
     def free_tokens(self, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        return self._of(instances, self._rows.total("free_tokens"))
+        return self._of(instances, self.column("free_tokens"))
 
     def work_s(self, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        return self._of(instances, self._rows.mean("work_s"))
+        return self._of(instances, self.column("work_s"))
 
     def ttft_s(self, request: Request, instances: Sequence[Target]) -> Floats:
-        """See ``Loads``. The step in flight, the prompts before it, its own without what is cached, and, where
-        seats or blocks are lacking, as many finishes as it takes."""
-        rows = self._rows
+        """See ``Loads``. The steps that have been scheduled, the prompts before it, its own without what is
+        cached, and, where seats or blocks are lacking, as many finishes as that takes."""
         own = request.tokens - self.prefix_tokens(request, instances)
-        ahead = self._of(instances, rows.mean("ahead_s"))
-        wait = self._of(instances, rows.lacking_s(request.tokens))
-        prefill: Floats = own * self._of(instances, rows.mean("prefill_s"))
-        return ahead + wait + prefill
+        before = self.column("ahead_s") + self._rows.lacking_s(request.tokens)
+        return self._of(instances, before) + own * self._of(instances, self.column("prefill_s"))
 
     def service_s(self, request: Request, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        rows = self._rows
         own = request.tokens - self.prefix_tokens(request, instances)
-        decode = (request.length - request.tokens) * self._of(instances, rows.mean("decode_s"))
-        total: Floats = own * self._of(instances, rows.mean("prefill_s")) + decode
-        return total
+        decode_s = self._of(instances, self.column("next_decode_s"))
+        return (
+            own * self._of(instances, self.column("prefill_s")) + (request.length - request.tokens) * decode_s
+        )
 
     def prefix_tokens(self, request: Request, instances: Sequence[Target]) -> Ints:
         """See ``Loads``."""
@@ -213,14 +263,12 @@ class ClusterLoads:
 
     def longest_prefix(self, request: Request, instances: Sequence[Target]) -> tuple[int, int]:
         """See ``Loads``."""
-        self._choose(instances)
-        return self._prefixes.longest(
-            request, instances, self._slots, self._mask, self.outstanding_requests(instances)
-        )
+        busy = self.outstanding_requests(instances)
+        return self._prefixes.longest(request, instances, self._slots, self._mask, busy)
 
     def transfer_s(self, request: Request, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""
-        slot = self._sent.get(request)
+        slot = self._origin.get(request.index)
         if self.transfer is None or slot is None:
             return np.zeros(len(instances))
         source = self._targets[slot]
@@ -230,15 +278,17 @@ class ClusterLoads:
         """See ``Loads``."""
         return self._of(instances, self._price)
 
-    def _of(self, instances: Sequence[Target], column: Any) -> Any:
+    def _of(self, instances: Sequence[Target], column: Any) -> Floats:
         self._choose(instances)
-        return column[self._where]
+        values: Floats = column[self._where]
+        return values
 
     def _choose(self, instances: Sequence[Target]) -> None:
         """Where ``instances`` stand among all, found once for each sequence of them."""
-        if instances is self._chosen and len(instances) == self._count:
+        if instances is self._chosen:
             return
         slots = [self._slots[instance] for instance in instances]
-        self._chosen, self._count = instances, len(instances)
-        self._where = slice(None) if slots == list(range(len(self._targets))) else np.array(slots, np.intp)
+        everybody = len(slots) == len(self._targets) and slots == list(range(len(slots)))
+        self._chosen = instances
+        self._where = slice(None) if everybody else np.array(slots, np.intp)
         self._mask = sum(1 << slot for slot in slots)

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from tokensim.engine.axis import TimeAxis
 from tokensim.memory import BlockPool
 from tokensim.memory.index import PrefixIndex, bits
 from tokensim.scheduling.local import Request
@@ -37,9 +36,7 @@ class Prefixes:
         """It is ``now``; ``follows``: decisions of this very instant have been taken."""
         self._now, self._follows = now, follows
 
-    def tokens(
-        self, request: Request, instances: Sequence[Any], slots: Mapping[Any, int], mask: int
-    ) -> Ints:
+    def tokens(self, request: Request, instances: Sequence[Any], slots: Mapping[Any, int], mask: int) -> Ints:
         """Cached tokens of ``request``, in the order of ``instances``, which are those of ``mask``."""
         if request.content is None:
             return np.zeros(len(instances), np.int64)
@@ -78,7 +75,9 @@ class Prefixes:
         """The same with the ``depths`` that the index tells: the deepest first, the idlest of them first."""
         assert self._index is not None
         idlest = int(busy.argmin())
-        positions = None if len(instances) == len(self._targets) else {slots[t]: i for i, t in enumerate(instances)}
+        positions = (
+            None if len(instances) == len(self._targets) else {slots[t]: i for i, t in enumerate(instances)}
+        )
         best = (0, -int(busy[idlest]), -idlest)
         seen = 0
         for blocks, mask in reversed(depths):
@@ -129,6 +128,6 @@ class Prefixes:
         """Exact: the most that a rank of ``target`` has."""
         most = 0
         for rank in target.ranks:
-            axis = target if isinstance(target, TimeAxis) else rank
-            most = max(most, rank.scheduler.cached_tokens(request, axis.scheduled(self._now, self._follows)))
+            steps = rank.axis.scheduled(self._now, self._follows)
+            most = max(most, rank.scheduler.cached_tokens(request, steps))
         return most

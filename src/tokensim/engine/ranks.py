@@ -28,7 +28,6 @@ from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.engine.instance import Instance
 from tokensim.metrics.recorder import PACK_GAP, PACK_TOGETHER, STEP_BYTES, Recorder
-from tokensim.scheduling.cluster import Load
 from tokensim.scheduling.local import LocalScheduler, Request, Step
 
 FAR = 1 << 60
@@ -69,8 +68,6 @@ class _Chain(Collection[Request]):
 
 class RankSet:
     """Ranks that run on their own; ``index`` is that of the first."""
-
-    load: Load
 
     def __init__(self, ranks: Sequence[Instance]) -> None:
         self.index = ranks[0].index

@@ -36,6 +36,7 @@ class Rows:
         self._moved: list[TimeAxis] = []  # whose rows are out of date
         self._kept_s: dict[TimeAxis, float] = {}  # as of when the rows stand, with a staleness
         self._period_s = 0.0  # as of when all rows stand
+        self._dear = staleness_s > 0.0  # whether what only ``DEAR`` columns need is kept
         self._now = 0.0
         self._follows = False
         self._columns: dict[str, Any] = {}  # of this instant
@@ -45,13 +46,14 @@ class Rows:
         self._blocks = np.zeros(0)
         self._sizes = np.zeros(0, np.int64)
         self._prefill_s = np.zeros(0)
+        self._alone_s = np.zeros(0)  # a step of one request
         self._taken = np.zeros((0, 1))  # blocks that the next 0, 1, … steps of a run take
 
     def add(self, target: Any) -> None:
         """The ranks of ``target``, which are idle."""
         self._starts.append(len(self._parts))
         for rank in target.ranks:
-            axis = target if isinstance(target, TimeAxis) else rank
+            axis = rank.axis
             self._rows_of.setdefault(axis, []).append(len(self._parts))
             self._parts.append((axis, rank.scheduler, rank.cost))
             self._kept_s[axis] = 0.0
@@ -100,6 +102,9 @@ class Rows:
     def _column(self, name: str) -> Floats:
         column = self._columns.get(name)
         if column is None:
+            if name in DEAR and not self._dear:
+                self._dear = True
+                self._moved = list(self._rows_of)
             self._catch_up()
             column = self._columns[name] = COLUMNS[name](self)
         result: Floats = column
@@ -143,14 +148,14 @@ class Rows:
             (running, waiting, prefill, decode, decoding, context, free, phase) = scheduler.outlook()
             there = running + waiting
             decode_s = 0.0
-            if there:
+            if there and self._dear:
                 # Every token of theirs, computed or to be computed: that does not change in a run.
                 batch = min(there, int(self._seats[row]))
                 mean = max(1.0, (context + prefill + decode) / there)
                 window = 0.0 if cost.window is None else batch * min(mean, cost.window)
                 decode_s = cost.decode_run(batch, batch * mean, window, 0.0, mean)[0] / batch
             self._table[:, row] = (*run, decoding, prefill, decode, running, waiting, free, decode_s)
-            if run[3] > 1:
+            if run[3] > 1 and self._dear:
                 self._taken[row, 1 : len(phase) + 1] = np.cumsum(phase)
 
     def _grow(self, scheduler: Any, cost: Any) -> None:
@@ -162,6 +167,8 @@ class Rows:
         self._seats = np.append(self._seats, float(getattr(limits, "max_num_seqs", 1 << 30)))
         self._blocks = np.append(self._blocks, float(pool.num_blocks))
         self._sizes = np.append(self._sizes, size)
+        alone = cost.decode_run(1, 1.0, 0.0 if cost.window is None else 1.0, 0.0, 1.0)[0]
+        self._alone_s = np.append(self._alone_s, alone)
         self._prefill_s = np.append(
             self._prefill_s, cost.step_time(0, 0.0, 0.0, 0.0, [(budget, 0)], 1) / budget
         )
@@ -203,6 +210,12 @@ class Rows:
         work: Floats = self._table[PREFILL] * self._prefill_s + self._left() * self._table[DECODE_S]
         return work
 
+    def _next_decode_s(self) -> Floats:
+        """One token of output of a request more: a step hardly gets longer, and one more shares it."""
+        batch = np.minimum(self._table[RUNNING] + self._table[WAITING], self._seats)
+        shared = self._table[DECODE_S] * batch / (batch + 1)
+        return np.where(batch > 0, shared, self._alone_s)
+
     def _ahead_s(self) -> Floats:
         """Until the last step that has been scheduled by now ends, and the prompts in the queue."""
         start, first, growth = self._table[:3]
@@ -229,5 +242,9 @@ COLUMNS: dict[str, Callable[[Rows], Floats]] = {
     "ahead_s": Rows._ahead_s,
     "prefill_s": lambda rows: rows._prefill_s,
     "decode_s": lambda rows: rows._table[DECODE_S],
+    "next_decode_s": Rows._next_decode_s,
 }
 """What can be read, by name."""
+
+DEAR = {"free", "work_s", "decode_s", "next_decode_s"}
+"""Columns for which a row takes more to write: kept from the first time that one of them is read."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
+from tokensim.scenario.admission import Admission
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.performance import Performance
 from tokensim.scenario.section import (
@@ -100,6 +101,10 @@ class Router(Section):
 
     policy: Name = "round-robin"
     """By its registered name."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the policy."""
+    staleness: Duration = 0.0
+    """How old what the router sees of the engines may be: it looks every so often. 0: always up to date."""
 
 
 class Cluster(Section):
@@ -109,6 +114,8 @@ class Cluster(Section):
     """At least one."""
     router: Router = Router()
     """The global scheduler."""
+    admission: Admission | None = None
+    """The gateway before it: limits, priorities, fair sharing. Null: every request enters at once."""
     network: dict[str, Any] = Field(default_factory=dict)
     """Links between instances; empty: those of the hardware."""
 

@@ -9,22 +9,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import ClassVar, Protocol, TypeVar
 
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Floats, Ints
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What does not change about an instance: its ``name``, its ``pool`` and the pool's ``role`` (``mixed``,
-    ``prefill`` or ``decode``), and what all its devices cost an hour."""
-
-    name: str = ""
-    pool: str = "serve"
-    role: str = "mixed"
-    price_per_hour_usd: float = 0.0
 
 
 class Queues(Protocol):
@@ -50,8 +38,6 @@ class Load(Protocol):
     front end; outputs count with their true length. ``kv_use`` is the share of its blocks that requests hold;
     ``free_blocks`` are the others. ``predicted_work_s`` is how long it would take to finish them all.
     """
-
-    facts: Facts
 
     @property
     def outstanding_requests(self) -> int:
@@ -97,19 +83,46 @@ class Load(Protocol):
         ...
 
 
-class Target(Protocol):
-    """What a global scheduler sees of an instance."""
+class PoolOfTargets(Protocol):
+    """Equal instances."""
 
-    load: Load
+    name: str
+    price_per_hour_usd: float
+    """Of all devices of one instance."""
+
+
+class Target(Protocol):
+    """What a global scheduler sees of an instance: ``index`` (of its first rank) among all, its ``pool``, its
+    ``role`` (``mixed``, ``prefill`` or ``decode``), its ``load``, and the live ``scheduler``."""
 
     @property
     def index(self) -> int:
-        """Of the instance (of its first rank) among all."""
+        """See above."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """For people: the pool's, with a number."""
+        ...
+
+    @property
+    def pool(self) -> PoolOfTargets:
+        """See above."""
+        ...
+
+    @property
+    def role(self) -> str:
+        """See above; may change."""
+        ...
+
+    @property
+    def load(self) -> Load:
+        """See above."""
         ...
 
     @property
     def scheduler(self) -> Queues:
-        """Who runs and who waits in it."""
+        """Who runs and who waits in it, or in all its ranks."""
         ...
 
 

@@ -20,13 +20,16 @@ from tokensim.scheduling.local import Request
 class Weighted(GlobalScheduler):
     """``weights``: a number > 0 by the name of the pool; a pool that is not named has 1."""
 
+    reads_load = False
+
     def __init__(self, seed: int = 0, *, weights: Mapping[str, float]) -> None:
         super().__init__(seed)
         for pool, weight in weights.items():
             if isinstance(weight, bool) or not isinstance(weight, int | float) or not 0 < weight < 1e12:
                 raise InputError(f"the weight of pool '{pool}' is {weight!r}", hint="a number above 0")
         self.weights = dict(weights)
-        self._credit: dict[int, float] = {}
+        self._members: Sequence[Target] = ()
+        self._own = self._credit = np.zeros(0)
 
     def check(self, pools: Collection[str]) -> None:
         """See ``GlobalScheduler.check``."""
@@ -34,15 +37,14 @@ class Weighted(GlobalScheduler):
             if pool not in pools:
                 raise InputError(f"there is no pool '{pool}' to weigh", hint=nearest(pool, pools))
 
-    def left(self, instance: Target) -> None:
-        """See ``GlobalScheduler.left``."""
-        self._credit.pop(instance.index, None)
-
     def route(self, request: Request, instances: Sequence[T], now: float) -> T:
         """See ``GlobalScheduler.route``."""
-        weights = np.array([self.weights.get(i.load.facts.pool, 1.0) for i in instances])
-        credit = np.array([self._credit.get(i.index, 0.0) for i in instances]) + weights
-        best = int(credit.argmax())
-        credit[best] -= weights.sum()
-        self._credit.update(zip([i.index for i in instances], credit.tolist(), strict=True))
+        if instances is not self._members:
+            credit = dict(zip([i.index for i in self._members], self._credit, strict=True))
+            self._credit = np.array([credit.get(i.index, 0.0) for i in instances])
+            self._own = np.array([self.weights.get(i.pool.name, 1.0) for i in instances])
+            self._members = instances
+        self._credit += self._own
+        best = int(self._credit.argmax())
+        self._credit[best] -= self._own.sum()
         return instances[best]
