@@ -157,6 +157,7 @@ class TimeAxis:
         ``work``: requests are in the system; ``preempted``: some have just lost their place.
         """
         self._run = 1
+        self._start_s, self._first_s, self._growth_s = self.end_s, 0.0, 0.0
         if after_step:
             self._ready_s = self.end_s
             if work or self.pause_before_idle:

@@ -30,7 +30,8 @@ class State(Enum):
 class ReplicaPool:
     """Equal replicas: ``make`` makes the runner of one more, which needs ``startup_s`` before it serves.
 
-    ``role`` is that of new replicas; all devices of one cost ``price_per_hour_usd``. ``facts`` is for whoever assembled the pool.
+    ``role`` is that of new replicas; all devices of one cost ``price_per_hour_usd``. ``facts`` is for whoever
+    assembled the pool.
     """
 
     name: str
@@ -50,8 +51,8 @@ class ReplicaPool:
 class Replica:
     """Replica ``number`` of ``pool``; ``index`` is that of its first rank among all ranks.
 
-    ``runner`` does the work, ``load`` says how much of it there is. From ``born_s`` on it costs money, from ``up_s`` on it serves, until
-    ``gone_s``.
+    ``runner`` does the work, ``load`` says how much of it there is. From ``born_s`` on it costs money, from
+    ``up_s`` on it serves, until ``gone_s``.
     """
 
     __slots__ = (

@@ -16,13 +16,13 @@ from tokensim.engine.axis import TimeAxis
 from tokensim.workload.base import Floats
 
 (START, FIRST, GROWTH, RUN, DECODING, PREFILL, DECODE, RUNNING, WAITING, FREE, DECODE_S) = range(11)
-"""The run (seconds, seconds, seconds a step, steps), then ``Outlook``, then seconds for one token of output."""
+"""The run (seconds, seconds, seconds a step, steps), ``Outlook``, and seconds for one token of output."""
 
 CHUNK = 2048
 """Tokens of the prefill chunk that prices prompts, where the budget of a step allows it: vLLM's smallest
 default budget, from which on prefill is bound by arithmetic and its price a token constant."""
 
-TINY = 1e-300  # instead of dividing by zero where no step has ever run
+TINY = 1e-200  # instead of dividing by zero where no step has ever run
 
 
 class Rows:
@@ -87,8 +87,8 @@ class Rows:
         return self.total(name) / (np.array(ends) - self._starts)
 
     def lacking_s(self, tokens: int) -> Floats:
-        """How long a request of ``tokens`` would wait, by target, for the seats and blocks that are lacking to
-        it and those before it: as many finishes as that takes, at the pace at which requests finish."""
+        """How long a request of ``tokens`` would wait, by target, for the seats and blocks that are lacking
+        to it and those before it: as many finishes as that takes, at the pace at which requests finish."""
         running, waiting = self.total("running"), self.total("waiting")
         free, blocks = self.total("free"), self.total("blocks")
         there = running + waiting
@@ -190,10 +190,12 @@ class Rows:
         end = start + steps * first + growth * (steps * (steps - 1) / 2)
         steps -= end > now if follows else end >= now
         steps = np.maximum(steps, 0.0) + self._late * (start <= now if follows else start < now)
-        return np.minimum(steps, run - 1)
+        scheduled: Floats = np.minimum(steps, run - 1)
+        return scheduled
 
     def _tokens(self) -> Floats:
-        return self._table[PREFILL] + self._left()
+        tokens: Floats = self._table[PREFILL] + self._left()
+        return tokens
 
     def _left(self) -> Floats:
         left: Floats = self._table[DECODE] - self._table[DECODING] * self._column("steps")

@@ -1,4 +1,4 @@
-"""The ``cluster.admission`` section: the gateway before the router, with its limits and the order of its queue."""
+"""The ``cluster.admission`` section: the gateway before the router, its limits and the order of its queue."""
 
 from __future__ import annotations
 

@@ -209,8 +209,8 @@ class LocalScheduler(ABC):
         return walked(self, getattr(self, "index", 0), getattr(self.pool, "block_size", 1))
 
     def cached_tokens(self, request: Request, steps: int) -> int:
-        """Tokens of ``request``, which is not here, that the prefix cache holds; ``steps`` further steps equal
-        to the last one have been scheduled that ``advance`` does not know of yet."""
+        """Tokens of ``request``, which is not here, that the prefix cache holds; ``steps`` further steps
+        equal to the last one have been scheduled that ``advance`` does not know of yet."""
         return cached_tokens(self, request)
 
     @abstractmethod

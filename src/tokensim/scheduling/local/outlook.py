@@ -1,4 +1,5 @@
-"""What a local scheduler still has to do, as of its last scheduled step, and how a further equal step changes it.
+"""What a local scheduler still has to do, as of its last scheduled step, and how further equal steps change
+that.
 
 A router reads this in the middle of a run of equal steps. In such a step each of ``decoding`` requests gets
 one token, so that all that moves is arithmetic: after ``k`` further steps ``decode_tokens`` is smaller and
@@ -90,7 +91,7 @@ def kept(policy: ContinuousBatching) -> Outlook:
         decode,
         n,
         context,
-        policy.pool.free,
+        policy.pool.free + policy.taken_ahead,
         (*decoding.phase[at:], *decoding.phase[:at]),
     )
 
@@ -103,3 +104,21 @@ def cached_tokens(policy: LocalScheduler, request: Request) -> int:
     size: int = getattr(pool, "block_size", 1)
     found: int = pool.find(content, (request.tokens - 1) // size)[1]
     return found * size
+
+
+def cached_ahead(policy: ContinuousBatching, request: Request, steps: int) -> int:
+    """The same after ``steps`` further steps equal to the last one, which have been scheduled: the blocks that
+    they take are taken now, as that may evict what ``request`` looks for, and what others generate is there up
+    to then."""
+    content = request.content
+    if content is None or not policy.pool.caching:
+        return 0
+    if steps:
+        blocks = policy.decoding.blocks_over(policy.index + 1, steps) - policy.taken_ahead
+        if blocks:
+            policy.pool.take(blocks)
+            policy.taken_ahead += blocks
+    policy.index += steps
+    tokens = cached_tokens(policy, request)
+    policy.index -= steps
+    return tokens
