@@ -102,7 +102,7 @@ def simulate(
     pool_names = [pool.name for pool in cluster.pools]
     router = make_router(cluster.router, scenario.seed, pool_names, "cluster.router")
     workload = build_workload(scenario.workload, scenario.seed)
-    simulation = Simulation(workload, router, cluster.router.staleness)
+    simulation = Simulation(workload, router, staleness_s=cluster.router.staleness)
     if cluster.admission is not None:
         add_gateway(simulation, cluster.admission)
     names: list[str] = []

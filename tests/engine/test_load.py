@@ -75,7 +75,7 @@ def probed(seed: int, *, exact_steps: bool, staleness_s: float = 0.0) -> Probe |
     front_end = draw_front_end(rng, cost.base, not smooth)
     clock = draw_clock(rng, cost.base)
     router = Probe(seed)
-    simulation = Simulation(workload, router, staleness_s * cost.base)
+    simulation = Simulation(workload, router, staleness_s=staleness_s * cost.base)
     for index in range(2):
         simulation.add_instance(
             Instance(

@@ -31,10 +31,10 @@ def layered(compute_s: float, copies_s: float, layers: int) -> float:
 class TimeAxis:
     """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite).
 
-    While ``watched``, ``watch`` is called before anything but the passing of time changes its state.
+    While ``in_view``, ``before_change`` is called before anything but the passing of time changes its state.
     """
 
-    watch: Callable[[TimeAxis, float], None]
+    before_change: Callable[[TimeAxis, float], None]
 
     def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:
         self.asynchronous = asynchronous
@@ -52,7 +52,7 @@ class TimeAxis:
         self._start_s = 0.0  # of the run's first step
         self._first_s = 0.0  # duration of the run's first step
         self._growth_s = 0.0  # what each later step of the run lasts longer
-        self.watched = False
+        self.in_view = False
 
     @property
     def run(self) -> tuple[float, float, float, int]:

@@ -173,10 +173,12 @@ class ClusterLoads:
             self._prefixes.at(now, follows)
 
     def sent(self, request: Request, target: Any) -> None:
-        """``request`` was sent to ``target``. HOT PATH."""
+        """``request`` was, or is about to be, sent to ``target``. HOT PATH."""
         slot = self._slots[target]
         before = self._sent.get(request)
-        if before is not None:  # it starts anew elsewhere
+        if before == slot:
+            return
+        if before is not None:  # it goes elsewhere
             self._outstanding[before] -= 1
         self._sent[request] = slot
         self._outstanding[slot] += 1

@@ -57,8 +57,8 @@ class Rows:
             self._rows_of.setdefault(axis, []).append(len(self._parts))
             self._parts.append((axis, rank.scheduler, rank.cost))
             self._kept_s[axis] = 0.0
-            axis.watch = self._on_event if self.staleness_s == 0.0 else self._keep
-            axis.watched = True
+            axis.before_change = self._on_event if self.staleness_s == 0.0 else self._keep
+            axis.in_view = True
             self._grow(rank.scheduler, rank.cost)
             self._write(axis)
         self._columns.clear()
@@ -114,7 +114,7 @@ class Rows:
 
     def _on_event(self, axis: TimeAxis, now: float) -> None:
         """``axis`` decides, or takes a request: its row is out of date."""
-        axis.watched = False
+        axis.in_view = False
         self._moved.append(axis)
 
     def _keep(self, axis: TimeAxis, now: float) -> None:
@@ -136,7 +136,7 @@ class Rows:
                     self._keep(axis, self._now)
             return
         for axis in self._moved:
-            axis.watched = True
+            axis.in_view = True
             self._write(axis)
         self._moved.clear()
 

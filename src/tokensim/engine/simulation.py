@@ -377,8 +377,6 @@ class Simulation:
     def resume(self, request: Request, replica: Replica, now: float) -> None:
         """``request`` begins, or goes on from its prompt, in ``replica``, or elsewhere if that is gone."""
         if replica.state is State.UP and replica.role != "prefill":
-            if self.loads.counts:
-                self.loads.sent(request, replica)
             self.deliver(request, replica.take(), now, False)
         else:
             self.dispatch(request, now, False)
@@ -451,11 +449,14 @@ class Simulation:
                 return False
             request.length = instance.max_model_len
         if self.requests.share:
-            if not instance.caching:
+            if request is not self._identified:
+                if instance.caching:
+                    self.requests.identify(request)
+            elif not instance.caching:
                 request.content, request.shared_output = None, False
-            elif request is not self._identified:
-                self.requests.identify(request)
             self._identified = None
+        if self.loads.counts:
+            self.loads.sent(request, instance.replica)
         if instance.front_end is None:
             self._enter(request, instance, now, follows)
         else:
@@ -494,8 +495,8 @@ class Simulation:
         """Let ``act`` happen when no step of ``instance`` is in flight: at once if it is idle, else when the
         step that runs at ``now`` ends; it is called with that time."""
         if instance.due_s == inf:
-            if instance.watched:
-                instance.watch(instance, now)
+            if instance.in_view:
+                instance.before_change(instance, now)
             act(max(now, instance.end_s))
         else:
             instance.orders.append(act)
