@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,21 +18,26 @@ from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
 from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd
+from tokensim.engine.handover import Handover
+from tokensim.engine.hooks import Hook
+from tokensim.engine.mover import NetworkMover
 from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.engine.replica import ReplicaPool
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
+from tokensim.front_desk import add_gateway, make_router
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import InstanceFacts
 from tokensim.metrics.summary import Summary, summarize
-from tokensim.model import load_model
+from tokensim.model import ModelSpec, load_model
+from tokensim.operations import hooks_of, terms_of
 from tokensim.plan import PoolPlan, plan_pool
 from tokensim.registry import load_plugin, register
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scenario.network import Network as NetworkSection
-from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import LocalScheduler
 from tokensim.scheduling.local.versions import rules_of
 from tokensim.workload import Workload, build_workload
@@ -88,11 +93,13 @@ def simulate(
     plugins: Sequence[str | Path] = (),
     progress: Progress | None = None,
     calibration: Calibration | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> Result:
     """Run ``scenario`` and return what happened.
 
     ``exact_steps`` walks every step and request one by one: slower, same schedule. ``plugins``: Python files
-    that register parts. ``calibration`` takes the place of ``performance.calibration``.
+    that register parts. ``calibration`` takes the place of ``performance.calibration``. ``hooks`` listen
+    and act during the run, with those that the scenario asks for.
     ``progress(simulated_s, done, total)`` is called a few times a second. Raises
     ``InputError`` for what cannot be simulated and ``SimulationError`` if the simulation cannot be completed;
     Ctrl-C gives an incomplete result.
@@ -101,30 +108,79 @@ def simulate(
         load_plugin(plugin)
     model = load_model(scenario.model, "model")
     plans = [plan_pool(scenario, index, model, calibration) for index in range(len(scenario.cluster.pools))]
-    router = register.global_scheduler.get(scenario.cluster.router.policy, "cluster.router.policy")
     workload = build_workload(scenario.workload, scenario.seed)
-    simulation = Simulation(workload, cast(GlobalScheduler, router(seed=scenario.seed)))
-    topology = topology_of(scenario.cluster.network, simulation.network)
-    names: list[str] = []
-    facts: list[InstanceFacts] = []
-    for index, plan in enumerate(plans):
-        where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
-        make = _scheduler_maker(plan, where, exact_steps)
-        for replica in range(plan.pool.replicas):
-            names += plan.names(replica)
-            facts += [_facts(plan)] * plan.pool.parallel.data
-            instance = simulation.add_instance(_instance(simulation, plan, make))
-            instance.place = place_of(topology, plan, f"{plan.pool.name}-{replica}")
     _check_lengths(workload, plans)
+    simulation = build_simulation(scenario, model, plans, workload, exact_steps=exact_steps, hooks=hooks)
     log = simulation.run(progress)
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
-    summary = summarize(log, facts, slo)
+    summary = summarize(log, rank_facts(simulation), slo)
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
-    return Result(_filled_in(scenario, plans), log, summary, names)
+    return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation))
+
+
+def build_simulation(
+    scenario: Scenario,
+    model: ModelSpec,
+    plans: Sequence[PoolPlan],
+    workload: Workload,
+    *,
+    exact_steps: bool,
+    hooks: Sequence[Hook],
+) -> Simulation:
+    """The cluster of ``scenario``, ready to run ``workload``."""
+    cluster, seed = scenario.cluster, scenario.seed
+    names = [pool.name for pool in cluster.pools]
+    router = make_router(cluster.router, seed, names, "cluster.router")
+    hooks = [*hooks_of(scenario), *hooks]
+    simulation = Simulation(workload, router, hooks, staleness_s=cluster.router.staleness)
+    if cluster.admission is not None:
+        add_gateway(simulation, cluster.admission)
+    topology = topology_of(cluster.network, simulation.network)
+    if hooks or any(pool.role != "mixed" for pool in cluster.pools):
+        second = cluster.decode_router
+        where = "cluster.router" if second is None else "cluster.decode_router"
+        decode_router = make_router(second or cluster.router, seed + 1, names, where)
+        mover = NetworkMover(simulation.network, topology)
+        Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
+    for index, plan in enumerate(plans):
+        where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
+        make = _scheduler_maker(plan, where, exact_steps)
+        devices = plan.pool.parallel.devices
+        pool = ReplicaPool(
+            plan.pool.name,
+            partial(_instance, simulation, plan, make),
+            role=plan.pool.role,
+            startup_s=plan.pool.startup,
+            price_per_hour_usd=devices * plan.device.price_per_hour_usd,
+            facts=plan,
+            settle=partial(place_of, topology, plan),
+            leave=topology.free,
+        )
+        simulation.pools.append(pool)
+        for _ in range(plan.pool.replicas):
+            replica = simulation.add_instance(pool.make(), pool)
+        if plan.pool.role != "mixed" and not all(rank.scheduler.can_load for rank in replica.ranks):
+            raise InputError(
+                f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV from"
+                " elsewhere nor KV that waits for others",
+                where=f"cluster.pools[{index}].role",
+                hint="use role: mixed, or the policy vllm",
+            )
+    return simulation
+
+
+def rank_names(simulation: Simulation) -> list[str]:
+    """The names of all ranks that ever were, by index."""
+    return [name for replica in simulation.replicas for name in replica.pool.facts.names(replica.number)]
+
+
+def rank_facts(simulation: Simulation) -> list[InstanceFacts]:
+    """What the summary needs to know of all ranks that ever were, by index."""
+    return [_facts(replica.pool.facts) for replica in simulation.replicas for _ in replica.ranks]
 
 
 def topology_of(given: NetworkSection, network: Network) -> Topology:

@@ -21,14 +21,15 @@ from tokensim.scenario.operations import Failure, HookSpec
 
 
 def terms_of(scenario: Scenario, model: ModelSpec, plans: Sequence[PoolPlan]) -> Terms:
-    """How KV goes from one instance to another. Raises ``InputError`` where pools cannot take each other's."""
+    """How KV goes from one instance to another. Raises ``InputError`` where pools cannot take each
+    other's."""
     given = scenario.cluster.disaggregation
     apart = {plan.pool.role for plan in plans} != {"mixed"}
     dtypes = {plan.kv_dtype for plan in plans}
     if apart and len(dtypes) > 1:
         raise InputError(
-            f"the pools keep their KV in different types ({', '.join(sorted(dtypes))}), so that one cannot use"
-            " what another has computed",
+            f"the pools keep their KV in different types ({', '.join(sorted(dtypes))}), so that one cannot"
+            " use what another has computed",
             where="cluster.pools",
             hint="give all pools the same engine.kv_cache_dtype",
         )

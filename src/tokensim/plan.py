@@ -46,6 +46,8 @@ class PoolPlan:
     clock: tuple[float, float] | None
     """Slowdown and time constant (s) of the device's clock; None: it never drops."""
     notes: tuple[str, ...]
+    kv_dtype: str
+    """How the KV cache is stored."""
 
     lockstep: bool
     """Whether data-parallel ranks share experts and so take every step together."""
@@ -176,6 +178,7 @@ def plan_pool(
         _front_end(performance, calibration),
         _clock(performance, calibration),
         notes,
+        kv_dtype,
         lockstep=data > 1 and model.moe is not None,
         encoder=encoder,
         patches_per_token=model.vision.merge if model.vision is not None else 0,

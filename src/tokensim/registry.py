@@ -55,6 +55,7 @@ class Register:
     def __init__(self) -> None:
         self.local_scheduler = Registry("local scheduler")
         self.global_scheduler = Registry("global scheduler")
+        self.gateway_order = Registry("gateway order")
         self.operator_cost = Registry("operator cost")
         self.trace_format = Registry("trace format")
         self.arrival_process = Registry("arrival process")

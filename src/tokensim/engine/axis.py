@@ -29,7 +29,12 @@ def layered(compute_s: float, copies_s: float, layers: int) -> float:
 
 
 class TimeAxis:
-    """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite)."""
+    """In the middle of ``_run`` equal steps, or idle (``due_s`` is infinite).
+
+    While ``in_view``, ``before_change`` is called before anything but the passing of time changes its state.
+    """
+
+    before_change: Callable[[TimeAxis, float], None]
 
     def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:
         self.asynchronous = asynchronous
@@ -47,6 +52,17 @@ class TimeAxis:
         self._start_s = 0.0  # of the run's first step
         self._first_s = 0.0  # duration of the run's first step
         self._growth_s = 0.0  # what each later step of the run lasts longer
+        self.in_view = False
+
+    @property
+    def run(self) -> tuple[float, float, float, int]:
+        """When the run starts, what its first step lasts, what each later one lasts longer, and its steps."""
+        return self._start_s, self._first_s, self._growth_s, self._run
+
+    def scheduled(self, now: float, follows: bool) -> int:
+        """How many steps of the run have been scheduled by ``now``, after its first one; ``follows``: with
+        those decided at this very instant."""
+        return min(self._boundary(now, follows), self._run) - 1
 
     def intake(self, now: float) -> float:
         """When the engine gets a request that arrives at ``now``: the front end takes it in first."""
@@ -141,6 +157,7 @@ class TimeAxis:
         ``work``: requests are in the system; ``preempted``: some have just lost their place.
         """
         self._run = 1
+        self._start_s, self._first_s, self._growth_s = self.end_s, 0.0, 0.0
         if after_step:
             self._ready_s = self.end_s
             if work or self.pause_before_idle:

@@ -142,6 +142,8 @@ class Control:
             rank.scheduler.remove(request, keep=True)
             request.held = True
             request.last_token_s = now
+            if simulation.loads.counts:
+                simulation.loads.ended(request, now)
             simulation.at(now, lambda now: handover.migrate(rank, request, target, now))
 
         for axis in replica.axes:

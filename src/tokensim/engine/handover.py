@@ -149,6 +149,7 @@ class Handover:
         self.passages: dict[int, Passage] = {}  # by index of the request
         self._parked: dict[Passage, None] = {}  # nobody decodes just now
         simulation.handover = self
+        simulation.loads.serve(router)
 
     def connect(self, rank: Instance) -> None:
         """``rank`` may give or take KV."""

@@ -63,6 +63,7 @@ class Instance(TimeAxis):
         super().__init__(asynchronous=asynchronous, pause_before_idle=pause_before_idle, front_end=front_end)
         self.index = index
         self.scheduler = scheduler
+        self.cost = cost
         self.ranks = (self,)
         self.axis: Instance | RankGroup = self  # what decides for it
         self.on_held: Callable[[Instance, Request, float], None] | None = None
@@ -91,6 +92,8 @@ class Instance(TimeAxis):
 
     def wake(self, request: Request, now: float) -> None:
         """Take a request while idle."""
+        if self.in_view:
+            self.before_change(self, now)
         self.scheduler.add(request)
         self.due_s = max(now, self._ready_s)
 
@@ -98,12 +101,16 @@ class Instance(TimeAxis):
         """Take a request while busy; whether ``due_s`` has moved forward. ``follows``: it misses a decision
         taken at this very instant. HOT PATH.
         """
+        if self.in_view:
+            self.before_change(self, now)
         if not self.scheduler.add(request) or self._run == 1:
             return False
         return self._cut(now, follows)
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the step before, schedule the next steps. HOT PATH."""
+        if self.in_view:
+            self.before_change(self, now)
         scheduler = self.scheduler
         flying = self._step
         if flying is not None:

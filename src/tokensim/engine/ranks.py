@@ -201,12 +201,16 @@ class RankGroup(TimeAxis):
 
     def wake(self, request: Request, now: float) -> None:
         """Take a request while idle."""
+        if self.in_view:
+            self.before_change(self, now)
         self._add(request, now)
         self.due_s = max(now, self._ready_s)
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
         """Take a request while busy; whether ``due_s`` has moved forward. ``follows``: it misses a decision
         taken at this very instant. Every arrival ends the run, as it changes what the balancer hears."""
+        if self.in_view:
+            self.before_change(self, now)
         self._add(request, now)
         return self._cut(now, follows)
 
@@ -215,6 +219,8 @@ class RankGroup(TimeAxis):
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the steps before, schedule the next ones."""
+        if self.in_view:
+            self.before_change(self, now)
         flying = self._running is not None
         before_s = self.end_s
         if self._running is not None:

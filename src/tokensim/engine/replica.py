@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from tokensim.engine.instance import Instance
 from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.scheduling.cluster import Load
 
 Role = Literal["mixed", "prefill", "decode"]
 Runner = Instance | RankGroup | RankSet
@@ -29,14 +30,20 @@ class State(Enum):
 class ReplicaPool:
     """Equal replicas: ``make`` makes the runner of one more, which needs ``startup_s`` before it serves.
 
-    ``role`` is that of new replicas. ``facts`` is for whoever assembled the pool.
+    ``role`` is that of new replicas; all devices of one cost ``price_per_hour_usd``. ``facts`` is for whoever
+    assembled the pool.
     """
 
     name: str
     make: Callable[[], Runner]
     role: Role = "mixed"
     startup_s: float = 0.0
+    price_per_hour_usd: float = 0.0
     facts: Any = None
+    settle: Callable[[str], Any] = lambda name: None
+    """Finds a place for the replica of this name."""
+    leave: Callable[[Any], None] = lambda place: None
+    """Gives a place back."""
     on_birth: list[Callable[[Replica], None]] = field(default_factory=list)
     """Called with each replica that is added once the run has begun."""
     replicas: list[Replica] = field(default_factory=list)
@@ -50,11 +57,25 @@ class ReplicaPool:
 class Replica:
     """Replica ``number`` of ``pool``; ``index`` is that of its first rank among all ranks.
 
-    ``runner`` does the work. From ``born_s`` on it costs money, from ``up_s`` on it serves, until
-    ``gone_s``.
+    ``runner`` does the work, ``load`` says how much of it there is. From ``born_s`` on it costs money, from
+    ``up_s`` on it serves, until ``gone_s``.
     """
 
-    __slots__ = ("born_s", "gone_s", "index", "number", "place", "pool", "role", "runner", "state", "up_s")
+    __slots__ = (
+        "born_s",
+        "gone_s",
+        "index",
+        "load",
+        "number",
+        "place",
+        "pool",
+        "role",
+        "runner",
+        "state",
+        "up_s",
+    )
+
+    load: Load
 
     def __init__(self, pool: ReplicaPool, runner: Runner, now: float, up_s: float) -> None:
         self.pool = pool
@@ -66,7 +87,7 @@ class Replica:
         self.born_s = now
         self.up_s = up_s
         self.gone_s = inf
-        self.place: Any = None
+        self.place: Any = pool.settle(self.name)
         pool.replicas.append(self)
         for axis in (*self.axes, *self.ranks):
             axis.replica = self

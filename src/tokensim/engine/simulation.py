@@ -12,9 +12,11 @@ from math import inf, nan, nextafter
 from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, TRANSFER, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
+from tokensim.engine.gateway import Gateway
 from tokensim.engine.handover import Handover, Passage
 from tokensim.engine.hooks import Hook, Hooks
 from tokensim.engine.instance import Instance
+from tokensim.engine.load import ClusterLoads
 from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup
 from tokensim.engine.replica import Replica, ReplicaPool, Runner, State
@@ -48,9 +50,17 @@ class Simulation:
     ``router`` chooses the replica that takes a request from its prompt on, one of ``entries``. A request
     whose prompt does not leave room for one token in its instance's context is rejected, as the server does;
     one that would outgrow the context ends there. While nobody can take requests they wait in ``parked``.
+    Routers see the instances as they were up to ``staleness_s`` ago. A ``gateway`` may stand before the
+    router.
     """
 
-    def __init__(self, workload: Workload, router: GlobalScheduler, hooks: Sequence[Hook] = ()) -> None:
+    def __init__(
+        self,
+        workload: Workload,
+        router: GlobalScheduler,
+        hooks: Sequence[Hook] = (),
+        staleness_s: float = 0.0,
+    ) -> None:
         self.workload = workload
         self.router = router
         self.agenda = Agenda()
@@ -71,6 +81,10 @@ class Simulation:
         self.control = Control(self)
         self.handover: Handover | None = None
         self.hooks = Hooks(hooks)
+        self.gateway: Gateway | None = None
+        self.loads = ClusterLoads(staleness_s)
+        self.loads.serve(router)
+        self._identified: Request | None = None  # for the router; its instance can use that too
         self.done = 0
         for hook in hooks:
             hook.control = self.control
@@ -91,6 +105,7 @@ class Simulation:
             self.pools.append(pool)
         replica = Replica(pool, runner, self.now, max(up_s, self.now))
         self.replicas.append(replica)
+        self.loads.join(replica)
         self.instances += replica.axes
         self.ranks += len(replica.ranks)
         for rank in replica.ranks:
@@ -116,11 +131,13 @@ class Simulation:
         self.draining = any(replica.state is State.DRAINING for replica in self.replicas)
         if state is State.DOWN:
             replica.gone_s = self.now
+            replica.pool.leave(replica.place)
         self.refresh()
 
     def refresh(self) -> None:
         """States or roles have changed: who takes requests, and at which stage."""
         up = [replica for replica in self.replicas if replica.state is State.UP]
+        self.loads.members(up)
         self.entries = [replica for replica in up if replica.role != "decode"]
         if self.handover is not None:
             self.handover.refresh([replica for replica in up if replica.role != "prefill"])
@@ -172,12 +189,21 @@ class Simulation:
                 self.hooks.on_finish(request, instance.replica, end_s)
         if self.draining:
             self.at(end_s, self.look_at_drained)
-        if self.client.reacts:
+        if self.client.reacts or self.loads.counts or self.gateway is not None:
             if instance.front_end is not None:
                 self.agenda.delivery(end_s, instance.front_end)
                 return
             for request in done:
-                self.client.finished(request.index, end_s)
+                self._ended(request, end_s)
+
+    def _ended(self, request: Request, time: float) -> None:
+        """``request`` ends at ``time``, now or later, as client and router see it."""
+        if self.loads.counts:
+            self.loads.ended(request, time)
+        if self.gateway is not None:
+            self.gateway.ended(request, time)
+        if self.client.reacts:
+            self.client.finished(request.index, time)
 
     def on_held(self, rank: Instance, request: Request, end_s: float) -> None:
         """``request`` finished its prefill in ``rank``, which keeps its KV."""
@@ -187,19 +213,23 @@ class Simulation:
             request.first_token_s = nan
         if rank.axis.front_end is not None:
             self.agenda.delivery(end_s, rank.axis.front_end)
+        elif self.loads.counts:
+            self.loads.ended(request, end_s)
 
     def on_delivery(self, request: Request, time: float, last: bool) -> None:
         """A front end has sent the first token of ``request``, or its ``last`` one, to the client."""
         if request.held:
             assert self.handover is not None
             if last:
+                if self.loads.counts:
+                    self.loads.ended(request, time)
                 self.handover.announce(request, time)
                 return
             if not self.handover.terms.streams_first:
                 return
         self.recorder.deliveries.extend(PACK_DELIVERY(request.index, last, time))
-        if last and self.client.reacts:
-            self.client.finished(request.index, time)
+        if last:
+            self._ended(request, time)
 
     def give_up(self, request: Request, status: int) -> None:
         """``request`` ends now without having been served whole: ``REJECTED`` or ``FAILED``. What depends on
@@ -211,6 +241,10 @@ class Simulation:
             status,
             (request.cached_tokens, request.preemptions, request.recomputed_tokens),
         )
+        if self.loads.counts:
+            self.loads.ended(request, self.now)
+        if self.gateway is not None:
+            self.gateway.ended(request, self.now)
         if self.client.reacts:
             for index in self.client.failed(request.index, self.now):
                 self._note_end(index, nan, nan, CANCELLED)
@@ -316,6 +350,8 @@ class Simulation:
                             self._arrive(who, now, True)
                     elif kind == INTAKE:
                         request, instance = who
+                        if self.loads.active:
+                            self.loads.enters(request)
                         if instance.down:
                             self._astray(request, now)
                         else:
@@ -356,7 +392,10 @@ class Simulation:
         request = self.requests.make(index, now)
         if self.hooks.on_arrival is not None:
             self.hooks.on_arrival(request)
-        self.dispatch(request, now, follows)
+        if self.gateway is None:
+            self.dispatch(request, now, follows)
+        else:
+            self.gateway.arrive(request, now, follows)
 
     def _astray(self, request: Request, now: float) -> None:
         """``request`` was on its way into an instance that is down now."""
@@ -388,7 +427,7 @@ class Simulation:
         if not entries:
             self.parked.append(request)
             return
-        replica = self.choose(self.router, request, entries, now)
+        replica = self.choose(self.router, request, entries, now, follows)
         if replica.role == "prefill":
             assert self.handover is not None
             self.handover.begin(request, replica, now, follows)
@@ -396,10 +435,21 @@ class Simulation:
             self.deliver(request, replica.take(), now, follows)
 
     def choose(
-        self, router: GlobalScheduler, request: Request, replicas: Sequence[Replica], now: float
+        self,
+        router: GlobalScheduler,
+        request: Request,
+        replicas: Sequence[Replica],
+        now: float,
+        follows: bool = False,
     ) -> Replica:
         """The one of ``replicas`` that ``router`` wants. Raises ``SimulationError``, which names the router,
         if it fails or chooses something else. HOT PATH."""
+        loads = self.loads
+        if loads.counts:
+            loads.at(now, follows)
+            if self.requests.share:
+                self.requests.identify(request)
+                self._identified = request
         try:
             replica = router.route(request, replicas, now)
         except SimulationError:
@@ -414,6 +464,8 @@ class Simulation:
                 f"the global scheduler {type(router).__name__} chose {replica!r} for {request} at"
                 f" {now:.6g} s; route must return one of the instances that it is given"
             )
+        if loads.counts:
+            loads.sent(request, replica)
         if self.hooks.on_route is not None:
             self.hooks.on_route(request, replica)
         return replica
@@ -426,11 +478,20 @@ class Simulation:
                 self.give_up(request, REJECTED)
                 return False
             request.length = instance.max_model_len
-        if instance.caching and self.requests.share:
-            self.requests.identify(request)
+        if self.requests.share:
+            if request is not self._identified:
+                if instance.caching:
+                    self.requests.identify(request)
+            elif not instance.caching:
+                request.content, request.shared_output = None, False
+            self._identified = None
+        if self.loads.counts:
+            self.loads.sent(request, instance.replica)
         if instance.front_end is None:
             self._enter(request, instance, now, follows)
         else:
+            if self.loads.active:
+                self.loads.leaves(request)
             self.agenda.intake(instance.intake(now), request, instance)
         return True
 
@@ -464,6 +525,8 @@ class Simulation:
         """Let ``act`` happen when no step of ``instance`` is in flight: at once if it is idle, else when the
         step that runs at ``now`` ends; it is called with that time."""
         if instance.due_s == inf:
+            if instance.in_view:
+                instance.before_change(instance, now)
             act(max(now, instance.end_s))
         else:
             instance.orders.append(act)

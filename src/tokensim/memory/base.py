@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from tokensim.memory.prefix import Content, Extent
+from tokensim.memory.prefix import Content, Extent, Node
 
 
 class Table:
@@ -36,6 +36,18 @@ class Table:
                 blocks -= piece.count
                 piece = piece.next
         return found
+
+
+class Watcher(Protocol):
+    """Who wants to know which runs a pool caches something of (``BlockPool.watcher``)."""
+
+    def cached(self, node: Node) -> None:
+        """Something of ``node`` is cached, or about to be; may be told more than once."""
+        ...
+
+    def dropped(self, node: Node) -> None:
+        """Nothing of ``node`` is cached any more."""
+        ...
 
 
 class KvPool(Protocol):

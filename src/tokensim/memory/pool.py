@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from tokensim.memory.base import Table
+from tokensim.memory.base import Table, Watcher
 from tokensim.memory.prefix import Content, Extent, Hit, Node, lookup
 
 
@@ -30,6 +30,7 @@ class BlockPool:
         self.free = self.num_blocks
         self.root = Node(None, (0, 0))
         self.settle: Callable[[Iterable[object]], None] = lambda growers: None
+        self.watcher: Watcher | None = None
         self._loose = self.num_blocks  # blocks without a hash at the front of the queue
         self._queue = Extent(None, 0, 0, 0)  # ring: its `after` is the front, its `before` the end
         self._queue.before = self._queue.after = self._queue
@@ -93,6 +94,8 @@ class BlockPool:
             if node is not None:
                 node.extents.remove(extent)
                 if not node.extents:
+                    if self.watcher is not None and node.growers is None:
+                        self.watcher.dropped(node)
                     node.prune()
 
     def register(self, table: Table, content: Content, blocks: int) -> None:
@@ -160,11 +163,15 @@ class BlockPool:
             self._descend(content, len(content.ids) - 1)
         node = content.nodes[-1]
         node.growers = [*(node.growers or ()), grower]
+        if self.watcher is not None and not node.extents:
+            self.watcher.cached(node)
 
     def stop_growing(self, content: Content, grower: object) -> None:
         """See ``KvPool.stop_growing``."""
         node = content.nodes[-1]
         node.growers = [g for g in node.growers or () if g is not grower] or None
+        if self.watcher is not None and node.growers is None and not node.extents:
+            self.watcher.dropped(node)
 
     def cached_keys(self) -> int:
         """See ``KvPool.cached_keys``; walks the tree."""
@@ -229,6 +236,8 @@ class BlockPool:
                 extent.count += count
                 table.entries[-1] = (extent, held + count)
                 return
+        if self.watcher is not None and not node.extents:
+            self.watcher.cached(node)
         extent = Extent(node, first, count, 1)
         node.extents.append(extent)
         table.entries.append((extent, count))

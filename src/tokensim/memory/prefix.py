@@ -42,10 +42,11 @@ class Node:
     """A token run behind a prefix. ``users``: live requests whose content ends here, which keep it in the
     tree.
 
-    ``growers``: running requests that are generating this run while others may look it up.
+    ``growers``: running requests that are generating this run while others may look it up. ``place`` is
+    where an index of several pools keeps it.
     """
 
-    __slots__ = ("children", "extents", "growers", "key", "parent", "users")
+    __slots__ = ("children", "extents", "growers", "key", "parent", "place", "users")
 
     def __init__(self, parent: Node | None, key: tuple[int, int]) -> None:
         self.parent = parent
@@ -54,6 +55,7 @@ class Node:
         self.extents: list[Extent] = []
         self.users = 0
         self.growers: list[object] | None = None
+        self.place: object | None = None
 
     def prune(self) -> None:
         """Leave the tree if nothing is cached here or below and nobody works here; likewise the parents."""

@@ -37,7 +37,7 @@ class ScheduledSize(Section):
 
 class Autoscale(Section):
     """How many replicas a pool has over time, by the rule of Kubernetes' horizontal autoscaler: so many that
-    the metric comes to its target, ``ceil(replicas x metric / target)``; within 10 % of it nothing changes."""
+    the metric comes to its target, ``ceil(replicas x metric / target)``; within 10 % of it, none."""
 
     policy: Literal["queue", "kv", "schedule"] = "queue"
     """The metric: requests waiting a replica, share of the KV pools in use; or a fixed schedule."""

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_core import InitErrorDetails
 
+from tokensim.scenario.admission import Admission
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.network import Network, NodeNetwork
 from tokensim.scenario.operations import (
@@ -110,8 +111,10 @@ class Router(Section):
 
     policy: Name = "round-robin"
     """By its registered name."""
-    decode: Router | None = None
-    """The one that chooses the decode instance, where prefill and decode are apart; null: the same policy."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of the policy."""
+    staleness: Duration = 0.0
+    """How old what the router sees of the engines may be: it looks every so often. 0: always up to date."""
 
 
 class Cluster(Section):
@@ -121,6 +124,8 @@ class Cluster(Section):
     """At least one."""
     router: Router = Router()
     """The global scheduler."""
+    decode_router: Router | None = None
+    """The one that chooses the decode instance, where prefill and decode are apart; null: of that kind."""
     disaggregation: Disaggregation = Disaggregation()
     """How pools of role prefill and decode work together."""
     failures: list[Failure] = Field(default_factory=list)
@@ -131,8 +136,10 @@ class Cluster(Section):
     """Bounds on what replicas run, for some time."""
     network: Network = Network()
     """Links, and how instances lie on nodes."""
+    admission: Admission | None = None
+    """The gateway before it: limits, priorities, fair sharing. Null: every request enters at once."""
 
-    @field_validator("router", mode="before")
+    @field_validator("router", "decode_router", mode="before")
     @classmethod
     def _router_by_name(cls, value: object) -> object:
         return {"policy": value} if isinstance(value, str) else value
@@ -167,8 +174,8 @@ class Cluster(Section):
                 "disaggregation is given, but every pool is mixed",
                 "give pools the roles prefill and decode, or leave it out",
             )
-        if self.router.decode is not None and "prefill" not in roles:
-            raise refused("router.decode is given, but no pool only prefills", "leave it out")
+        if self.decode_router is not None and "prefill" not in roles:
+            raise refused("decode_router is given, but no pool only prefills", "leave it out")
         return self
 
 

@@ -1,7 +1,36 @@
 """Global schedulers: which instance takes a request. One module a policy; ``base.py`` has the interface."""
 
-from tokensim.scheduling.cluster.base import GlobalScheduler, Target
+from tokensim.scheduling.cluster.base import GlobalScheduler, Load, Loads, Target
+from tokensim.scheduling.cluster.cost_aware import CostAware
+from tokensim.scheduling.cluster.least_kv import LeastKv
+from tokensim.scheduling.cluster.least_requests import LeastRequests
+from tokensim.scheduling.cluster.least_tokens import LeastTokens
+from tokensim.scheduling.cluster.pd_pair import PdPair
+from tokensim.scheduling.cluster.power_of_two import PowerOfTwo
+from tokensim.scheduling.cluster.prefix_aware import PrefixAware
 from tokensim.scheduling.cluster.random import Random
 from tokensim.scheduling.cluster.round_robin import RoundRobin
+from tokensim.scheduling.cluster.session_affinity import SessionAffinity
+from tokensim.scheduling.cluster.shortest_queue import ShortestQueue
+from tokensim.scheduling.cluster.slo_aware import SloAware
+from tokensim.scheduling.cluster.weighted import Weighted
 
-__all__ = ["GlobalScheduler", "Random", "RoundRobin", "Target"]
+__all__ = [
+    "CostAware",
+    "GlobalScheduler",
+    "LeastKv",
+    "LeastRequests",
+    "LeastTokens",
+    "Load",
+    "Loads",
+    "PdPair",
+    "PowerOfTwo",
+    "PrefixAware",
+    "Random",
+    "RoundRobin",
+    "SessionAffinity",
+    "ShortestQueue",
+    "SloAware",
+    "Target",
+    "Weighted",
+]

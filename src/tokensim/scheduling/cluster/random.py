@@ -14,6 +14,8 @@ from tokensim.scheduling.local import Request
 class Random(GlobalScheduler):
     """Seeded: the same scenario routes the same way."""
 
+    reads_load = False
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self._random = random.Random(f"router {seed}")

@@ -13,6 +13,8 @@ from tokensim.scheduling.local import Request
 class RoundRobin(GlobalScheduler):
     """Request n goes to instance n modulo their number."""
 
+    reads_load = False
+
     def __init__(self, seed: int = 0) -> None:
         super().__init__(seed)
         self._turn = -1

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tokensim.errors import SimulationError
 from tokensim.memory import KvPool
+from tokensim.scheduling.local.outlook import Outlook, cached_tokens, walked
 from tokensim.scheduling.local.request import Request
 
 
@@ -201,6 +202,16 @@ class LocalScheduler(ABC):
     def release(self, request: Request) -> None:
         """The KV of ``request``, which finished here and was ``held``, is no longer needed."""
         raise SimulationError(f"the policy {type(self).__name__} does not keep KV of finished requests")
+
+    def outlook(self) -> Outlook:
+        """What is left to do as of the last scheduled step; changes nothing. A policy that keeps sums answers
+        without a look at every request."""
+        return walked(self, getattr(self, "index", 0), getattr(self.pool, "block_size", 1))
+
+    def cached_tokens(self, request: Request, steps: int) -> int:
+        """Tokens of ``request``, which is not here, that the prefix cache holds; ``steps`` further steps
+        equal to the last one have been scheduled that ``advance`` does not know of yet."""
+        return cached_tokens(self, request)
 
     @abstractmethod
     def check_integrity(self) -> None:

@@ -20,6 +20,7 @@ from tokensim.scheduling.local import elsewhere, integrity, walk
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
+from tokensim.scheduling.local.outlook import Outlook, cached_ahead, kept
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
 from tokensim.scheduling.local.versions import rules_of
@@ -72,6 +73,7 @@ class ContinuousBatching(LocalScheduler):
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._registering: Request | None = None  # a prefill chunk of the step being made
+        self.taken_ahead = 0  # blocks, for steps that ``advance`` does not know of yet
         self._growing = False  # answers that other prompts may contain are, or were, being generated
         self._admissions = 0
         self.cadence = PrefillCadence(limits.prefill_schedule_interval)
@@ -157,7 +159,8 @@ class ContinuousBatching(LocalScheduler):
 
     def advance(self, steps: int) -> None:
         """See ``LocalScheduler.advance``."""
-        blocks = self.decoding.blocks_over(self.index + 1, steps)
+        blocks = self.decoding.blocks_over(self.index + 1, steps) - self.taken_ahead
+        self.taken_ahead = 0
         if blocks:
             self.pool.take(blocks)
         self.index += steps
@@ -231,6 +234,14 @@ class ContinuousBatching(LocalScheduler):
     def release(self, request: Request) -> None:
         """See ``LocalScheduler.release``."""
         elsewhere.release(self, request)
+
+    def outlook(self) -> Outlook:
+        """See ``LocalScheduler.outlook``."""
+        return kept(self)
+
+    def cached_tokens(self, request: Request, steps: int) -> int:
+        """See ``LocalScheduler.cached_tokens``."""
+        return cached_ahead(self, request, steps)
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""

@@ -43,7 +43,8 @@ class LongestBase:
 
 
 class DecodeSet:
-    """``n`` decoding requests whose bases sum to ``base_sum``; ``block_size`` tokens fit in a block.
+    """``n`` decoding requests whose bases sum to ``base_sum``, and the steps of their last tokens to
+    ``finish_sum``; ``block_size`` tokens fit in a block.
 
     ``phase[i]`` of them need a new block at every step k with (k − 1) % block_size == i. ``finishing`` holds
     a bucket for each step in which some produce their last token.
@@ -54,6 +55,7 @@ class DecodeSet:
         self.longest = LongestBase() if longest else None
         self.n = 0
         self.base_sum = 0
+        self.finish_sum = 0
         self.finishing: dict[int, list[Request]] = {}
         self.phase = [0] * block_size
         self._finish_steps = [0]  # a heap; entries without a bucket are stale
@@ -68,6 +70,7 @@ class DecodeSet:
             bucket.append(request)
         self.n += 1
         self.base_sum += request.base
+        self.finish_sum += request.finish_step
         if self.longest is not None:
             self.longest.add(request.base)
         self.phase[-request.base % self.block_size] += 1
@@ -76,6 +79,7 @@ class DecodeSet:
         """``request`` does not decode after ``step`` (but stays in its bucket of ``finishing``)."""
         self.n -= 1
         self.base_sum -= request.base
+        self.finish_sum -= request.finish_step
         if self.longest is not None:
             self.longest.remove(request.base)
         self.phase[-request.base % self.block_size] -= 1

@@ -35,16 +35,34 @@ class WaitingQueue(Collection[Request], Protocol):
         ...
 
 
-class Fifo(deque[Request]):
+class Backlog:
+    """What those in a queue still need, kept as they come and go: ``prefill_tokens`` of prompts (and of what
+    preempted ones compute again), ``decode_tokens`` of output."""
+
+    prefill_tokens = 0
+    decode_tokens = 0
+
+    def _came(self, request: Request) -> None:
+        self.prefill_tokens += request.tokens - request.computed
+        self.decode_tokens += request.length - request.tokens
+
+    def _went(self, request: Request) -> None:
+        self.prefill_tokens -= request.tokens - request.computed
+        self.decode_tokens -= request.length - request.tokens
+
+
+class Fifo(Backlog, deque[Request]):
     """First come, first served; a preempted request goes to the front."""
 
     def add(self, request: Request) -> bool:
         """Append; True if nobody waited."""
+        self._came(request)
         self.append(request)
         return len(self) == 1
 
     def put_back(self, request: Request) -> None:
         """To the front."""
+        self._came(request)
         self.appendleft(request)
 
     def head(self) -> Request:
@@ -53,10 +71,17 @@ class Fifo(deque[Request]):
 
     def pop(self) -> Request:  # type: ignore[override]
         """Remove and return the oldest."""
-        return self.popleft()
+        request = self.popleft()
+        self._went(request)
+        return request
+
+    def remove(self, request: Request) -> None:
+        """Remove from wherever it stands."""
+        super().remove(request)
+        self._went(request)
 
 
-class ByPriority:
+class ByPriority(Backlog):
     """Ordered by (priority, arrival time, index): vLLM's priority policy. A preempted request is just pushed
     again."""
 
@@ -75,6 +100,7 @@ class ByPriority:
 
     def add(self, request: Request) -> bool:
         """Push; True if it became the head."""
+        self._came(request)
         self._pushed += 1
         heappush(self._heap, (request.priority, request.arrival_s, request.index, self._pushed, request))
         return self._heap[0][4] is request
@@ -89,15 +115,18 @@ class ByPriority:
 
     def pop(self) -> Request:
         """Remove and return the most urgent."""
-        return heappop(self._heap)[4]
+        request = heappop(self._heap)[4]
+        self._went(request)
+        return request
 
     def remove(self, request: Request) -> None:
         """Remove from the middle; linear."""
         self._heap = [entry for entry in self._heap if entry[4] is not request]
         heapify(self._heap)
+        self._went(request)
 
 
-class Ordered:
+class Ordered(Backlog):
     """In the order of a user's function, asked anew whenever the queue has changed."""
 
     def __init__(self, order: Callable[[list[Request]], Iterable[Request]]) -> None:
@@ -116,12 +145,14 @@ class Ordered:
 
     def add(self, request: Request) -> bool:
         """Add; the order may put it first, so it may be the head."""
+        self._came(request)
         self._requests.append(request)
         self._sorted = False
         return True
 
     def put_back(self, request: Request) -> None:
         """Add at the front, for orders that keep equals as they stand."""
+        self._came(request)
         self._requests.insert(0, request)
         self._sorted = False
 
@@ -138,8 +169,10 @@ class Ordered:
         """Remove and return the head."""
         request = self.head()
         del self._requests[0]
+        self._went(request)
         return request
 
     def remove(self, request: Request) -> None:
         """Remove from wherever it stands."""
         self._requests.remove(request)
+        self._went(request)

@@ -1,0 +1,85 @@
+"""From the scenario's ``cluster.router`` and ``cluster.admission`` to a router and a gateway."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection
+from math import inf
+from typing import Any, cast
+
+from tokensim.engine import Simulation
+from tokensim.engine.gateway import Gateway, Limit, Rules, TenantRules
+from tokensim.errors import InputError, nearest
+from tokensim.metrics.recorder import REJECTED
+from tokensim.registry import register
+from tokensim.scenario.admission import Admission, Tenant, TenantLimits
+from tokensim.scenario.schema import Router
+from tokensim.scheduling.cluster import GlobalScheduler
+from tokensim.scheduling.cluster.gateway import GatewayOrder
+
+
+def make_router(router: Router, seed: int, pools: Collection[str], where: str) -> GlobalScheduler:
+    """The policy of ``router``, whose section is at ``where``; raises ``InputError`` for an unknown name, and
+    for options that the policy does not take."""
+    policy: Any = register.global_scheduler.get(router.policy, f"{where}.policy")
+    known = [name for name in inspect.signature(policy).parameters if name != "seed"]
+    takes_any = any(
+        p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(policy).parameters.values()
+    )
+    for name in router.options:
+        if name not in known and not takes_any:
+            raise InputError(
+                f"the router '{router.policy}' has no option '{name}'",
+                where=f"{where}.options.{name}",
+                hint=nearest(name, known) if known else "it has none",
+            )
+    try:
+        made = cast(GlobalScheduler, policy(seed=seed, **router.options))
+        made.check(pools)
+    except InputError as error:
+        raise InputError(error.message, where=error.where or f"{where}.options", hint=error.hint) from None
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"the router '{router.policy}' does not take these options: {error}",
+            where=f"{where}.options",
+            hint="a policy is made as Policy(seed=…, **options)",
+        ) from error
+    return made
+
+
+def add_gateway(simulation: Simulation, admission: Admission) -> None:
+    """Put the gateway that ``admission`` describes before the router of ``simulation``."""
+    order: Any = register.gateway_order.get(admission.order, "cluster.admission.order")
+    rules = Rules(
+        max_outstanding=_or_inf(admission.max_outstanding),
+        max_queued=_or_inf(admission.max_queued),
+        queue_timeout_s=_or_inf(admission.queue_timeout),
+        over_limit=admission.over_limit,
+        others=_rules(admission.limits),
+        tenants={number: _rules(tenant) for number, tenant in admission.tenants.items()},
+    )
+    simulation.gateway = Gateway(
+        rules,
+        cast(GatewayOrder, order()),
+        simulation.agenda,
+        simulation.dispatch,
+        lambda request: simulation.give_up(request, REJECTED),
+    )
+
+
+def _rules(limits: TenantLimits) -> TenantRules:
+    return TenantRules(
+        weight=limits.weight if isinstance(limits, Tenant) else 1.0,
+        requests=_limit(limits.requests_per_s, limits.request_burst),
+        tokens=_limit(limits.tokens_per_s, limits.token_burst),
+    )
+
+
+def _limit(per_s: float | None, burst: int | None) -> Limit | None:
+    if per_s is None:
+        return None
+    return Limit(per_s, max(1.0, per_s) if burst is None else float(burst))
+
+
+def _or_inf(value: float | None) -> float:
+    return inf if value is None else value
