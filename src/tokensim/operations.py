@@ -17,13 +17,13 @@ from tokensim.model import ModelSpec
 from tokensim.plan import PoolPlan
 from tokensim.registry import register
 from tokensim.scenario import Pool, Scenario
-from tokensim.scenario.operations import Failure, HookSpec
+from tokensim.scenario.operations import Disaggregation, Failure, HookSpec
 
 
 def terms_of(scenario: Scenario, model: ModelSpec, plans: Sequence[PoolPlan]) -> Terms:
     """How KV goes from one instance to another. Raises ``InputError`` where pools cannot take each
     other's."""
-    given = scenario.cluster.disaggregation
+    given = scenario.cluster.disaggregation or Disaggregation()
     apart = {plan.pool.role for plan in plans} != {"mixed"}
     dtypes = {plan.kv_dtype for plan in plans}
     if apart and len(dtypes) > 1:

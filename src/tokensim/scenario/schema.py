@@ -126,8 +126,8 @@ class Cluster(Section):
     """The global scheduler."""
     decode_router: Router | None = None
     """The one that chooses the decode instance, where prefill and decode are apart; null: of that kind."""
-    disaggregation: Disaggregation = Disaggregation()
-    """How pools of role prefill and decode work together."""
+    disaggregation: Disaggregation | None = None
+    """How pools of role prefill and decode work together; null: the defaults."""
     failures: list[Failure] = Field(default_factory=list)
     """Replicas that die."""
     restarts: list[Restart] = Field(default_factory=list)
@@ -169,7 +169,7 @@ class Cluster(Section):
                     f"there are pools of role {one}, and none that could {other}",
                     f"add a pool of role {other} (or mixed), or leave the role out",
                 )
-        if "disaggregation" in self.model_fields_set and roles == {"mixed"}:
+        if self.disaggregation is not None and roles == {"mixed"}:
             raise refused(
                 "disaggregation is given, but every pool is mixed",
                 "give pools the roles prefill and decode, or leave it out",
