@@ -128,6 +128,16 @@ def test_a_cancelled_transfer_frees_its_share_and_never_arrives() -> None:
     assert world.network.in_flight == 0
 
 
+def test_nothing_is_due_once_the_last_transfer_is_cancelled_and_no_later_than_the_next_end() -> None:
+    world = World([2.0])
+    first, last = world.send("first", [0], 2, 0.0), world.send("last", [0], 6, 0.0)
+    assert world.network.due_s == 2.0
+    world.network.cancel(first, 1.0)
+    assert world.network.due_s == 3.5  # 5 bytes at 2 a second
+    world.network.cancel(last, 2.0)
+    assert world.network.due_s == inf
+
+
 def test_what_is_cancelled_between_its_last_byte_and_its_arrival_does_not_arrive() -> None:
     world = World([1.0])
     transfer = world.send("late", [0], 1, 0.0, latency_s=1.0)

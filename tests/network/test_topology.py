@@ -6,7 +6,7 @@ from dataclasses import replace
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tokensim.engine.network import LinkSpec
@@ -157,6 +157,7 @@ def test_what_is_free_again_is_taken_again_and_nothing_is_sent_there() -> None:
     assert world.topology.place("c", SIMPLE, 4).node is node
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(1, 20), st.booleans()), max_size=25),
     st.sampled_from(["packed", "spread", "by-pool"]),
