@@ -114,7 +114,7 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
         (
             "name: serve",
             "role: prefill",
-            "a pool of role 'prefill' (prefill and decode apart) is not simulated yet",
+            "cluster: there are pools of role prefill, and none that could decode",
         ),
         (
             "name: serve",
