@@ -24,6 +24,8 @@ from tokensim.engine.mover import NetworkMover
 from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup, RankSet
 from tokensim.engine.replica import ReplicaPool
+from tokensim.engine.tier_setup import Site
+from tokensim.engine.tiered import TieredKv
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
 from tokensim.front_desk import add_gateway, make_router
@@ -111,7 +113,7 @@ def simulate(
     workload = build_workload(scenario.workload, scenario.seed)
     _check_lengths(workload, plans)
     simulation = build_simulation(scenario, model, plans, workload, exact_steps=exact_steps, hooks=hooks)
-    log = simulation.run(progress)
+    log = replace(simulation.run(progress), tiers=simulation.tiers.use())
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
@@ -152,7 +154,7 @@ def build_simulation(
         devices = plan.pool.parallel.devices
         pool = ReplicaPool(
             plan.pool.name,
-            partial(_instance, simulation, plan, make),
+            partial(_instance, simulation, plan, make, index),
             role=plan.pool.role,
             startup_s=plan.pool.startup,
             price_per_hour_usd=devices * plan.device.price_per_hour_usd,
@@ -216,9 +218,10 @@ def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[
 
 
 def _instance(
-    simulation: Simulation, plan: PoolPlan, make: Callable[[], LocalScheduler]
+    simulation: Simulation, plan: PoolPlan, make: Callable[[], LocalScheduler], pool: int
 ) -> Instance | RankGroup | RankSet:
-    """The next instance of ``simulation``, with the local schedulers that ``make`` makes."""
+    """The next instance of ``simulation``, for pool number ``pool``, with the local schedulers that ``make``
+    makes."""
     assert plan.engine.max_model_len is not None
     index, ranks = simulation.next_index, plan.pool.parallel.data
 
@@ -240,11 +243,15 @@ def _instance(
     if plan.lockstep:
         schedulers = [make() for _ in range(ranks)]
         together = CompiledRanksCost(plan.cost, ranks)
-        return RankGroup(index, schedulers, plan.cost, together, notes, **options())
+        group = RankGroup(index, schedulers, plan.cost, together, notes, **options())
+        _connect(simulation, plan, pool, group)
+        return group
     alone = [Instance(index + rank, make(), plan.cost, notes, **options()) for rank in range(ranks)]
     for instance in alone:
         instance.encoder = encoder
-    return alone[0] if ranks == 1 else RankSet(alone)
+    runner = alone[0] if ranks == 1 else RankSet(alone)
+    _connect(simulation, plan, pool, runner)
+    return runner
 
 
 def _encoder(workload: Workload, plan: PoolPlan) -> Encoder | None:
@@ -264,6 +271,49 @@ def _encoder(workload: Workload, plan: PoolPlan) -> Encoder | None:
             hint="set parallel.data: 1",
         )
     return Encoder(plan.encoder, plan.patches_per_token, workload.image_tokens)
+
+
+def _connect(
+    simulation: Simulation, plan: PoolPlan, pool: int, runner: Instance | RankGroup | RankSet
+) -> None:
+    """Put the memory tiers of pool number ``pool`` behind ``runner``, an instance of it."""
+    memory, engine = plan.memory, plan.engine
+    if not memory.tiers:
+        return
+    where = f"cluster.pools[{pool}].memory" if plan.pool.memory is not None else "memory"
+    site = Site(plan.device, plan.pool.parallel.tensor, engine.block_size, plan.token_bytes)
+    for rank in runner.ranks:
+        if not rank.scheduler.can_load:
+            raise InputError(
+                f"the policy '{engine.policy}' cannot load KV from memory tiers",
+                where=f"{where}.tiers",
+                hint="a policy like vllm, or no tiers",
+            )
+        if not engine.enable_prefix_caching:
+            raise InputError(
+                "memory tiers hold KV by prefix, but enable_prefix_caching is off",
+                where=f"{where}.tiers",
+                hint="engine.enable_prefix_caching: true, or no tiers",
+            )
+        if plan.lockstep and memory.load == "overlap":
+            raise InputError(
+                "ranks that take every step together do not load KV beside it",
+                where=f"{where}.load",
+                hint="load: async",
+            )
+        rank.layers = plan.layers
+        rank.tiers = TieredKv(
+            simulation.tiers.levels(memory, site, where),
+            rank.scheduler,
+            plan.cost,
+            simulation.agenda,
+            simulation.recorder,
+            engine.block_size,
+            plan.token_bytes,
+            memory.load == "overlap",
+            memory.decide,
+            partial(simulation.rouse, rank.axis),
+        )
 
 
 def _facts(plan: PoolPlan) -> InstanceFacts:

@@ -21,6 +21,7 @@ from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
 from tokensim.model.vision import vision_operators
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
+from tokensim.scenario.memory import Memory
 from tokensim.scenario.performance import Performance
 from tokensim.scheduling.local import Limits
 
@@ -49,6 +50,12 @@ class PoolPlan:
     kv_dtype: str
     """How the KV cache is stored."""
 
+    memory: Memory
+    """The pool's, or the scenario's."""
+    token_bytes: float
+    """KV of one token, over all tensor-parallel ranks; each keeps its own shard."""
+    layers: int
+    """Of the model: what copies that come layer by layer are cut into."""
     lockstep: bool
     """Whether data-parallel ranks share experts and so take every step together."""
     encoder: CompiledStepCost | None
@@ -89,6 +96,8 @@ def plan_pool(
         model_max_len=model.max_position,
         where=own,
     )
+    memory = scenario.pool_memory(pool)
+    engine = with_granularity(engine, memory, own)
     assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
     activation = (
         scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
@@ -112,6 +121,7 @@ def plan_pool(
             where=f"{at}.hardware",
             data=data,
         ).num_gpu_blocks
+        blocks += memory.granularity == "contiguous"  # of whole requests, none is kept back
     room = (blocks - 1) * engine.block_size
     if engine.max_model_len > room:
         if scenario.pool_engine(pool).max_model_len is not None:
@@ -179,9 +189,30 @@ def plan_pool(
         _clock(performance, calibration),
         notes,
         kv_dtype,
+        memory=memory,
+        token_bytes=model.kv_bytes_per_token(kv_dtype, tensor) * tensor,
+        layers=model.layers,
         lockstep=data > 1 and model.moe is not None,
         encoder=encoder,
         patches_per_token=model.vision.merge if model.vision is not None else 0,
+    )
+
+
+def with_granularity(engine: Engine, memory: Memory, where: str) -> Engine:
+    """``engine`` with the ``block_size`` that the granularity of its memory means: a token, or the longest
+    request there can be, which is what systems before paged attention reserved for each (Orca, OSDI 2022;
+    FasterTransformer)."""
+    if memory.granularity == "block":
+        return engine
+    usual = type(engine).model_fields["block_size"].default
+    if engine.block_size != usual:
+        raise InputError(
+            f"block_size is {engine.block_size}, but memory.granularity is {memory.granularity}",
+            where=f"{where}.block_size",
+            hint="leave out one of the two",
+        )
+    return engine.model_copy(
+        update={"block_size": 1 if memory.granularity == "token" else engine.max_model_len}
     )
 
 

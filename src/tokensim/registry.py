@@ -63,6 +63,7 @@ class Register:
         self.device = Registry("device")
         self.model = Registry("model")
         self.hook = Registry("hook")
+        self.eviction = Registry("eviction policy of a memory tier")
 
 
 register = Register()

@@ -25,6 +25,7 @@ import tokensim
 from tokensim.hardware.links import link_presets
 from tokensim.scenario import arrivals, lengths, sessions, traits
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.memory import Memory, MemoryTier
 from tokensim.scenario.network import GivenPort, Network, Spine
 from tokensim.scenario.schema import Cluster, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
@@ -224,6 +225,11 @@ def caching() -> str:
     return "\n".join(rows) + "\n"
 
 
+def memory_tiers() -> str:
+    """What ``examples/memory_tiers.py`` prints."""
+    return fenced(output_of([sys.executable, str(ROOT / "examples" / "memory_tiers.py")], ROOT))
+
+
 def output_of(command: list[str], folder: str | Path) -> str:
     """What ``command`` prints in ``folder``."""
     done = subprocess.run(
@@ -248,6 +254,9 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "spine": lambda: keys_table(Spine),
     "links": links_table,
     "engine": lambda: keys_table(Engine),
+    "memory": lambda: keys_table(Memory),
+    "tier": lambda: keys_table(MemoryTier),
+    "memory-tiers": memory_tiers,
     "performance": lambda: keys_table(Performance),
     "workload": lambda: keys_table(WorkloadSpec),
     "trace": lambda: keys_table(TraceSpec),

@@ -33,6 +33,7 @@ class PlainPool:
         self.refs = dict.fromkeys(self.queue, 0)
         self.key_of: dict[int, Key] = {}
         self.cache: dict[Key, list[int]] = {}
+        self.evicted: list[Key] = []  # in order
 
     def find(self, keys: Sequence[Key]) -> list[int]:
         """The blocks of the longest cached prefix, the oldest copy of each."""
@@ -55,11 +56,16 @@ class PlainPool:
         for block in taken:
             key = self.key_of.pop(block, None)
             if key is not None:
+                self.evicted.append(key)
                 self.cache[key].remove(block)
                 if not self.cache[key]:
                     del self.cache[key]
             self.refs[block] = 1
         return taken
+
+    def spare(self) -> int:
+        """Blocks at the front of the queue that cache nothing."""
+        return next((i for i, block in enumerate(self.queue) if block in self.key_of), len(self.queue))
 
     def register(self, table: list[int], keys: Sequence[Key], first: int) -> None:
         """Blocks ``first`` … of ``table`` get the ``keys`` at the same places."""

@@ -31,17 +31,18 @@ class Live:
     blocks: list[int] = field(default_factory=list)  # the same table, block by block
 
 
+def tokens_of_node(node: Node, end: int) -> Key:
+    """All tokens before ``end``, which lies in ``node``."""
+    if node.parent is None:
+        return ()
+    start, run = node.key
+    return (*tokens_of_node(node.parent, start), *((run, i) for i in range(end - start)))
+
+
 def cached_keys(pool: BlockPool) -> set[Key]:
     """What the tree of the pool says is cached, as keys."""
-
-    def tokens(node: Node, end: int) -> Key:
-        if node.parent is None:
-            return ()
-        start, run = node.key
-        return (*tokens(node.parent, start), *((run, i) for i in range(end - start)))
-
     return {
-        tokens(node, (block + 1) * pool.block_size)
+        tokens_of_node(node, (block + 1) * pool.block_size)
         for node in pool.root.walk()
         for extent in node.extents
         for block in range(extent.first, extent.first + extent.count)
@@ -57,10 +58,16 @@ class AgainstPlain(RuleBasedStateMachine):
     def start(self, caching: bool, unhashed_first: bool) -> None:
         self.pool = self.make(NUM_BLOCKS, BLOCK_SIZE, caching=caching, unhashed_first=unhashed_first)
         self.plain = PlainPool(NUM_BLOCKS, caching=caching, unhashed_first=unhashed_first)
+        self.evicted: list[Key] = []
+        self.pool.evicting = self.note_evicted
         self.live: list[Live] = []
         self.sent_back: list[Live] = []
         self.loners: list[tuple[Table, list[int], int]] = []  # (…, blocks, full ones): found by nobody
         self.number = 0
+
+    def note_evicted(self, node: Node, first: int, count: int) -> None:
+        for block in reversed(range(first, first + count)):
+            self.evicted.append(tokens_of_node(node, (block + 1) * BLOCK_SIZE))
 
     def look_up(self, request: Live, limit: int) -> None:
         """Both pools find the same prefix; the request takes it."""
@@ -156,12 +163,16 @@ class AgainstPlain(RuleBasedStateMachine):
     def compare_contents(self) -> None:
         raise NotImplementedError
 
+    def compare_evictions(self) -> None:
+        raise NotImplementedError
+
     @invariant()
     def they_agree(self) -> None:
         if not hasattr(self, "pool"):
             return
         assert self.pool.free == len(self.plain.queue)
         self.compare_contents()
+        self.compare_evictions()
         tables = [request.table for request in self.live] + [table for table, _, _ in self.loners]
         self.pool.check_integrity(tables)
 
@@ -173,6 +184,7 @@ class AgainstPlain(RuleBasedStateMachine):
             self.pool.take(1, Table())
             self.plain.take(1)
             self.compare_contents()
+            self.compare_evictions()
 
 
 class ByExtents(AgainstPlain):
@@ -190,6 +202,11 @@ class ByExtents(AgainstPlain):
         assert self.pool.cached_keys() == len(in_tree)
         assert in_tree == {key for key in self.plain.cache if key[0][0] > LONER}
 
+    def compare_evictions(self) -> None:
+        """The same ones in the same order; it may stop short of a loner's blocks that cache nothing."""
+        assert self.evicted == [key for key in self.plain.evicted if key[0][0] > LONER]
+        assert self.pool.spare <= self.plain.spare()
+
 
 class BlockByBlock(AgainstPlain):
     make = BlockByBlockPool
@@ -205,6 +222,17 @@ class BlockByBlock(AgainstPlain):
         """The very same blocks are free, in the same order, and as many keys are cached."""
         assert list(self.pool.queue) == self.plain.queue
         assert self.pool.cached_keys() == len(self.plain.cache)
+
+    def compare_evictions(self) -> None:
+        """The same ones in the same order, loners' among them."""
+        mine = [key for key in self.evicted if not self.is_loner(key)]
+        assert mine == [key for key in self.plain.evicted if key[0][0] > LONER]
+        assert len(self.evicted) == len(self.plain.evicted)
+        assert self.pool.spare == self.plain.spare()
+
+    def is_loner(self, key: Key) -> bool:
+        """A loner's content was made unique with a large number."""
+        return key[0][0] < -1_000_000
 
 
 ALIKE = settings(

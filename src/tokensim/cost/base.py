@@ -161,7 +161,8 @@ class StepColumns:
     (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the
     number of rows that need logits, in each step. An entry of a rank that steps together with others may be a
     dummy: nothing decodes, there are no chunks, and ``together`` says what it ran. ``encoder_s``: what an
-    encoder of images added to the entry (None: there is none).
+    encoder of images added to the entry (None: there is none); ``copies_s``, where there is any: what copies
+    of KV added to a single step.
     """
 
     steps: Ints
@@ -178,6 +179,7 @@ class StepColumns:
     chunk_context: Ints
     together: Together | None = None
     encoder_s: Floats | None = None
+    copies_s: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
 
     What the host does not hide, and what the device waits for it, counts as ``host``; what a data-parallel
     rank waits for the slowest, as a collective of the name ``wait_for_ranks``; what an encoder of images
-    added, as ``vision_encoder``, all of it bound by arithmetic.
+    added, as ``vision_encoder``, all of it bound by arithmetic; what copies of KV add, as ``wait_for_kv``.
     """
     times = steps.steps.astype(np.float64)
     size = len(times)
@@ -66,6 +66,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
         whole = whole - steps.encoder_s
         encoded = {"compute": float(steps.encoder_s.sum())}
         tallies["vision_encoder"] = _Tally("encoder", bounds=encoded)
+    if steps.copies_s is not None:
+        whole = whole - steps.copies_s
     left = whole.copy()
     slowed_s = np.zeros(size)  # what falling clocks added
     padded = cost.padded(steps.decode.astype(np.float64) + new)
@@ -118,6 +120,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
         _add_attention(tally, attention, steps, alone * shrink, of_chunks * share)
     left -= of_decodes * shrink + of_chunks
     tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
+    if steps.copies_s is not None and steps.copies_s.any():
+        tallies["wait_for_kv"] = _Tally("copies", bounds={"network": float(steps.copies_s.sum())})
     return [tally.result(name) for name, tally in tallies.items()]
 
 

@@ -19,6 +19,7 @@ from tokensim.engine.axis import TimeAxis, layered
 from tokensim.engine.clock import Clock
 from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd, Outputs
+from tokensim.engine.tiered import TieredKv
 from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import (
     FINISHED,
@@ -71,6 +72,7 @@ class Instance(TimeAxis):
         self.on_preempt: Callable[[Request, Instance], None] | None = None
         self.on_chunks: Callable[[Instance, Step, float, float], None] | None = None
         self.cost = cost
+        self.tiers: TieredKv | None = None
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
@@ -87,6 +89,7 @@ class Instance(TimeAxis):
         self._encoder_s = 0.0  # of the step in flight
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
+        self._copies_s = 0.0  # what copies of KV add to the step in flight
         self._preemptions = 0  # since the last finish
         self._step: Step | None = None  # in flight: the first of the run
 
@@ -94,6 +97,8 @@ class Instance(TimeAxis):
         """Take a request while idle."""
         if self.in_view:
             self.before_change(self, now)
+        if self.tiers is not None:
+            self.tiers.identify(request)
         self.scheduler.add(request)
         self.due_s = max(now, self._ready_s)
 
@@ -103,6 +108,8 @@ class Instance(TimeAxis):
         """
         if self.in_view:
             self.before_change(self, now)
+        if self.tiers is not None:
+            self.tiers.identify(request)
         if not self.scheduler.add(request) or self._run == 1:
             return False
         return self._cut(now, follows)
@@ -138,6 +145,8 @@ class Instance(TimeAxis):
         if self.clock is not None:
             self.clock.look(now)
         step = scheduler.schedule(now)
+        if self.tiers is not None:
+            self.tiers.scheduled(step, now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
         if unfinished:
@@ -174,6 +183,8 @@ class Instance(TimeAxis):
                 self.on_chunks(self, step, start, first)
             if self.watch is not None:
                 self.watch.before(self, step, start, first)
+            if self.tiers is not None:
+                self.tiers.computed(step, end)
             if self.front_end is not None:
                 firsts = [r for r in step.firsts if r.first_token_s != r.first_token_s]
                 self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
@@ -209,9 +220,10 @@ class Instance(TimeAxis):
 
     def _with_copies(self, seconds: float, step: Step) -> float:
         """How long ``step`` lasts, which would take ``seconds`` if no KV were copied for it."""
-        if step.overlap_s:
-            seconds = layered(seconds, step.overlap_s, self.layers)
-        return seconds + step.stall_s
+        lasts = layered(seconds, step.overlap_s, self.layers) if step.overlap_s else seconds
+        lasts += step.stall_s
+        self._copies_s = lasts - seconds
+        return lasts
 
     def _stop(self) -> None:
         """Nothing runs here any more."""
@@ -230,6 +242,8 @@ class Instance(TimeAxis):
     def _close(self, done: Sequence[Request], end_s: float) -> None:
         """Write down requests that finished at ``end_s``."""
         self._preemptions = 0
+        if self.tiers is not None:
+            self.tiers.ended(done, end_s)
         for request in done:
             if request.held:  # it goes on elsewhere
                 assert self.on_held is not None
@@ -302,6 +316,7 @@ class Instance(TimeAxis):
                 self._start_s,
                 self._first_s,
                 self.clock.share if self.clock is not None else 0.0,
+                self._copies_s,
                 0.0 if self._run == 1 else self._growth_s,
                 self._run,
                 step.decode,
@@ -316,3 +331,4 @@ class Instance(TimeAxis):
                 len(chunks),
             )
         )
+        self._copies_s = 0.0

@@ -112,6 +112,8 @@ class Rank(Instance):
         if not (scheduler.running or scheduler.waiting):
             return None
         step = scheduler.schedule(now)
+        if self.tiers is not None:
+            self.tiers.scheduled(step, now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
         return step
@@ -127,6 +129,8 @@ class Rank(Instance):
         if self.watch is not None:
             self.watch.before(self, step, start_s, first_s)
         end_s = start_s + first_s
+        if step.chunks and self.tiers is not None:
+            self.tiers.computed(step, end_s)
         fresh = []
         for request in step.firsts:
             if request.first_token_s != request.first_token_s:
@@ -215,7 +219,10 @@ class RankGroup(TimeAxis):
         return self._cut(now, follows)
 
     def _add(self, request: Request, now: float) -> None:
-        self.ranks[self._balancer.choose(now)].scheduler.add(request)
+        rank = self.ranks[self._balancer.choose(now)]
+        if rank.tiers is not None:
+            rank.tiers.identify(request)
+        rank.scheduler.add(request)
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the steps before, schedule the next ones."""

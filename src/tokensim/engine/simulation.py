@@ -21,6 +21,7 @@ from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup
 from tokensim.engine.replica import Replica, ReplicaPool, Runner, State
 from tokensim.engine.requests import Requests
+from tokensim.engine.tier_setup import TierBook
 from tokensim.engine.watch import Watch
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
@@ -65,6 +66,7 @@ class Simulation:
         self.router = router
         self.agenda = Agenda()
         self.recorder = Recorder()
+        self.tiers = TierBook()
         self.network = Network(self.agenda, note=self.recorder.transfer)
         self.now = 0.0
         self._soon: Instance | RankGroup | None = None

@@ -61,10 +61,18 @@ class KvPool(Protocol):
     """Prefix caching is on."""
     settle: Callable[[Iterable[object]], None]
     """Called with the growers of a run before a look-up reads it, so that they register what they have."""
+    evicting: Callable[[Node, int, int], None] | None
+    """Set by whoever wants to know what is evicted: called with (the run that they lie in, first, count) of
+    blocks that lose what they cache, in order, a request's last one first. None: nobody does."""
 
     @property
     def free(self) -> int:
         """Free blocks, those that still cache something included."""
+        ...
+
+    @property
+    def spare(self) -> int:
+        """Free blocks that can be taken before the first one that caches something."""
         ...
 
     def find(self, content: Content, max_blocks: int) -> tuple[Any, int, int]:

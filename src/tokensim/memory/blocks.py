@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from tokensim.memory.base import Table
-from tokensim.memory.prefix import Content
+from tokensim.memory.prefix import Content, Node
 
 Key = int
 Piece = tuple[int, int, int]  # (run id, offset in the run, tokens)
@@ -29,6 +29,7 @@ class BlockByBlockPool:
         self.caching = caching
         self.unhashed_first = unhashed_first
         self.settle: Callable[[Iterable[object]], None] = lambda growers: None
+        self.evicting: Callable[[Node, int, int], None] | None = None
         self.queue: OrderedDict[int, None] = OrderedDict.fromkeys(range(1, num_blocks))
         self._refs = [0] * num_blocks
         self._key: list[Key | None] = [None] * num_blocks
@@ -36,11 +37,22 @@ class BlockByBlockPool:
         self._keys: dict[tuple[Key, tuple[Piece, ...]], Key] = {}
         self._chains: dict[Content, list[Key]] = {}
         self._tables: dict[Table, list[int]] = {}
+        self._places: dict[Key, tuple[Node, int]] = {-1: (Node(None, (0, 0)), -1)}
 
     @property
     def free(self) -> int:
         """See ``KvPool.free``."""
         return len(self.queue)
+
+    @property
+    def spare(self) -> int:
+        """See ``KvPool.spare``."""
+        spare = 0
+        for block in self.queue:
+            if self._key[block] is not None:
+                break
+            spare += 1
+        return spare
 
     def find(self, content: Content, max_blocks: int) -> tuple[list[int], int, int]:
         """See ``KvPool.find``; the pieces are block ids."""
@@ -70,6 +82,8 @@ class BlockByBlockPool:
             block, _ = self.queue.popitem(last=False)
             key = self._key[block]
             if key is not None:
+                if self.evicting is not None:
+                    self.evicting(*self._places[key], 1)
                 self._key[block] = None
                 holders = self._cached[key]
                 del holders[block]
@@ -154,5 +168,21 @@ class BlockByBlockPool:
                 if start >= end:
                     break
             before = chain[-1] if chain else -1
-            chain.append(self._keys.setdefault((before, tuple(pieces)), len(self._keys)))
+            key = self._keys.setdefault((before, tuple(pieces)), len(self._keys))
+            chain.append(key)
+            if self.evicting is not None and key not in self._places:
+                self._places[key] = self._place(before, pieces)
         return chain[:blocks]
+
+    def _place(self, before: Key, pieces: list[Piece]) -> tuple[Node, int]:
+        """The run that a block of ``pieces`` behind the block of the key ``before`` lies in, and its place in
+        the prompt; only kept for those who want to know what is evicted."""
+        node, block = self._places[before]
+        block += 1
+        at = block * self.block_size
+        for run, offset, tokens in pieces:
+            key = (at - offset, run)
+            if node.parent is None or node.key != key:
+                node = node.children.setdefault(key, Node(node, key))
+            at += tokens
+        return node, block

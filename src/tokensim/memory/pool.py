@@ -31,9 +31,15 @@ class BlockPool:
         self.root = Node(None, (0, 0))
         self.settle: Callable[[Iterable[object]], None] = lambda growers: None
         self.watcher: Watcher | None = None
+        self.evicting: Callable[[Node, int, int], None] | None = None
         self._loose = self.num_blocks  # blocks without a hash at the front of the queue
         self._queue = Extent(None, 0, 0, 0)  # ring: its `after` is the front, its `before` the end
         self._queue.before = self._queue.after = self._queue
+
+    @property
+    def spare(self) -> int:
+        """See ``KvPool.spare``."""
+        return self._loose
 
     def find(self, content: Content, max_blocks: int) -> tuple[list[Hit], int, int]:
         """See ``KvPool.find``."""
@@ -85,12 +91,15 @@ class BlockPool:
         while blocks > 0:
             extent = self._queue.after
             assert extent is not None
+            node = extent.node
+            if self.evicting is not None and node is not None:
+                count = min(extent.count, blocks)
+                self.evicting(node, extent.first + extent.count - count, count)
             if extent.count > blocks:
                 extent.count -= blocks
                 return
             blocks -= extent.count
             self._unlink(extent)
-            node = extent.node
             if node is not None:
                 node.extents.remove(extent)
                 if not node.extents:

@@ -9,6 +9,7 @@ import numpy as np
 from tokensim.metrics.intake import queued_s
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.metrics.tiers import hits_by_tier
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,6 +52,7 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
             "queued_s": queued_s(log),
             "first_delivery_s": r.first_delivery_s,
             "last_delivery_s": r.last_delivery_s,
+            **{f"cached_tokens_{name}": hits for name, hits in hits_by_tier(log).items()},
         }
     )
     instance = pl.col("instance")

@@ -102,6 +102,46 @@ class TransferRows:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadRows:
+    """One entry for each stretch of KV that a ``request`` (index) loaded from a memory ``tier`` (index in
+    ``RunLog.tiers``).
+
+    ``bytes`` were asked for at ``start_s`` and had come at ``end_s``, for ``tokens`` of the prompt;
+    ``hit_tokens`` of them at its first admission (0: after a preemption).
+    """
+
+    request: Ints
+    tier: Ints
+    hit_tokens: Ints
+    tokens: Ints
+    bytes: Floats
+    start_s: Floats
+    end_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class TierUse:
+    """One memory tier over a whole run, all its ``stores`` (one an instance, or one that several share)
+    together; bytes.
+
+    ``used_bytes`` at the end of ``capacity_bytes``; ``stored_bytes`` were copied there from devices,
+    ``demoted_bytes`` from the tier above (or evicted from a device), ``promoted_bytes`` came by with loads
+    from below, ``evicted_bytes`` left; ``dropped_bytes`` were not stored, too much being on its way.
+    """
+
+    name: str
+    kind: str
+    stores: int
+    capacity_bytes: float
+    used_bytes: float
+    stored_bytes: float
+    demoted_bytes: float
+    promoted_bytes: float
+    evicted_bytes: float
+    dropped_bytes: float
+
+
+@dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything recorded of one run.
 
@@ -125,3 +165,7 @@ class RunLog:
     """None: nothing was sent over a link."""
     links: tuple[LinkUse, ...] = ()
     """By index in the network; empty: nothing was sent."""
+    loads: LoadRows | None = None
+    """What was loaded from memory tiers; None: nothing."""
+    tiers: tuple[TierUse, ...] = ()
+    """The memory tiers behind the devices."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tokensim.cost.base import StepColumns, Together
-from tokensim.metrics.log import STATUSES, LinkUse, RequestColumns, RunLog, StepRows, TransferRows
+from tokensim.metrics.log import STATUSES, LinkUse, LoadRows, RequestColumns, RunLog, StepRows, TransferRows
 
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Workload
@@ -28,6 +28,7 @@ TIMES = {
     "start_s",
     "first_step_s",
     "clock_share",
+    "copies_s",
     "growth_s",
     "end_s",
     "bytes",
@@ -52,6 +53,7 @@ STEP_ROW = (
     "start_s",
     "first_step_s",
     "clock_share",
+    "copies_s",
     "growth_s",
     "steps",
     "decode",
@@ -67,6 +69,8 @@ STEP_ROW = (
 )
 TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
+LOAD_ROW = ("request", "tier", "hit_tokens", "tokens", "bytes", "start_s", "end_s")
+
 
 def _codes(row: tuple[str, ...]) -> str:
     return "".join("d" if name in TIMES else "q" for name in row)
@@ -81,6 +85,7 @@ PACK_TOGETHER = Struct("qqddd").pack
 PACK_HANDOVER = Struct("qqqqdddd").pack
 PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 PACK_ENCODER = Struct("qd").pack
+PACK_LOAD = Struct(_codes(LOAD_ROW)).pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -104,7 +109,8 @@ class Recorder:
     (number of a row of ``steps``, rows, pooled rows, exchanged rows, seconds of waiting) are the columns of
     ``cost.base.Together``, packed by ``PACK_TOGETHER``. ``transfers`` are rows packed by ``PACK_TRANSFER``,
     their kinds by number in ``transfer_kinds``. ``encoders`` (number of a row of ``steps``, seconds)
-    are what encoders of images added to steps, packed by ``PACK_ENCODER``.
+    are what encoders of images added to steps, packed by ``PACK_ENCODER``. ``loads`` from memory
+    tiers are rows with the columns of ``LoadRows``, packed by ``PACK_LOAD``.
     """
 
     def __init__(self) -> None:
@@ -115,6 +121,7 @@ class Recorder:
         self.deliveries = bytearray()
         self.together = bytearray()
         self.encoders = bytearray()
+        self.loads = bytearray()
         self.handovers = bytearray()
         self.failures: list[tuple[float, int]] = []
         self.retries: list[int] = []
@@ -178,6 +185,7 @@ class Recorder:
                     chunk_context=chunks["before"],
                     together=self._together(len(n)),
                     encoder_s=self._encoder_s(len(n)),
+                    copies_s=steps["copies_s"],
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),
@@ -188,6 +196,7 @@ class Recorder:
             wall_s=wall_s,
             transfers=self._transfers(),
             links=tuple(links) if any(link.peak_transfers for link in links) else (),
+            loads=LoadRows(**_columns(self.loads, LOAD_ROW)) if self.loads else None,
         )
 
     def _transfers(self) -> TransferRows | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from tokensim.metrics.latency import Distribution
 from tokensim.metrics.summary import Summary
+from tokensim.metrics.tiers import TierReport
 from tokensim.report.header import Header
 from tokensim.report.numbers import count, duration, money, share, volume
 
@@ -149,6 +150,7 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         ),
         ("busy", f"{share(usage.busy_share)} of the time, {count(usage.steps)} steps"),
         ("prefix hits", f"{share(tokens.cached_share)} of input tokens ({count(tokens.cached)})"),
+        *((f"in {tier.use.name}"[:LABEL], _tier(tier)) for tier in summary.tiers or ()),
         ("preemptions", _preemptions(summary)),
         *_network(summary),
         (
@@ -187,6 +189,14 @@ def _network(summary: Summary) -> list[tuple[str, str]]:
         f" at most {count(link.peak_transfers)} at once"
     )
     return [*([("network", "; ".join(moved))] if moved else []), ("busiest link", use)]
+
+
+def _tier(tier: TierReport) -> str:
+    """What of the prefix hits came from a memory tier."""
+    return (
+        f"{share(tier.hit_share)} of input tokens; {volume(tier.loaded_bytes)} loaded,"
+        f" {duration(tier.load_s.mean)} each; {share(tier.use.used_bytes / tier.use.capacity_bytes)} full"
+    )
 
 
 def _over_time(summary: Summary, ascii_only: bool) -> RenderableType | None:

@@ -15,6 +15,7 @@ from pydantic_core import InitErrorDetails
 
 from tokensim.scenario.admission import Admission
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.memory import Memory
 from tokensim.scenario.network import Network, NodeNetwork
 from tokensim.scenario.operations import (
     Autoscale,
@@ -98,6 +99,8 @@ class Pool(Section):
     """What differs from the scenario's engine in this pool."""
     network: NodeNetwork = NodeNetwork()
     """What differs from the cluster's links in this pool."""
+    memory: Memory | None = None
+    """The memory of these instances; null: the scenario's."""
 
     @field_validator("engine")
     @classmethod
@@ -207,6 +210,8 @@ class Scenario(Section):
     """The hardware."""
     engine: Engine = Engine()
     """The serving engine of every pool, unless the pool says otherwise."""
+    memory: Memory = Memory()
+    """The memory of every instance, unless its pool says otherwise."""
     performance: Performance = Performance()
     """The source of operator times."""
     workload: WorkloadSpec
@@ -247,6 +252,10 @@ class Scenario(Section):
         if not pool.engine:
             return self.engine
         return Engine.model_validate({**self.engine.model_dump(), **pool.engine})
+
+    def pool_memory(self, pool: Pool) -> Memory:
+        """The memory of ``pool``'s instances: its own, or the scenario's."""
+        return self.memory if pool.memory is None else pool.memory
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Scenario:

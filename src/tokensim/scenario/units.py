@@ -106,5 +106,8 @@ def _schema(example: str) -> WithJsonSchema:
 Duration = Annotated[float, BeforeValidator(parse_duration), _schema("500ms")]
 """A pydantic field in seconds that also takes ``500ms``."""
 
+Size = Annotated[float, BeforeValidator(parse_bytes), _schema("256GiB")]
+"""A pydantic field in bytes that also takes ``256GiB``."""
+
 Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _schema("400Gb/s")]
 """A pydantic field in bytes/s that also takes ``400Gb/s`` and ``50 GB/s``."""

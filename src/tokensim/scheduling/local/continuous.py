@@ -155,7 +155,9 @@ class ContinuousBatching(LocalScheduler):
             last = min(last, decoding.next_crossing(index))
         if last <= index:
             return 1
-        return 1 + decoding.steps_within(index + 1, last - index, self.pool.free)
+        pool = self.pool
+        free = pool.free if pool.evicting is None else pool.spare  # evictions are told at their own step
+        return 1 + decoding.steps_within(index + 1, last - index, free)
 
     def advance(self, steps: int) -> None:
         """See ``LocalScheduler.advance``."""
@@ -372,7 +374,8 @@ class ContinuousBatching(LocalScheduler):
                 tokens = cap
             if tokens > budget:
                 if not limits.enable_chunked_prefill:
-                    self._blocked = not limits.long_prefill_token_threshold_adaptive
+                    # What a source offers may change at any time, and with it what is left to compute.
+                    self._blocked = not limits.long_prefill_token_threshold_adaptive and source is None
                     return
                 tokens = budget
             blocks = -(-(computed + tokens) // size)
