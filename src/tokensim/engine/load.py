@@ -134,6 +134,7 @@ class ClusterLoads:
         slot = self._slots[target] = len(self._targets)
         target.load = TargetLoad(self, slot, target)
         self._targets.append(target)
+        self._chosen = ()
         self._outstanding = np.append(self._outstanding, 0)
         self._transit_tokens = np.append(self._transit_tokens, 0.0)
         self._price = np.append(self._price, target.pool.price_per_hour_usd)
