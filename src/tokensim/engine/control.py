@@ -233,6 +233,7 @@ class Control:
                     continue
                 simulation.recorder.retries.append(request.index)
                 if fate == "restart":
+                    simulation.loads.gone(request)
                     request = simulation.requests.make(request.index, request.arrival_s)
                     request.content = Content.unique(request.index)
                 simulation.dispatch(request, now, False)

@@ -434,6 +434,8 @@ class Handover:
             self.mover.cancel(transfer, now)
         passage.in_flight.clear()
         passage.pieces, passage.gone = passage.gone + passage.pieces, []
+        if passage.second is not None:
+            self.simulation.loads.gone(passage.second)
         passage.skip, passage.target, passage.second = -1, None, None
         if passage.announced or self.terms.early:
             self._choose(passage, now)
@@ -468,6 +470,7 @@ class Handover:
 
     def _withdraw(self, second: Request, taker: Instance | None) -> None:
         """Take the second request out of the queue that it stands in."""
+        self.simulation.loads.gone(second)
 
         def withdraw(now: float, rank: Instance) -> None:
             if second in rank.scheduler.loading or second in rank.scheduler.waiting:

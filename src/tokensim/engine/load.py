@@ -105,7 +105,7 @@ class ClusterLoads:
         self._up: list[Any] = []
         self._sent: dict[Request, int] = {}  # to which slot
         self._origin: dict[int, int] = {}  # by index of the request: the slot that it was last sent to
-        self._transit: dict[Request, int] = {}  # on their way through a front end
+        self._transit: dict[Request, tuple[int, int]] = {}  # on their way through a front end: slot, tokens
         self._outstanding = np.zeros(0, np.int64)
         self._transit_tokens = np.zeros(0)
         self._price = np.zeros(0)
@@ -134,6 +134,7 @@ class ClusterLoads:
         slot = self._slots[target] = len(self._targets)
         target.load = TargetLoad(self, slot, target)
         self._targets.append(target)
+        self._chosen = ()
         self._outstanding = np.append(self._outstanding, 0)
         self._transit_tokens = np.append(self._transit_tokens, 0.0)
         self._price = np.append(self._price, target.pool.price_per_hour_usd)
@@ -189,15 +190,21 @@ class ClusterLoads:
 
     def leaves(self, request: Request) -> None:
         """``request`` is on its way through the front end of its instance."""
-        slot = self._sent[request]
-        self._transit[request] = slot
-        self._transit_tokens[slot] += request.length - 1
+        slot, tokens = self._sent[request], request.length - 1
+        self._transit[request] = slot, tokens
+        self._transit_tokens[slot] += tokens
 
     def enters(self, request: Request) -> None:
         """The engine has got ``request``, or it got lost on the way."""
-        slot = self._transit.pop(request, None)
+        if request in self._transit:
+            slot, tokens = self._transit.pop(request)
+            self._transit_tokens[slot] -= tokens
+
+    def gone(self, request: Request) -> None:
+        """``request`` was called back from where it was sent to."""
+        slot = self._sent.pop(request, None)
         if slot is not None:
-            self._transit_tokens[slot] -= request.length - 1
+            self._outstanding[slot] -= 1
 
     def ended(self, request: Request, time: float) -> None:
         """``request`` ends at ``time``, now or later, as the client sees it."""

@@ -518,6 +518,8 @@ class Simulation:
         """Let ``act``, which does not concern requests that run, happen at the next decision of
         ``instance``, as engines look at such things between steps; at once if it is idle."""
         if instance.due_s == inf:
+            if instance.in_view:
+                instance.before_change(instance, now)
             act(now)
         else:
             instance.notices.append(act)

@@ -48,6 +48,8 @@ class RequestColumns:
     instance: Ints
     status: npt.NDArray[np.int8]
     names: list[str] | None
+    tenant: Ints | None = None
+    """Absent: nobody said whose they are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -276,6 +276,7 @@ class Recorder:
             instance=counts("instance", -1),
             status=counts("status", UNFINISHED).astype(np.int8),
             names=workload.names,
+            tenant=workload.tenant,
         )
 
 

@@ -21,6 +21,7 @@ from tokensim.metrics.latency import Distribution, distribution, request_latency
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
 from tokensim.metrics.slo import Slo, SloReport, judge
 from tokensim.metrics.spending import InstanceFacts, Spending, spending_of
+from tokensim.metrics.tenants import Tenants, tenants_of
 from tokensim.metrics.tiers import TierReport, tier_reports
 from tokensim.metrics.transfers import LinkShare, TransferTotals, link_shares, transfer_totals
 from tokensim.metrics.usage import Usage, usage_of
@@ -101,6 +102,8 @@ class Summary:
     """Links that carried anything, the fullest first; None: none did."""
     tiers: tuple[TierReport, ...] | None = None
     """Memory tiers behind the devices, from the top; None: there are none."""
+    tenants: Tenants | None = None
+    """The account by tenant; None: the workload has none."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same tree as JSON-ready dicts and lists, in field order; a number that is not finite becomes
@@ -155,6 +158,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         transfers=None if log.transfers is None else transfer_totals(log.transfers),
         links=link_shares(log.links, makespan_s) or None,
         tiers=tier_reports(log, tokens.input) or None,
+        tenants=tenants_of(requests, tenant_weights or {}),
     )
 
 

@@ -36,19 +36,24 @@ class WaitingQueue(Collection[Request], Protocol):
 
 
 class Backlog:
-    """What those in a queue still need, kept as they come and go: ``prefill_tokens`` of prompts (and of what
-    preempted ones compute again), ``decode_tokens`` of output."""
+    """What those in a queue needed when they came, as long as they are there: ``prefill_tokens`` of prompts
+    (and of what preempted ones compute again), ``decode_tokens`` of output."""
 
-    prefill_tokens = 0
-    decode_tokens = 0
+    def __init__(self) -> None:
+        super().__init__()
+        self.prefill_tokens = 0
+        self.decode_tokens = 0
+        self._needs: dict[Request, tuple[int, int]] = {}
 
     def _came(self, request: Request) -> None:
-        self.prefill_tokens += request.tokens - request.computed
-        self.decode_tokens += request.length - request.tokens
+        self._needs[request] = needs = request.tokens - request.computed, request.length - request.tokens
+        self.prefill_tokens += needs[0]
+        self.decode_tokens += needs[1]
 
     def _went(self, request: Request) -> None:
-        self.prefill_tokens -= request.tokens - request.computed
-        self.decode_tokens -= request.length - request.tokens
+        prefill, decode = self._needs.pop(request)
+        self.prefill_tokens -= prefill
+        self.decode_tokens -= decode
 
 
 class Fifo(Backlog, deque[Request]):
@@ -86,6 +91,7 @@ class ByPriority(Backlog):
     again."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._heap: list[tuple[int, float, int, int, Request]] = []
         self._pushed = 0
 
@@ -130,6 +136,7 @@ class Ordered(Backlog):
     """In the order of a user's function, asked anew whenever the queue has changed."""
 
     def __init__(self, order: Callable[[list[Request]], Iterable[Request]]) -> None:
+        super().__init__()
         self._order = order
         self._requests: list[Request] = []
         self._sorted = True
