@@ -108,3 +108,6 @@ Duration = Annotated[float, BeforeValidator(parse_duration), _schema("500ms")]
 
 Bandwidth = Annotated[float, BeforeValidator(parse_bandwidth), _schema("400Gb/s")]
 """A pydantic field in bytes/s that also takes ``400Gb/s`` and ``50 GB/s``."""
+
+Size = Annotated[float, BeforeValidator(parse_bytes), _schema("4GiB")]
+"""A pydantic field in bytes that also takes ``4GiB``."""
