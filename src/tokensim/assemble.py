@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from tokensim.cost.calibration import Calibration
 from tokensim.cost.ranks import CompiledRanksCost
@@ -36,7 +36,8 @@ from tokensim.metrics.summary import Summary, summarize
 from tokensim.model import ModelSpec, load_model
 from tokensim.operations import hooks_of, terms_of
 from tokensim.plan import PoolPlan, plan_pool
-from tokensim.registry import load_plugin, register
+from tokensim.policy import scheduler_maker, settled_options
+from tokensim.registry import load_plugin
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scenario.network import Network as NetworkSection
@@ -118,7 +119,7 @@ def simulate(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
-    summary = summarize(log, rank_facts(simulation), slo)
+    summary = summarize(log, rank_facts(simulation), slo, _weights(scenario))
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
     return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation))
@@ -150,7 +151,7 @@ def build_simulation(
         Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
     for index, plan in enumerate(plans):
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
-        make = _scheduler_maker(plan, where, exact_steps)
+        make = scheduler_maker(plan.engine, plan.limits, where, exact_steps)
         devices = plan.pool.parallel.devices
         pool = ReplicaPool(
             plan.pool.name,
@@ -196,25 +197,6 @@ def place_of(topology: Topology, plan: PoolPlan, name: str) -> Place:
     parallel = plan.pool.parallel
     lanes = parallel.devices // parallel.data
     return topology.place(name, plan.device, parallel.devices, pool=plan.pool.name, lanes=lanes)
-
-
-def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[[], LocalScheduler]:
-    policy: Any = register.local_scheduler.get(plan.engine.policy, f"{where}.policy")
-
-    def make() -> LocalScheduler:
-        options = plan.engine.policy_options
-        try:
-            return cast(
-                LocalScheduler, policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options)
-            )
-        except TypeError as error:
-            raise InputError(
-                f"the policy '{plan.engine.policy}' does not take these options: {error}",
-                where=f"{where}.policy_options",
-                hint="a policy is made as Policy(limits, version, exact_steps=…, **policy_options)",
-            ) from error
-
-    return make
 
 
 def _instance(
@@ -327,6 +309,12 @@ def _facts(plan: PoolPlan) -> InstanceFacts:
     )
 
 
+def _weights(scenario: Scenario) -> dict[int, float]:
+    """What each tenant weighs in fair sharing."""
+    admission = scenario.cluster.admission
+    return {} if admission is None else {n: tenant.weight for n, tenant in admission.tenants.items()}
+
+
 def _check_lengths(workload: Workload, plans: Sequence[PoolPlan]) -> None:
     """Refuse a workload of which no request could be served; single ones are rejected on arrival, as a server
     does."""
@@ -346,10 +334,8 @@ def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
     exactly."""
     pools = []
     for plan in plans:
-        worked_out = {
-            name: getattr(plan.engine, name)
-            for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks")
-        }
+        limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks")
+        worked_out = {name: getattr(plan.engine, name) for name in (*limits, *settled_options(plan.engine))}
         pools.append(plan.pool.model_copy(update={"engine": {**plan.pool.engine, **worked_out}}))
     cluster = scenario.cluster.model_copy(update={"pools": pools})
     sources = {plan.operators for plan in plans}

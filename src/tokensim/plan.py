@@ -20,12 +20,13 @@ from tokensim.hardware.links import with_network
 from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
 from tokensim.model.vision import vision_operators
+from tokensim.policy import policy_engine, swap_limits
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.memory import Memory
 from tokensim.scenario.performance import Performance
 from tokensim.scheduling.local import Limits
 
-LIMITS = set(Limits.__slots__) - {"window", "longest"}
+LIMITS = set(Limits.__slots__) - {"window", "longest", "swap_blocks", "swap_s_per_block"}
 
 KERNELS = "vllm"
 """The engine whose kernels run whatever the policy: the only one whose schedule is modelled."""
@@ -90,7 +91,7 @@ def plan_pool(
         asked = asked.model_copy(update={"enable_chunked_prefill": False, "enable_prefix_caching": False})
         notes = (f"{pool.name}: an encoder has neither chunked prefill nor prefix caching, and keeps no KV",)
     engine = resolved_engine(
-        asked,
+        policy_engine(asked, own),
         device_memory_bytes=device.memory_bytes,
         is_a100="a100" in device.id,
         model_max_len=model.max_position,
@@ -169,7 +170,14 @@ def plan_pool(
         tower = vision_operators(model.vision, activation, tensor)
         encoder = build_cost(tower, setting, sources, Host(0.0, 0.0, 0.0, False), calibration=calibration)
     limits = Limits(
-        **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
+        **{name: getattr(engine, name) for name in LIMITS},
+        window=cost.window,
+        longest=cost.needs_longest,
+        **swap_limits(
+            engine,
+            model.kv_bytes_per_token(kv_dtype, tensor) * engine.block_size,
+            device.host_link.bandwidth_bytes_per_s,
+        ),
     )
     spec = resolved_operators(performance.operators, setting)
     notes = (*notes, *(note for source in sources for note in getattr(source, "notes", ())))

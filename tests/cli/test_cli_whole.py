@@ -74,7 +74,7 @@ def test_every_example_runs(tokensim: Command, example: Path) -> None:
         (("--set", "engin.max_num_seqs=1"), "unknown key 'engin' in the scenario\n  did you mean 'engine'?"),
         (
             ("--set", "engine.policy=vlm"),
-            "engine.policy: unknown local scheduler 'vlm'\n  did you mean 'vllm'?",
+            "engine.policy: unknown local scheduler 'vlm'\n  did you mean 'vllm'",
         ),
         (("--set", "cluster.router=rund-robin"), "did you mean 'round-robin'"),
         (

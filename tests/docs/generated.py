@@ -190,6 +190,11 @@ def explained() -> str:
     return fenced(output_of([*command, "--operators", "roofline"], ROOT))
 
 
+def local_schedulers() -> str:
+    """What the comparison of ``docs/local-schedulers.md`` prints."""
+    return fenced(output_of([sys.executable, "examples/compare_schedulers.py"], ROOT))
+
+
 def measured() -> str | None:
     """The errors against measured runs; None where these, or the measured tables, are not there."""
     here = any(ROOT.glob("../shared/groundtruth/*/case.yaml"))
@@ -275,6 +280,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "caching": caching,
     "measured": measured,
     "explain": explained,
+    "local-schedulers": local_schedulers,
 }
 
 

@@ -32,6 +32,7 @@ NOT_RUN = (
     ".ci/run",
     "python tests/",
     "python benchmarks/",
+    "python examples/",
 )
 """What sets up an environment, or is another check's own command."""
 SPEED = re.compile(r"^simulated in .*$", re.MULTILINE)

@@ -120,8 +120,8 @@ def test_captured_sizes_are_refused_where_no_graph_is_captured() -> None:
     assert Engine(enforce_eager=True).enforce_eager
 
 
-def test_swapping_is_refused_not_ignored() -> None:
-    assert "swapping to host memory is not simulated yet" in refusal(preemption="swap")
+def test_room_for_swapping_without_swapping_is_refused_not_ignored() -> None:
+    assert "swap_space is given, but nothing is swapped" in refusal(swap_space="4GiB")
 
 
 def test_an_adaptive_threshold_needs_a_threshold() -> None:

@@ -97,9 +97,9 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
         ),
         (
             "max_num_seqs: 64",
-            "preemption: swap",
-            "s.yaml: line 7: engine.preemption: preemption by swapping to host memory is not simulated yet\n"
-            "  use 'recompute', the only kind that vLLM's V1 engine has",
+            "swap_space: 8GiB",
+            "s.yaml: line 6: engine: swap_space is given, but nothing is swapped\n"
+            "  set preemption: swap, or leave it out",
         ),
         ("rate: 5", "rate: -5", "workload.arrivals.rate: -5 is not right: must be more than 0"),
         ("rate: 5", "rate: 0", "workload.arrivals.rate: 0 is not right: must be more than 0"),

@@ -6,8 +6,14 @@ from functools import partial
 
 import pytest
 from drive import Drive
+from story import Story
 
 
 @pytest.fixture(params=[True, False], ids=["walked", "aggregated"])
 def drive(request: pytest.FixtureRequest) -> partial[Drive]:
     return partial(Drive, exact_steps=request.param)
+
+
+@pytest.fixture(params=[True, False], ids=["walked", "aggregated"])
+def story(request: pytest.FixtureRequest) -> partial[Story]:
+    return partial(Story, exact_steps=request.param)

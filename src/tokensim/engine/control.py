@@ -141,7 +141,7 @@ class Control:
             assert handover is not None
             rank.scheduler.remove(request, keep=True)
             request.held = True
-            request.last_token_s = now
+            request.last_token_s = rank.last_token_s(request, now)
             if simulation.loads.counts:
                 simulation.loads.ended(request, now)
             simulation.at(now, lambda now: handover.migrate(rank, request, target, now))
@@ -289,7 +289,7 @@ def _holder(axis: Instance | RankGroup, request: Request) -> Instance | None:
 def _remove(rank: Instance, request: Request, now: float) -> None:
     """Take ``request`` out of ``rank``, whose last step ended at ``now``."""
     if request in rank.scheduler.running and request.decoding:
-        request.last_token_s = now
+        request.last_token_s = rank.last_token_s(request, now)
     rank.scheduler.remove(request)
     request.held = False
     request.length = request.input_tokens + request.output_tokens

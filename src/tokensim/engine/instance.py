@@ -19,6 +19,7 @@ from tokensim.engine.axis import TimeAxis, layered
 from tokensim.engine.clock import Clock
 from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd, Outputs
+from tokensim.engine.pauses import Pauses
 from tokensim.engine.tiered import TieredKv
 from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import (
@@ -80,6 +81,8 @@ class Instance(TimeAxis):
         self._note_chunk = recorder.chunks.extend
         self._note_gap = recorder.gaps.extend
         self._note_encoder = recorder.encoded
+        self._note_idle = recorder.note_idle
+        self._pauses = Pauses(recorder.gaps.extend)
         self.max_model_len = max_model_len
         self.caching = caching
         self.on_finish = on_finish
@@ -149,6 +152,8 @@ class Instance(TimeAxis):
             self.tiers.scheduled(step, now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
+        if step.paused:
+            self._pauses.sit_out(step.paused, before_s)
         if unfinished:
             self._finish(last)
         decode, chunks = step.decode, step.chunks
@@ -193,7 +198,8 @@ class Instance(TimeAxis):
                     request.first_token_s = end
                 else:  # it goes on after a preemption
                     self._note_gap(PACK_GAP(end - request.last_token_s, 1))
-            if step.came_back:
+                request.last_token_s = end
+            if step.came_back or self._pauses:
                 self._note_returns(step)
             return
         self._first_s, self._growth_s, steps = self._decode_run(
@@ -205,7 +211,8 @@ class Instance(TimeAxis):
         if step.stall_s or step.overlap_s:
             self._first_s, steps = self._with_copies(self._first_s, step), 1
         if self.front_end is not None:
-            self._outputs = Outputs(start + self._first_s, self._first_s, self._growth_s, 1, decode)
+            tokens = decode - step.idle
+            self._outputs = Outputs(start + self._first_s, self._first_s, self._growth_s, 1, tokens)
         allowed = scheduler.run_length(step)
         self._set_run(allowed if allowed < steps else steps)
         if self.clock is not None and self._run > 1:
@@ -215,7 +222,7 @@ class Instance(TimeAxis):
         if self.watch is not None:
             self._set_run(1)
             self.watch.before(self, step, start, self._first_s)
-        if step.came_back:
+        if step.came_back or self._pauses:
             self._note_returns(step)
 
     def _with_copies(self, seconds: float, step: Step) -> float:
@@ -274,6 +281,8 @@ class Instance(TimeAxis):
     def _note_returns(self, step: Step) -> None:
         """The gap of who decodes again in ``step`` after sitting out reaches back further than the step."""
         end = self._start_s + self._first_s
+        if self._pauses and not step.paused:
+            self._pauses.end(end, self._first_s)
         for request in step.came_back:
             self._note_gap(PACK_GAP(end - request.last_token_s, 1))
             self._note_gap(PACK_GAP(self._first_s, -1))
@@ -294,9 +303,14 @@ class Instance(TimeAxis):
                 self.on_preempt(request, self)
         for request, decoded in step.preempted:
             if decoded:
-                request.last_token_s = before_s
+                request.last_token_s = self.last_token_s(request, before_s)
         for request in step.sat_out:
-            request.last_token_s = before_s
+            request.last_token_s = self.last_token_s(request, before_s)
+
+    def last_token_s(self, request: Request, before_s: float) -> float:
+        """When the last token of ``request`` came, which does not decode after the step that ended at
+        ``before_s``."""
+        return self._pauses.drop_out(request, before_s)
 
     def _record(self, step: Step) -> None:
         """Write down the run that has just been completed. HOT PATH."""
@@ -304,6 +318,8 @@ class Instance(TimeAxis):
         if self.watch is not None:
             self.watch.after(self, step, self.end_s)
         pool = scheduler.pool
+        if step.idle:
+            self._note_idle(step.idle)
         if chunks:
             for tokens, before in chunks:
                 self._note_chunk(PACK_CHUNK(tokens, before))

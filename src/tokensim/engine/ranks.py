@@ -116,6 +116,8 @@ class Rank(Instance):
             self.tiers.scheduled(step, now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
+        if step.paused:
+            self._pauses.sit_out(step.paused, before_s)
         return step
 
     def begin(self, step: Step | None, start_s: float, first_s: float) -> list[Request]:
@@ -138,7 +140,8 @@ class Rank(Instance):
                 fresh.append(request)
             else:  # it goes on after a preemption
                 self._note_gap(PACK_GAP(end_s - request.last_token_s, 1))
-        if step.came_back:
+            request.last_token_s = end_s
+        if step.came_back or self._pauses:
             self._note_returns(step)
         return fresh
 
@@ -147,7 +150,7 @@ class Rank(Instance):
         if self.watch is not None:
             return 1
         if step is not None and not step.empty:
-            return self.scheduler.run_length(step)
+            return 1 if step.stall_s else self.scheduler.run_length(step)
         return 1 if self.scheduler.running or self.scheduler.waiting else FAR
 
 
@@ -279,12 +282,13 @@ class RankGroup(TimeAxis):
             self._compute_s = max(own) + pooled
             self._first_s += self._compute_s * self.clock.share
             self._slowed = tuple((max(own) - mine) * self.clock.share for mine in own)
+        self._first_s += max(0.0 if step is None else step.stall_s for step in steps)
         first_s = self._first_s
         fresh: list[Request] = []
         outputs = 0
         for rank, step in zip(self.ranks, steps, strict=True):
             fresh += rank.begin(step, start_s, first_s)
-            outputs += 0 if step is None else step.decode + len(step.firsts)
+            outputs += 0 if step is None else step.decode + len(step.firsts) - step.idle
         if self.front_end is not None:
             self._outputs = Outputs(start_s + first_s, first_s, run.growth_s, 1, outputs, fresh)
         agreed = [rank.allowed(step) for rank, step in zip(self.ranks, steps, strict=True)]

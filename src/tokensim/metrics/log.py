@@ -58,7 +58,8 @@ class StepRows:
 
     The run starts at ``start_s`` and ends at ``end_s``; its first step lasts ``first_step_s``, its last
     ``last_step_s``, those between lie on the line between them. ``running``/``waiting`` requests and
-    ``used_blocks`` are as of the end of the run. ``what`` holds the shapes (``StepColumns``).
+    ``used_blocks`` are as of the end of the run. ``what`` holds the shapes (``StepColumns``). ``idle``: how
+    many of its decodes are rows of requests that have finished, and give no token (absent: none anywhere).
     """
 
     instance: Ints
@@ -71,6 +72,7 @@ class StepRows:
     used_blocks: Ints
     prefill_tokens: Ints
     what: StepColumns
+    idle: Ints | None = None
 
 
 @dataclass(frozen=True, slots=True)

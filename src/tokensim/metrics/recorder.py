@@ -16,7 +16,7 @@ from tokensim.cost.base import StepColumns, Together
 from tokensim.metrics.log import STATUSES, LinkUse, LoadRows, RequestColumns, RunLog, StepRows, TransferRows
 
 if TYPE_CHECKING:
-    from tokensim.workload.base import Floats, Workload
+    from tokensim.workload.base import Floats, Ints, Workload
 
 UNFINISHED, FINISHED, TRUNCATED, REJECTED, FAILED, CANCELLED = range(len(STATUSES))
 
@@ -86,6 +86,7 @@ PACK_HANDOVER = Struct("qqqqdddd").pack
 PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 PACK_ENCODER = Struct("qd").pack
 PACK_LOAD = Struct(_codes(LOAD_ROW)).pack
+PACK_IDLE = Struct("qq").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -110,7 +111,8 @@ class Recorder:
     ``cost.base.Together``, packed by ``PACK_TOGETHER``. ``transfers`` are rows packed by ``PACK_TRANSFER``,
     their kinds by number in ``transfer_kinds``. ``encoders`` (number of a row of ``steps``, seconds)
     are what encoders of images added to steps, packed by ``PACK_ENCODER``. ``loads`` from memory
-    tiers are rows with the columns of ``LoadRows``, packed by ``PACK_LOAD``.
+    tiers are rows with the columns of ``LoadRows``, packed by ``PACK_LOAD``. ``idle`` (number of a row of
+    ``steps``, how many of its decodes are rows of requests that have finished), packed by ``PACK_IDLE``.
     """
 
     def __init__(self) -> None:
@@ -127,6 +129,7 @@ class Recorder:
         self.retries: list[int] = []
         self.transfers = bytearray()
         self.transfer_kinds: dict[str, int] = {}
+        self.idle = bytearray()
 
     def transfer(self, transfer: MovedBytes, now: float, arrived: bool) -> None:
         """``transfer`` ended ``now``: it ``arrived``, or was cancelled."""
@@ -138,6 +141,10 @@ class Recorder:
     def encoded(self, seconds: float) -> None:
         """The step that is noted next took ``seconds`` longer for an encoder."""
         self.encoders.extend(PACK_ENCODER(len(self.steps) // STEP_BYTES, seconds))
+
+    def note_idle(self, rows: int) -> None:
+        """The next row of ``steps`` has so many decodes of requests that have finished."""
+        self.idle.extend(PACK_IDLE(len(self.steps) // STEP_BYTES, rows))
 
     def log(
         self,
@@ -170,6 +177,7 @@ class Recorder:
                 waiting=steps["waiting"],
                 used_blocks=steps["used_blocks"],
                 prefill_tokens=prefill,
+                idle=self._idle(len(n)),
                 what=StepColumns(
                     steps=n,
                     decode=steps["decode"],
@@ -216,6 +224,16 @@ class Recorder:
         seconds = np.zeros(size)
         seconds[noted["row"]] = noted["seconds"]
         return seconds
+
+    def _idle(self, size: int) -> Ints | None:
+        """The column of idle decodes, for ``size`` rows; None if there are none."""
+        if not self.idle:
+            return None
+        noted = np.frombuffer(self.idle, [("row", "i8"), ("rows", "i8")])
+        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
+        idle = np.zeros(size, np.int64)
+        idle[noted["row"]] = noted["rows"]
+        return idle
 
     def _together(self, size: int) -> Together | None:
         """The columns of ranks that step together, for ``size`` rows; None if there are none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,8 +114,14 @@ class Summary:
         return plain
 
 
-def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None = None) -> Summary:
-    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``)."""
+def summarize(
+    log: RunLog,
+    instances: Sequence[InstanceFacts],
+    slo: Slo | None = None,
+    tenant_weights: Mapping[int, float] | None = None,
+) -> Summary:
+    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``);
+    ``tenant_weights``: of tenants that do not weigh 1 in fair sharing."""
     requests = log.requests
     latency = request_latency(requests)
     gaps = gaps_of(log)

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tokensim.errors import InputError
 from tokensim.scenario.section import Count, CountOrZero, Flag, Name, Number, Section, refused
+from tokensim.scenario.units import Size
 from tokensim.scenario.versions import VERSIONED_OPTIONS, Version, parse_version
 
 KvCacheDtype = Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"]
@@ -69,7 +70,9 @@ class Engine(Section):
     cudagraph_capture_sizes: list[Count] | None = None
     """Token counts of a step for which CUDA graphs are captured; null: the engine's default."""
     preemption: Literal["recompute", "swap"] = "recompute"
-    """What happens to the KV of a preempted request."""
+    """What happens to the KV of a preempted request; vLLM's V1 engine only recomputes."""
+    swap_space: Size | None = None
+    """Host memory of each device for swapped KV; null: 4 GiB, if the engine swaps."""
 
     @field_validator("version", mode="before")
     @classmethod
@@ -86,16 +89,6 @@ class Engine(Section):
     def _sizes_ascend(cls, value: list[int] | None) -> list[int] | None:
         return None if value is None else sorted(set(value))
 
-    @field_validator("preemption")
-    @classmethod
-    def _no_swap_yet(cls, value: str) -> str:
-        if value == "swap":
-            raise refused(
-                "preemption by swapping to host memory is not simulated yet",
-                "use 'recompute', the only kind that vLLM's V1 engine has",
-            )
-        return value
-
     @model_validator(mode="after")
     def _options_agree(self) -> Engine:
         version = parse_version(self.version)
@@ -109,6 +102,10 @@ class Engine(Section):
             raise refused(
                 "long_prefill_token_threshold_adaptive needs a threshold to adapt",
                 "set long_prefill_token_threshold, or leave the other out",
+            )
+        if self.swap_space is not None and self.preemption != "swap":
+            raise refused(
+                "swap_space is given, but nothing is swapped", "set preemption: swap, or leave it out"
             )
         if self.enforce_eager and self.cudagraph_capture_sizes:
             raise refused(

@@ -251,7 +251,7 @@ class Scenario(Section):
         """The engine of ``pool``: the scenario's, with the pool's overrides on top."""
         if not pool.engine:
             return self.engine
-        return Engine.model_validate({**self.engine.model_dump(), **pool.engine})
+        return Engine.model_validate({**self.engine.model_dump(exclude_unset=True), **pool.engine})
 
     def pool_memory(self, pool: Pool) -> Memory:
         """The memory of ``pool``'s instances: its own, or the scenario's."""

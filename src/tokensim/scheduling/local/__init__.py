@@ -3,17 +3,35 @@ interface."""
 
 from tokensim.scheduling.local.base import KvSource, Limits, LocalScheduler, Offer, Step
 from tokensim.scheduling.local.continuous import ContinuousBatching
+from tokensim.scheduling.local.edf import EarliestDeadlineFirst
+from tokensim.scheduling.local.fair import Fair
+from tokensim.scheduling.local.orca import Orca
+from tokensim.scheduling.local.priority import Priority
 from tokensim.scheduling.local.request import Request, Traits
+from tokensim.scheduling.local.sarathi import Sarathi
+from tokensim.scheduling.local.sjf import ShortestJobFirst
+from tokensim.scheduling.local.static import Static
+from tokensim.scheduling.local.trtllm import TensorRtLlm
 from tokensim.scheduling.local.vllm import Vllm
+from tokensim.scheduling.local.vllm_v0 import VllmV0
 
 __all__ = [
     "ContinuousBatching",
+    "EarliestDeadlineFirst",
+    "Fair",
     "KvSource",
     "Limits",
     "LocalScheduler",
     "Offer",
+    "Orca",
+    "Priority",
     "Request",
+    "Sarathi",
+    "ShortestJobFirst",
+    "Static",
     "Step",
+    "TensorRtLlm",
     "Traits",
     "Vllm",
+    "VllmV0",
 ]

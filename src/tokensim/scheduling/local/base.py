@@ -9,8 +9,8 @@ before the policy has to be asked again; it then commits as many of them as real
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tokensim.errors import SimulationError
@@ -41,6 +41,10 @@ class Limits:
     watermark: float = 0.0
     prefill_schedule_interval: int = 1
     async_scheduling: bool = True
+    swap_blocks: int = 0
+    """Blocks of host memory into which preempted requests are swapped; 0: they are recomputed."""
+    swap_s_per_block: float = 0.0
+    """Seconds that copying one block to the host, or back, holds up a step."""
     window: int | None = None
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
     longest: bool = False
@@ -89,6 +93,8 @@ class Step:
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
     in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies of KV that hold
     up the step (swapping); ``overlap_s``: how long copies take that come layer by layer beside its compute.
+    ``paused``: so many requests decode, and all of them sit out this step (it is one of prefills alone).
+    ``idle``: so many of the ``decode`` rows belong to requests that have finished and give no token.
     """
 
     __slots__ = (
@@ -99,9 +105,11 @@ class Step:
         "context",
         "decode",
         "firsts",
+        "idle",
         "index",
         "longest",
         "overlap_s",
+        "paused",
         "preempted",
         "sat_out",
         "stall_s",
@@ -120,6 +128,8 @@ class Step:
         self.whole = True
         self.stall_s = 0.0
         self.overlap_s = 0.0
+        self.paused = 0
+        self.idle = 0
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE
         self.chunk_requests: list[Request] = _NONE
@@ -153,6 +163,17 @@ class LocalScheduler(ABC):
     """Set by whoever assembles the instance, of policies that ``can_load``."""
     can_load: ClassVar[bool] = False
     """Whether the policy asks ``source``, and heeds ``Request.held``, ``loaded`` and ``release``."""
+    can_swap: ClassVar[bool] = False
+    """Whether preempted requests can be swapped to host memory (``Limits.swap_blocks``)."""
+    prefers: ClassVar[Mapping[str, Any]] = {}
+    """Engine options whose default is another one under this policy."""
+    settles: ClassVar[Mapping[str, Any]] = {}
+    """Engine options that this policy leaves no choice in, and what they are then."""
+
+    @classmethod
+    def settled(cls, limits: Limits) -> Limits:
+        """``limits`` with what the policy ``settles``."""
+        return replace(limits, **cls.settles) if cls.settles else limits
 
     @abstractmethod
     def add(self, request: Request) -> bool:

@@ -13,7 +13,7 @@ is walked (``walk.py``): same rules, same result.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool
 from tokensim.scheduling.local import elsewhere, integrity, walk
@@ -21,18 +21,24 @@ from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
 from tokensim.scheduling.local.outlook import Outlook, cached_ahead, kept
+from tokensim.scheduling.local.preemption import preempt
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
 from tokensim.scheduling.local.versions import rules_of
 
 
 class ContinuousBatching(LocalScheduler):
-    """The policy. Override ``admission_order``, ``victim`` or ``horizon`` to make another."""
+    """The policy. Override ``admission_order``, ``victim`` or ``horizon`` to make another; those beside it
+    in this folder also say who may have memory (``claim``, ``lacks``) and what a preemption does.
+    """
+
+    holds_whole_prompts: ClassVar[bool] = False
+    """Whether a request gets the blocks of its whole prompt when it is admitted, not those of each chunk."""
 
     can_load = True
 
     def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
-        self.limits = limits
+        self.limits = limits = self.settled(limits)
         self.rules = rules = rules_of(version)
         self.exact_steps = exact_steps
         self.block_size = limits.block_size
@@ -71,6 +77,7 @@ class ContinuousBatching(LocalScheduler):
         self._windowed = limits.window is not None
         self._longest = limits.longest
         self._asks = type(self).horizon is not ContinuousBatching.horizon
+        self._claims = type(self).claim is not ContinuousBatching.claim
         self._blocked = False  # the head of the queue stays out until somebody leaves
         self._registering: Request | None = None  # a prefill chunk of the step being made
         self.taken_ahead = 0  # blocks, for steps that ``advance`` does not know of yet
@@ -93,6 +100,19 @@ class ContinuousBatching(LocalScheduler):
     def horizon(self) -> int:
         """How many steps may pass before this policy wants to be asked again though nothing happened."""
         return FAR
+
+    def claim(self, request: Request) -> bool:
+        """The head of the queue fits: whether it may have its place now; False keeps it out until somebody
+        leaves. True: it is admitted, so whatever the policy counts can be counted here."""
+        return True
+
+    def lacks(self, request: Request, need: int) -> bool:
+        """Whether the free blocks do not suffice for a step of ``request`` that takes ``need`` of them."""
+        return need > self.pool.free
+
+    def preempt(self, step: Step, request: Request, served: int) -> None:
+        """Send ``request`` back, which was given ``served`` tokens in this step before."""
+        preempt(self, step, request, served)
 
     # The interface to the engine.
 
@@ -127,12 +147,13 @@ class ContinuousBatching(LocalScheduler):
     def _schedule_fully(self, step: Step, now: float) -> None:
         """The whole procedure, for steps that may have more in them than decodes."""
         self._open(step)
+        pushed_out = len(step.preempted)
         cap = prefill_cap(self.limits, self.rules, len(self.running) + len(self.waiting))
         deferred = self.cadence.defers(decoding=len(self.running) > len(self.prefilling))
         budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
         if budget < 0:
             budget = walk.serve_in_order(self, step, cap, deferred)
-        if step.preempted:
+        if len(step.preempted) > pushed_out:
             self._blocked = False
         else:
             if self.waiting:
@@ -147,7 +168,7 @@ class ContinuousBatching(LocalScheduler):
             return 1
         if self.waiting and not self._blocked:
             return 1
-        index, decoding = step.index, self.decoding
+        index, decoding = self.index, self.decoding
         last = decoding.next_finish()
         if self._asks:
             last = min(last, index + self.horizon() - 1)
@@ -383,10 +404,14 @@ class ContinuousBatching(LocalScheduler):
             whole = blocks
             if reserve and computed + tokens < request.tokens:
                 whole = -(-min(request.tokens, limits.max_model_len) // size)
+                if self.holds_whole_prompts:
+                    blocks = whole
             if whole - hit > free or blocks - hit > free:
                 if source is not None and elsewhere.make_room(self):
                     continue
                 self._blocked = reserve and not self._growing  # else its need may shrink by itself
+                return
+            if self._claims and not self.claim(request):
                 return
             waiting.pop()
             if hits:

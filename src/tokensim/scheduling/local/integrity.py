@@ -18,6 +18,8 @@ def check(policy: ContinuousBatching) -> None:
         assert (request in policy.prefilling) == (not request.decoding), f"{request}: prefilling or decoding?"
         computed = policy.computed(request)
         blocks = -(-computed // size)
+        if policy.holds_whole_prompts and not request.decoding:
+            blocks = -(-request.tokens // size)
         counted = policy.exact_steps or not request.decoding
         assert not counted or blocks == request.blocks, (
             f"{request}: {request.blocks} blocks for {computed} tokens"

@@ -27,7 +27,7 @@ def preempt(policy: ContinuousBatching, step: Step, request: Request, served: in
         assert not policy.exact_steps or request.computed == computed, f"{request} has {request.computed}"
         request.blocks = -(-(computed + served) // size)
         if request.finish_step >= step.index:
-            policy.decoding.leave(request, step.index)
+            policy.decoding.leave(request, step.index - 1)
             policy.decoding.withdraw(request)
         if request.shared_output:
             assert request.content is not None

@@ -86,50 +86,67 @@ class Fifo(Backlog, deque[Request]):
         self._went(request)
 
 
-class ByPriority(Backlog):
-    """Ordered by (priority, arrival time, index): vLLM's priority policy. A preempted request is just pushed
+Rank = tuple[float, ...]
+"""Numbers that say where a request stands; the lowest first."""
+
+
+class ByRank(Backlog):
+    """Ordered by a rank that does not change while a request waits. A preempted request is just pushed
     again."""
 
-    def __init__(self) -> None:
+    def __init__(self, rank: Callable[[Request], Rank]) -> None:
         super().__init__()
-        self._heap: list[tuple[int, float, int, int, Request]] = []
+        self._rank = rank
+        self._heap: list[tuple[Rank, int, Request]] = []
         self._pushed = 0
 
     def __len__(self) -> int:
         return len(self._heap)
 
     def __iter__(self) -> Iterator[Request]:
-        return (entry[4] for entry in self._heap)
+        return (entry[2] for entry in self._heap)
 
     def __contains__(self, request: object) -> bool:
-        return any(entry[4] is request for entry in self._heap)
+        return any(entry[2] is request for entry in self._heap)
 
     def add(self, request: Request) -> bool:
         """Push; True if it became the head."""
         self._came(request)
         self._pushed += 1
-        heappush(self._heap, (request.priority, request.arrival_s, request.index, self._pushed, request))
-        return self._heap[0][4] is request
+        heappush(self._heap, (self._rank(request), self._pushed, request))
+        return self._heap[0][2] is request
 
     def put_back(self, request: Request) -> None:
         """Push again."""
         self.add(request)
 
     def head(self) -> Request:
-        """The most urgent."""
-        return self._heap[0][4]
+        """The lowest rank."""
+        return self._heap[0][2]
 
     def pop(self) -> Request:
-        """Remove and return the most urgent."""
-        request = heappop(self._heap)[4]
+        """Remove and return the lowest rank."""
+        request = heappop(self._heap)[2]
         self._went(request)
         return request
 
     def remove(self, request: Request) -> None:
         """Remove from the middle; linear."""
-        self._heap = [entry for entry in self._heap if entry[4] is not request]
+        self._heap = [entry for entry in self._heap if entry[2] is not request]
         heapify(self._heap)
         self._went(request)
+
+
+def urgency(request: Request) -> Rank:
+    """(priority, arrival, index)."""
+    return request.priority, request.arrival_s, request.index
+
+
+class ByPriority(ByRank):
+    """Ordered by (priority, arrival time, index): vLLM's priority policy."""
+
+    def __init__(self) -> None:
+        super().__init__(urgency)
 
 
 class Ordered(Backlog):

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 from tokensim.errors import SimulationError
 from tokensim.scheduling.local.base import Step
-from tokensim.scheduling.local.preemption import preempt
 from tokensim.scheduling.local.request import Request
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
             at += 1
             continue
         need = -(-(before + tokens) // size) - (-(-before // size))
-        while need > pool.free:
+        while policy.lacks(request, need):
             victim = policy.victim(running)
             if victim not in running:
                 raise SimulationError(f"victim must return one of the running requests, not {victim!r}")
@@ -52,7 +51,7 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
             given = served.pop(victim)[0] if was_served else 0
             budget += given
             del running[place]
-            preempt(policy, step, victim, given)
+            policy.preempt(step, victim, given)
             if victim is request:
                 break
             if place < at and (was_served or not policy.rules.index_moves_only_for_served):
@@ -73,11 +72,11 @@ def serve_in_order(policy: ContinuousBatching, step: Step, cap: int, deferred: b
             continue
         if not goes_on:
             break
-    _apply(policy, step, served, running)
+    write_down(policy, step, served, running)
     return budget
 
 
-def _apply(
+def write_down(
     policy: ContinuousBatching, step: Step, served: dict[Request, tuple[int, int]], running: list[Request]
 ) -> None:
     """Write down what was decided: contexts of the decodes, chunks, and who sat out."""
@@ -92,6 +91,7 @@ def _apply(
                 step.longest = before + 1
             if window is not None:
                 step.window_context += min(before + 1, window)
+                step.window_growth += before + 1 < window
         else:
             policy.run_chunk(step, request, tokens)
     for request in [r for r in policy.sitting_out if r in served]:
@@ -104,7 +104,7 @@ def _apply(
 def _sit_out(policy: ContinuousBatching, step: Step, request: Request) -> None:
     """A decoding request got no token in this step: everything about it comes one step later."""
     decoding = policy.decoding
-    decoding.leave(request, step.index)
+    decoding.leave(request, step.index - 1)
     decoding.withdraw(request)
     request.base -= 1
     request.finish_step += 1
