@@ -4,6 +4,7 @@ processes.
     python benchmarks/speed.py            # everything, about five minutes
     python benchmarks/speed.py --quick    # the same code on small sizes, half a minute
     python benchmarks/speed.py --operators aiconfigurator    # with another source of operator times
+    python benchmarks/speed.py --policy sglang               # with another local scheduler
 
 The scenario: Llama-3.1-8B on one H100, 512 tokens in, 256 out, every engine setting at its default, Poisson
 arrivals at 85 % of the throughput that the same instance reaches when all requests are there at once;
@@ -31,6 +32,9 @@ ROOT = Path(__file__).resolve().parent.parent
 OPERATORS = "TOKENSIM_BENCHMARK_OPERATORS"
 """Names the source of operator times for the processes of this benchmark."""
 
+POLICY = "TOKENSIM_BENCHMARK_POLICY"
+"""Names the local scheduler for them."""
+
 
 def scenario(requests: int, rate: float | None, output: int = 256) -> Any:
     """The scenario with that many requests; ``rate`` None: all at once."""
@@ -41,6 +45,7 @@ def scenario(requests: int, rate: float | None, output: int = 256) -> Any:
         {
             "model": "meta-llama/Llama-3.1-8B",
             "cluster": {"pools": [{"hardware": "h100-sxm-80gb"}]},
+            "engine": {"policy": os.environ.get(POLICY, "vllm")},
             "performance": {"operators": os.environ.get(OPERATORS, "builtin")},
             "workload": {
                 "arrivals": arrivals,
@@ -134,9 +139,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--operators", default="builtin", help="performance.operators; default: builtin")
+    parser.add_argument("--policy", default="vllm", help="engine.policy; default: vllm")
     options = parser.parse_args()
     quick = options.quick
     os.environ[OPERATORS] = options.operators
+    os.environ[POLICY] = options.policy
     repeats = 2 if quick else 5
     base = 2_000 if quick else 10_000
     print(" requests output    loop_s   requests/s   us/req rows/r steps/r  peak_MiB py_ns")

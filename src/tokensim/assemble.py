@@ -112,8 +112,8 @@ def simulate(
     model = load_model(scenario.model, "model")
     plans = [plan_pool(scenario, index, model, calibration) for index in range(len(scenario.cluster.pools))]
     workload = build_workload(scenario.workload, scenario.seed)
-    _check_lengths(workload, plans)
     simulation = build_simulation(scenario, model, plans, workload, exact_steps=exact_steps, hooks=hooks)
+    _check_lengths(workload, max(instance.max_model_len for instance in simulation.instances))
     log = replace(simulation.run(progress), tiers=simulation.tiers.use())
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
@@ -204,15 +204,16 @@ def _instance(
 ) -> Instance | RankGroup | RankSet:
     """The next instance of ``simulation``, for pool number ``pool``, with the local schedulers that ``make``
     makes."""
-    assert plan.engine.max_model_len is not None
     index, ranks = simulation.next_index, plan.pool.parallel.data
 
-    def options() -> dict[str, Any]:
+    def options(scheduler: LocalScheduler) -> dict[str, Any]:
+        assert plan.engine.max_model_len is not None
         return {
-            "max_model_len": plan.engine.max_model_len,
+            "max_model_len": scheduler.rejects_from(plan.engine.max_model_len),
             "caching": plan.engine.enable_prefix_caching,
             "asynchronous": plan.engine.async_scheduling,
-            "pause_before_idle": rules_of(plan.engine.version).pause_before_idle,
+            "pause_before_idle": scheduler.engine == "vllm"
+            and rules_of(plan.engine.version).pause_before_idle,
             "on_finish": simulation.on_finish,
             "front_end": None
             if plan.front_end is None
@@ -222,13 +223,23 @@ def _instance(
 
     notes = simulation.recorder
     encoder = _encoder(simulation.workload, plan)
+    schedulers = [make() for _ in range(ranks)]
     if plan.lockstep:
-        schedulers = [make() for _ in range(ranks)]
+        if not schedulers[0].lockstep:
+            raise InputError(
+                f"the policy '{plan.engine.policy}' is not simulated with data-parallel ranks that share"
+                " experts: such ranks take every step together",
+                where=f"pool '{plan.pool.name}'",
+                hint="parallel.data: 1, with replicas, or tensor and expert parallel ranks",
+            )
         together = CompiledRanksCost(plan.cost, ranks)
-        group = RankGroup(index, schedulers, plan.cost, together, notes, **options())
+        group = RankGroup(index, schedulers, plan.cost, together, notes, **options(schedulers[0]))
         _connect(simulation, plan, pool, group)
         return group
-    alone = [Instance(index + rank, make(), plan.cost, notes, **options()) for rank in range(ranks)]
+    alone = [
+        Instance(index + rank, scheduler, plan.cost, notes, **options(scheduler))
+        for rank, scheduler in enumerate(schedulers)
+    ]
     for instance in alone:
         instance.encoder = encoder
     runner = alone[0] if ranks == 1 else RankSet(alone)
@@ -315,10 +326,9 @@ def _weights(scenario: Scenario) -> dict[int, float]:
     return {} if admission is None else {n: tenant.weight for n, tenant in admission.tenants.items()}
 
 
-def _check_lengths(workload: Workload, plans: Sequence[PoolPlan]) -> None:
+def _check_lengths(workload: Workload, longest: int) -> None:
     """Refuse a workload of which no request could be served; single ones are rejected on arrival, as a server
-    does."""
-    longest = max(plan.engine.max_model_len or 0 for plan in plans)
+    does. Prompts of ``longest`` tokens and more are."""
     shortest = int(workload.input_tokens.min())
     if shortest >= longest:
         raise InputError(
@@ -336,6 +346,9 @@ def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
     for plan in plans:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks")
         worked_out = {name: getattr(plan.engine, name) for name in (*limits, *settled_options(plan.engine))}
+        share = plan.engine.gpu_memory_utilization
+        if share != scenario.pool_engine(plan.pool).gpu_memory_utilization:
+            worked_out["gpu_memory_utilization"] = share
         pools.append(plan.pool.model_copy(update={"engine": {**plan.pool.engine, **worked_out}}))
     cluster = scenario.cluster.model_copy(update={"pools": pools})
     sources = {plan.operators for plan in plans}

@@ -12,24 +12,22 @@ from dataclasses import dataclass
 from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
 from tokensim.cost.build import resolved_operators
 from tokensim.cost.calibration import Calibration, load_calibration
-from tokensim.cost.graphs import captured_sizes
+from tokensim.cost.graphs import captured_batches, captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
-from tokensim.memory import derive_capacity
+from tokensim.memory.capacity import derive_capacity, derive_static_capacity
 from tokensim.model import ModelSpec, operators
 from tokensim.model.vision import vision_operators
-from tokensim.policy import policy_engine, swap_limits
+from tokensim.policy import find_policy, policy_engine, swap_limits
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.memory import Memory
 from tokensim.scenario.performance import Performance
-from tokensim.scheduling.local import Limits
+from tokensim.scenario.sglang import memory_class, resolved_sglang, running_limit
+from tokensim.scheduling.local import Limits, LocalScheduler
 
 LIMITS = set(Limits.__slots__) - {"window", "longest", "swap_blocks", "swap_s_per_block"}
-
-KERNELS = "vllm"
-"""The engine whose kernels run whatever the policy: the only one whose schedule is modelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +83,32 @@ def plan_pool(
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
     own = f"{at}.engine" if pool.engine else "engine"
     asked = scenario.pool_engine(pool)
+    serving = getattr(find_policy(asked.policy, own), "engine", LocalScheduler.engine)
     notes: tuple[str, ...] = ()
     if not model.causal:
         # vllm/engine/arg_utils.py, _set_default_chunked_prefill_and_prefix_caching_args
         asked = asked.model_copy(update={"enable_chunked_prefill": False, "enable_prefix_caching": False})
         notes = (f"{pool.name}: an encoder has neither chunked prefill nor prefix caching, and keeps no KV",)
-    engine = resolved_engine(
-        policy_engine(asked, own),
-        device_memory_bytes=device.memory_bytes,
-        is_a100="a100" in device.id,
-        model_max_len=model.max_position,
-        where=own,
-    )
+    asked = policy_engine(asked, own)
     memory = scenario.pool_memory(pool)
-    engine = with_granularity(engine, memory, own)
-    assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
+    if serving == "sglang":
+        _check_sglang(model, memory, at)
+        engine = resolved_sglang(
+            asked,
+            device_memory_bytes=device.memory_bytes,
+            tensor=tensor,
+            model_max_len=model.max_position,
+            where=own,
+        )
+    else:
+        engine = resolved_engine(
+            asked,
+            device_memory_bytes=device.memory_bytes,
+            is_a100="a100" in device.id,
+            model_max_len=model.max_position,
+            where=own,
+        )
+        engine = with_granularity(engine, memory, own)
     activation = (
         scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
     )
@@ -107,7 +116,10 @@ def plan_pool(
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
     blocks = engine.num_gpu_blocks
-    if blocks is None:
+    if serving == "sglang":
+        blocks, engine = _sglang_pool(scenario, index, engine, model, device, kv_dtype)
+    elif blocks is None:
+        assert engine.max_num_seqs and engine.max_num_batched_tokens
         blocks = derive_capacity(
             model,
             device,
@@ -123,8 +135,10 @@ def plan_pool(
             data=data,
         ).num_gpu_blocks
         blocks += memory.granularity == "contiguous"  # of whole requests, none is kept back
+    assert engine.max_model_len is not None
     room = (blocks - 1) * engine.block_size
-    if engine.max_model_len > room:
+    cut = serving != "sglang"  # which ends each request where its pool does, by itself
+    if cut and engine.max_model_len > room:
         if scenario.pool_engine(pool).max_model_len is not None:
             raise InputError(
                 f"max_model_len is {engine.max_model_len}, but the KV pool holds only {room} tokens"
@@ -133,7 +147,7 @@ def plan_pool(
                 hint=f"at most {room}; or more device memory, more ranks, a larger num_gpu_blocks",
             )
         engine = engine.model_copy(update={"max_model_len": room})
-    if engine.max_model_len == room < model.max_position:
+    if cut and engine.max_model_len == room < model.max_position:
         notes = (
             *notes,
             f"{pool.name}: max_model_len is {room:,}, what the KV pool holds, not the model's"
@@ -147,7 +161,7 @@ def plan_pool(
     setting = Setting(
         device=device,
         model=model.name,
-        engine=KERNELS,
+        engine=serving,
         version=engine.version,
         activation_dtype=activation,
         kv_dtype=kv_dtype,
@@ -163,7 +177,7 @@ def plan_pool(
         sources,
         host_time(performance, calibration, engine.async_scheduling),
         calibration=calibration,
-        graph_sizes=_graph_sizes(engine),
+        graph_sizes=_graph_sizes(engine, serving, device, tensor),
     )
     encoder: CompiledStepCost | None = None
     if model.vision is not None:
@@ -224,6 +238,44 @@ def with_granularity(engine: Engine, memory: Memory, where: str) -> Engine:
     )
 
 
+def _check_sglang(model: ModelSpec, memory: Memory, at: str) -> None:
+    """Refuse what of vLLM's SGLang is not simulated with."""
+    if not model.causal:
+        raise InputError(
+            f"{model.name} is an encoder, which is not simulated under the policy 'sglang'",
+            where=f"{at}.engine.policy",
+            hint="use the policy vllm",
+        )
+    if memory.granularity != "block":
+        raise InputError(
+            f"memory.granularity is {memory.granularity}, but SGLang's pool has pages",
+            where=f"{at}.memory.granularity",
+            hint="leave it out; engine.block_size is the page, 1 unless given",
+        )
+
+
+def _sglang_pool(
+    scenario: Scenario, index: int, engine: Engine, model: ModelSpec, device: Device, kv_dtype: str
+) -> tuple[int, Engine]:
+    """The pages of SGLang's KV pool, and ``engine`` with the requests that it lets run."""
+    parallel, pages = scenario.cluster.pools[index].parallel, engine.num_gpu_blocks
+    if pages is None:
+        pages = derive_static_capacity(
+            model,
+            device,
+            weights=scenario.weights,
+            kv_dtype=kv_dtype,
+            tensor=parallel.tensor,
+            expert=parallel.expert,
+            data=parallel.data,
+            block_size=engine.block_size,
+            share=engine.gpu_memory_utilization,
+            where=f"cluster.pools[{index}].hardware",
+        )
+    limit = running_limit(engine, pages * engine.block_size)
+    return pages, engine.model_copy(update={"max_num_seqs": limit})
+
+
 def host_time(performance: Performance, calibration: Calibration, asynchronous: bool) -> Host:
     """The host's times: the scenario's where it gives any, else the calibration's, else the defaults."""
 
@@ -261,10 +313,12 @@ def _clock(performance: Performance, calibration: Calibration) -> tuple[float, f
     return None
 
 
-def _graph_sizes(engine: Engine) -> Sequence[int]:
+def _graph_sizes(engine: Engine, serving: str, device: Device, tensor: int) -> Sequence[int]:
     if engine.enforce_eager:
         return ()
     if engine.cudagraph_capture_sizes is not None:
         return engine.cudagraph_capture_sizes
+    if serving == "sglang":
+        return captured_batches(memory_class(device.memory_bytes, tensor)[1])
     assert engine.max_num_seqs and engine.max_num_batched_tokens
     return captured_sizes(engine.max_num_seqs, engine.max_num_batched_tokens)

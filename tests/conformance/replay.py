@@ -1,12 +1,13 @@
-"""Replay decisions recorded from vLLM's real scheduler and compare every field of every step.
+"""Replay decisions recorded from the real schedulers and compare every field of every step.
 
     python tests/conformance/replay.py FILE...        # or folders; exit code 0 only if all match
 
 Each file (``*.jsonl.gz``) holds a header (configuration, requests) and one line an iteration of the real
-engine's loop. The requests are handed to TokenSim's scheduler at the recorded iterations; what it decides
-must equal what was recorded: scheduled tokens and their order, computed tokens before, admissions,
-resumptions, preemptions, hits, finishes, free blocks, queue lengths before and after the update, which batch
-was updated, and the number of cached keys. A field or option that is not known makes the file fail.
+engine's loop; ``replay_sglang.py`` has what is SGLang's, the rest of this module is about vLLM's. The
+requests are handed to TokenSim's scheduler at the recorded iterations; what it decides must equal what was
+recorded: scheduled tokens and their order, computed tokens before, admissions, resumptions, preemptions,
+hits, finishes, free blocks, queue lengths before and after the update, which batch was updated, and the
+number of cached keys. A field or option that is not known makes the file fail.
 
 Each file is replayed twice side by side: every step walked request by request on a pool of single blocks, and
 by the aggregated form on extents that long simulations use. ``fq``, a checksum of the ids in the free
@@ -16,8 +17,6 @@ speculation are not modelled yet; files that need them fail.
 
 from __future__ import annotations
 
-import gzip
-import json
 import sys
 import zlib
 from array import array
@@ -25,14 +24,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
 
 from tokensim.memory import BlockByBlockPool, Content
 from tokensim.scheduling.local import Limits, Request, Step, Vllm
 
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from conformance import replay_sglang
+from conformance.recordings import NEUTRAL, NotModelled, Record, lines_of, token_runs
+
 FORMAT = "vllm-v1-sched-golden/1"
-VOCABULARY = 50000  # token i of segment [seed, len] is (seed * 1000003 + i) % 50000
-STRIDE = 1000003
 FORMS = {"walked": True, "aggregated": False}  # form → exact_steps
 INTEGRITY_EVERY = 16  # iterations, and at the end: looks at every block
 MOST_DIFFERENCES = 5  # to report of each form
@@ -62,29 +63,6 @@ LATER_LIMITS = {  # absent from recordings of versions that do not have them
     "prefill_schedule_interval",
 }
 OTHERS = {"vllm", "policy", "pipeline_parallel_size", "batch_queue_size", "spec_tokens", "spec_accept"}
-NEUTRAL: tuple[object, ...] = (None, False, 0, "", [])  # an option of these values asks for nothing
-
-Record = dict[str, Any]
-
-
-class NotModelled(Exception):
-    """The recording needs something that the scheduler does not have."""
-
-
-def token_runs(segments: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
-    """Segments [seed, len] as runs (first token, tokens), neighbours that count on joined.
-
-    So equal tokens have equal runs.
-    """
-    runs: list[tuple[int, int]] = []
-    for seed, tokens in segments:
-        left, first = tokens, seed * STRIDE % VOCABULARY
-        if left and runs and (runs[-1][0] + runs[-1][1]) % VOCABULARY == first:
-            first, before = runs.pop()
-            left += before
-        if left:
-            runs.append((first, left))
-    return runs
 
 
 def content_of(record: Record) -> Content:
@@ -187,6 +165,10 @@ class Replay:
         self.scheduler.pool.settle(self.scheduler.running)
         return self.scheduler.pool.cached_keys()
 
+    def differences(self, expected: Record, actual: Record) -> Iterator[str]:
+        """The fields of one line that differ, as sentences."""
+        return differences_of_line(expected, actual)
+
     def other_queue(self, line: Record) -> list[str]:
         """The difference of the free queue, physical block by physical block, where blocks have ids."""
         pool = self.scheduler.pool
@@ -227,16 +209,17 @@ def differences_of_line(expected: Record, actual: Record) -> Iterator[str]:
             raise NotModelled("speculation" if key in SPECULATION else f"the field {key!r}")
 
 
-def lines_of(path: Path) -> Iterator[Record]:
-    """Header and lines of a recording."""
-    with gzip.open(path, "rt", encoding="utf-8") as file:
-        for text in file:
-            yield json.loads(text)
+REPLAYS: dict[str, type[Replay] | type[replay_sglang.Replay]] = {
+    FORMAT: Replay,
+    replay_sglang.FORMAT: replay_sglang.Replay,
+}
+"""Format of a recording → what replays it."""
 
 
 def differences(header: Record, lines: Iterable[Record]) -> dict[str, list[str]]:
     """The differences of both forms of a replay, as sentences, by form; raises ``NotModelled``."""
-    replays = {form: Replay(header, exact_steps=exact) for form, exact in FORMS.items()}
+    kind = REPLAYS[header["format"]]
+    replays = {form: kind(header, exact_steps=exact) for form, exact in FORMS.items()}
     found: dict[str, list[str]] = {form: [] for form in FORMS}
     count = 0
     for count, expected in enumerate(lines, 1):
@@ -244,7 +227,7 @@ def differences(header: Record, lines: Iterable[Record]) -> dict[str, list[str]]
             if len(found[form]) >= MOST_DIFFERENCES:
                 continue
             actual = replay.next_line()
-            found[form] += [f"t={expected['t']}: {text}" for text in differences_of_line(expected, actual)]
+            found[form] += [f"t={expected['t']}: {text}" for text in replay.differences(expected, actual)]
             if count % INTEGRITY_EVERY == 0:
                 replay.scheduler.check_integrity()
                 found[form] += [f"t={expected['t']}: {text}" for text in replay.other_queue(expected)]
@@ -264,8 +247,8 @@ def check(path: Path) -> list[str]:
     try:
         lines = lines_of(path)
         header = next(lines, {})
-        if header.get("format") != FORMAT:
-            return [f"not a recording of the format {FORMAT}"]
+        if header.get("format") not in REPLAYS:
+            return [f"not a recording of the formats {', '.join(REPLAYS)}"]
         found = differences(header, lines)
     except NotModelled as reason:
         return [f"not modelled yet: {reason}"]

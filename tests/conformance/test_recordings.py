@@ -13,14 +13,19 @@ from typing import Any
 
 import pytest
 
-from conformance import replay
+from conformance import recordings, replay
 
-FOLDER = Path(__file__).resolve().parents[2].parent / "shared" / "vllm"
+SHARED = Path(__file__).resolve().parents[2].parent / "shared"
+FOLDER = SHARED / "vllm"
 NEEDS_MORE = ("x_pp", "x_spec", "x_async_spec")  # pipeline parallelism, speculation: not modelled yet
+SGLANG = sorted((SHARED / "sglang" / "golden").glob("*.jsonl.gz"))
 PATHS = sorted(FOLDER.glob("golden*/*.jsonl.gz"))
 MODELLED = [path for path in PATHS if not path.name.startswith(NEEDS_MORE)]
 
 without_recordings = pytest.mark.skipif(not PATHS, reason="the recordings (../shared/vllm) are not there")
+
+
+without_sglang = pytest.mark.skipif(not SGLANG, reason="the recordings (../shared/sglang) are not there")
 
 
 def name_of(path: Path) -> str:
@@ -40,6 +45,12 @@ def test_a_recording_that_needs_what_is_not_modelled_does_not_match(name: str) -
     assert only.startswith("not modelled yet: ")
 
 
+@without_sglang
+@pytest.mark.parametrize("path", SGLANG or [Path("absent")], ids=lambda path: path.name.split(".")[0])
+def test_every_decision_of_sglang_is_taken(path: Path) -> None:
+    assert replay.check(path) == []
+
+
 Record = dict[str, Any]
 EXCERPT = 300  # lines of a recording with preemptions, resumptions and hits among them
 
@@ -47,7 +58,7 @@ EXCERPT = 300  # lines of a recording with preemptions, resumptions and hits amo
 @cache
 def excerpt() -> str:
     """The first lines of a recording as one of its own, in JSON."""
-    header, *lines = replay.lines_of(FOLDER / "golden" / "x_async_pressure_cache.jsonl.gz")
+    header, *lines = recordings.lines_of(FOLDER / "golden" / "x_async_pressure_cache.jsonl.gz")
     del lines[EXCERPT:]
     finished = {number for line in lines for number in line.get("fin", ())}
     unfinished = [record["id"] for record in header["requests"] if record["id"] not in finished]

@@ -145,3 +145,10 @@ class TestRouters:
     def test_the_routers_have_names(self) -> None:
         assert register.global_scheduler.get("round-robin") is RoundRobin
         assert register.global_scheduler.get("random") is Random
+
+
+def test_a_user_whose_first_request_is_rejected_sends_the_next_one() -> None:
+    """Also when other users have not sent anything yet."""
+    requests = workload([0.0] * 3, [2, 2, 2], [500, 4, 4], concurrency=3)
+    log = run(requests, max_model_len=100)
+    assert log.requests.status.tolist() == [3, 1, 1]

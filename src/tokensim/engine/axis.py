@@ -14,9 +14,7 @@ from typing import Any
 
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.scheduling.local import Request
-
-EMPTY_STEP_PAUSE_S = 1e-3
-"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
+from tokensim.scheduling.local.base import EMPTY_STEP_PAUSE_S
 
 Order = Callable[[float], None]
 """An action of the control plane, called with the time from which on it holds."""
@@ -39,6 +37,8 @@ class TimeAxis:
     def __init__(self, *, asynchronous: bool, pause_before_idle: bool, front_end: FrontEnd | None) -> None:
         self.asynchronous = asynchronous
         self.pause_before_idle = pause_before_idle
+        self.pause_s = EMPTY_STEP_PAUSE_S
+        self.looks_once_more = False
         self.front_end = front_end
         self.orders: list[Order] = []  # to be carried out when the step in flight has ended
         self.notices: list[Order] = []  # to be heeded at the next decision
@@ -151,19 +151,20 @@ class TimeAxis:
             self.front_end.put(outputs)
             self._outputs = None
 
-    def _rest(self, now: float, work: bool, preempted: bool, after_step: bool) -> None:
+    def _rest(self, now: float, work: bool, again: bool, after_step: bool) -> None:
         """Nothing runs next: wait for the step in flight (``after_step``) and a pause, or for an arrival.
 
-        ``work``: requests are in the system; ``preempted``: some have just lost their place.
+        ``work``: requests are in the system; ``again``: the next decision may find more to do, since some
+        have just lost their place.
         """
         self._run = 1
         self._start_s, self._first_s, self._growth_s = self.end_s, 0.0, 0.0
         if after_step:
             self._ready_s = self.end_s
             if work or self.pause_before_idle:
-                self._ready_s += EMPTY_STEP_PAUSE_S
-            self.due_s = self._ready_s if work else inf
-        elif preempted:  # the next step may be able to use what that freed
-            self.due_s = now + EMPTY_STEP_PAUSE_S
+                self._ready_s += self.pause_s
+            self.due_s = self._ready_s if work or self.looks_once_more else inf
+        elif again:
+            self.due_s = now + self.pause_s
         else:
             self.due_s = inf

@@ -63,6 +63,8 @@ class Instance(TimeAxis):
         layers: int = 1,
     ) -> None:
         super().__init__(asynchronous=asynchronous, pause_before_idle=pause_before_idle, front_end=front_end)
+        self.pause_s = scheduler.pause_s
+        self.looks_once_more = scheduler.looks_once_more
         self.index = index
         self.scheduler = scheduler
         self.cost = cost
@@ -152,6 +154,8 @@ class Instance(TimeAxis):
             self.tiers.scheduled(step, now)
         if step.preempted or step.sat_out:
             self._note_interruptions(step, before_s)
+        for request in step.lost:
+            self._pauses.lose(request, before_s, now, self._outputs)
         if step.paused:
             self._pauses.sit_out(step.paused, before_s)
         if unfinished:
@@ -160,7 +164,7 @@ class Instance(TimeAxis):
         if not (decode or chunks):
             self._step = None
             work = bool(scheduler.running or scheduler.waiting)
-            self._rest(now, work, bool(step.preempted), flying is not None)
+            self._rest(now, work, bool(step.preempted) or step.again, flying is not None)
             return
         self._step = step
         self._start_s = start = before_s if flying is not None else now
@@ -192,12 +196,14 @@ class Instance(TimeAxis):
                 self.tiers.computed(step, end)
             if self.front_end is not None:
                 firsts = [r for r in step.firsts if r.first_token_s != r.first_token_s]
-                self._outputs = Outputs(end, first, 0.0, 1, decode + len(step.firsts), firsts)
+                outputs = decode - step.idle + len(step.firsts)
+                self._outputs = Outputs(end, first, 0.0, 1, outputs, firsts)
             for request in step.firsts:
                 if request.first_token_s != request.first_token_s:
                     request.first_token_s = end
                 else:  # it goes on after a preemption
                     self._note_gap(PACK_GAP(end - request.last_token_s, 1))
+                    self._pauses.resume(request, end)
                 request.last_token_s = end
             if step.came_back or self._pauses:
                 self._note_returns(step)

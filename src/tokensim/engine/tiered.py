@@ -15,12 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import inf
-from typing import Literal
+from typing import Literal, cast
 
 from tokensim.cost.base import StepCost
 from tokensim.engine.agenda import Agenda
 from tokensim.engine.lanes import Copy, Lane, end_of
-from tokensim.memory import Content, Node
+from tokensim.memory import Content, KvPool, Node
 from tokensim.memory.tiers import Flight, Part, Tier, find, merged
 from tokensim.metrics.recorder import PACK_LOAD, Recorder
 from tokensim.scheduling.local import LocalScheduler, Offer, Request, Step
@@ -98,7 +98,7 @@ class TieredKv:
         self._through = [number for number, level in enumerate(self.levels) if level.store.through]
         self._weighs = any(tier.eviction.weighs for tier in self._tiers)
         if not self.levels[0].store.through:
-            self.scheduler.pool.evicting = self._note_evicted
+            cast(KvPool, self.scheduler.pool).evicting = self._note_evicted
         self.scheduler.source = self
 
     # What the scheduler asks.

@@ -1,10 +1,11 @@
 """KV memory: the paged pool with its prefix cache, by extents; and how large it is."""
 
-from tokensim.memory.base import KvPool, Table
+from tokensim.memory.base import KvPool, Pool, Table
 from tokensim.memory.blocks import BlockByBlockPool
 from tokensim.memory.capacity import Capacity, derive_capacity
 from tokensim.memory.pool import BlockPool
 from tokensim.memory.prefix import Content, Extent, Node
+from tokensim.memory.radix import RadixPool
 
 __all__ = [
     "BlockByBlockPool",
@@ -14,6 +15,8 @@ __all__ = [
     "Extent",
     "KvPool",
     "Node",
+    "Pool",
+    "RadixPool",
     "Table",
     "derive_capacity",
 ]

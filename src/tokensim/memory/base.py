@@ -50,15 +50,30 @@ class Watcher(Protocol):
         ...
 
 
-class KvPool(Protocol):
-    """Free queue, references, prefix cache. Semantics of vLLM's ``BlockPool`` with one
-    full-attention group.
-    """
+class Pool(Protocol):
+    """What anybody may ask a KV pool."""
 
     num_blocks: int
     """Usable blocks: the engine's null block is not among them."""
     caching: bool
     """Prefix caching is on."""
+
+    @property
+    def free(self) -> int:
+        """Free blocks, those that still cache something included."""
+        ...
+
+    def find(self, content: Content, max_blocks: int) -> tuple[Any, int, int]:
+        """The cached prefix of ``content``, at most ``max_blocks``: (pieces for ``touch``, blocks, blocks of
+        them now free)."""
+        ...
+
+
+class KvPool(Pool, Protocol):
+    """Free queue, references, prefix cache. Semantics of vLLM's ``BlockPool`` with one
+    full-attention group.
+    """
+
     settle: Callable[[Iterable[object]], None]
     """Called with the growers of a run before a look-up reads it, so that they register what they have."""
     evicting: Callable[[Node, int, int], None] | None
@@ -66,18 +81,8 @@ class KvPool(Protocol):
     blocks that lose what they cache, in order, a request's last one first. None: nobody does."""
 
     @property
-    def free(self) -> int:
-        """Free blocks, those that still cache something included."""
-        ...
-
-    @property
     def spare(self) -> int:
         """Free blocks that can be taken before the first one that caches something."""
-        ...
-
-    def find(self, content: Content, max_blocks: int) -> tuple[Any, int, int]:
-        """The cached prefix of ``content``, at most ``max_blocks``: (pieces for ``touch``, blocks, blocks of
-        them now free)."""
         ...
 
     def touch(self, table: Table, hits: Any) -> None:

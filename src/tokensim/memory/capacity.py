@@ -2,7 +2,7 @@
 
 vLLM loads the weights, runs one step of ``max_num_batched_tokens`` to see the peak of activations, and gives
 what is left of ``device memory × gpu_memory_utilization`` to the KV cache (``vllm/v1/worker/gpu_worker.py``,
-``determine_available_memory``).
+``determine_available_memory``). SGLang gives weights and KV cache together a fixed share.
 """
 
 from __future__ import annotations
@@ -84,3 +84,33 @@ def derive_capacity(
             " smaller weights (fp8, int4), or a higher engine.gpu_memory_utilization",
         )
     return Capacity(device.memory_bytes, usable, weight, activations, RESERVED_BYTES, block, blocks)
+
+
+def derive_static_capacity(
+    model: ModelSpec,
+    device: Device,
+    *,
+    weights: str,
+    kv_dtype: str,
+    tensor: int,
+    expert: int,
+    data: int,
+    block_size: int,
+    share: float,
+    where: str,
+) -> int:
+    """The pages of the KV pool of one rank as SGLang sizes it: weights and KV together get ``share`` of the
+    device's memory (``mem_fraction_static``). Raises ``InputError`` if the model does not fit."""
+    usable = device.memory_bytes * share
+    weight = model.weight_bytes(weights, tensor, expert, data)
+    page = model.kv_bytes_per_token(kv_dtype, tensor) * block_size
+    pages = int((usable - weight) // page)
+    if pages * block_size < 2:
+        raise InputError(
+            f"{model.name} does not fit on {device.id}: weights of {weight / GIB:.1f} GiB leave nothing of"
+            f" {usable / GIB:.1f} GiB ({device.memory_bytes / GIB:.1f} × {share:g}) a device for KV",
+            where=where,
+            hint="more tensor-parallel ranks, a larger device, smaller weights (fp8, int4), or a higher"
+            " engine.gpu_memory_utilization (SGLang's mem_fraction_static)",
+        )
+    return pages

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tokensim.errors import InputError
+from tokensim.scenario import sglang
 from tokensim.scenario.section import Count, CountOrZero, Flag, Name, Number, Section, refused
 from tokensim.scenario.units import Size
 from tokensim.scenario.versions import VERSIONED_OPTIONS, Version, parse_version
@@ -26,9 +27,9 @@ class Engine(Section):
     policy: Name = "vllm"
     """The local scheduler, by its registered name."""
     policy_options: dict[str, Any] = Field(default_factory=dict)
-    """Parameters of a plug-in's own policy, handed to it as they are."""
+    """Parameters of the policy itself: SGLang's own flags, or what a plug-in takes."""
     version: str = "0.33.0"
-    """Engine version: scheduling rules that changed between versions follow it."""
+    """Engine version, whose rules the scheduler follows: of vLLM, or under `policy: sglang` of SGLang."""
     scheduling_policy: Literal["fcfs", "priority"] = "fcfs"
     """Order of the queue: first come first served, or smallest priority number first."""
     max_num_seqs: Count | None = None
@@ -76,12 +77,13 @@ class Engine(Section):
 
     @field_validator("version", mode="before")
     @classmethod
-    def _version_is_modelled(cls, value: object) -> str:
+    def _version_is_modelled(cls, value: object, info: ValidationInfo) -> str:
         if isinstance(value, float):
             raise refused("a version is a text", f'write it in quotes and whole: "{value}.0"')
         if not isinstance(value, str):
             raise refused("a version is a text", 'e.g. "0.33.0"')
-        parse_version(value)
+        if info.data.get("policy") != sglang.POLICY:
+            parse_version(value)
         return value
 
     @field_validator("cudagraph_capture_sizes")
@@ -91,6 +93,14 @@ class Engine(Section):
 
     @model_validator(mode="after")
     def _options_agree(self) -> Engine:
+        if self.enforce_eager and self.cudagraph_capture_sizes:
+            raise refused(
+                "cudagraph_capture_sizes are given, but enforce_eager captures no CUDA graphs",
+                "leave out one of the two",
+            )
+        if self.policy == sglang.POLICY:
+            sglang.settle(self)
+            return self
         version = parse_version(self.version)
         for option, since in VERSIONED_OPTIONS.items():
             if version < since and getattr(self, option) != type(self).model_fields[option].default:
@@ -106,11 +116,6 @@ class Engine(Section):
         if self.swap_space is not None and self.preemption != "swap":
             raise refused(
                 "swap_space is given, but nothing is swapped", "set preemption: swap, or leave it out"
-            )
-        if self.enforce_eager and self.cudagraph_capture_sizes:
-            raise refused(
-                "cudagraph_capture_sizes are given, but enforce_eager captures no CUDA graphs",
-                "leave out one of the two",
             )
         _check_budget(self, self.max_num_batched_tokens, self.max_num_seqs, self.max_model_len)
         return self

@@ -9,6 +9,7 @@ from tokensim.scheduling.local.orca import Orca
 from tokensim.scheduling.local.priority import Priority
 from tokensim.scheduling.local.request import Request, Traits
 from tokensim.scheduling.local.sarathi import Sarathi
+from tokensim.scheduling.local.sglang import Sglang
 from tokensim.scheduling.local.sjf import ShortestJobFirst
 from tokensim.scheduling.local.static import Static
 from tokensim.scheduling.local.trtllm import TensorRtLlm
@@ -27,6 +28,7 @@ __all__ = [
     "Priority",
     "Request",
     "Sarathi",
+    "Sglang",
     "ShortestJobFirst",
     "Static",
     "Step",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 from tokensim.errors import SimulationError
-from tokensim.memory import KvPool
+from tokensim.memory import Pool
 from tokensim.scheduling.local.outlook import Outlook, cached_tokens, walked
 from tokensim.scheduling.local.request import Request
 
@@ -49,6 +49,10 @@ class Limits:
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
     longest: bool = False
     """Whether the cost of a step depends on the longest context of those that decode."""
+
+
+EMPTY_STEP_PAUSE_S = 1e-3
+"""vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
 
 
 class Offer(NamedTuple):
@@ -95,10 +99,13 @@ class Step:
     up the step (swapping); ``overlap_s``: how long copies take that come layer by layer beside its compute.
     ``paused``: so many requests decode, and all of them sit out this step (it is one of prefills alone).
     ``idle``: so many of the ``decode`` rows belong to requests that have finished and give no token.
+    ``lost``: of ``preempted``, those that had a token in flight, which is dropped with them. ``again``: the
+    step is empty, but the next one need not be.
     """
 
     __slots__ = (
         "admitted",
+        "again",
         "came_back",
         "chunk_requests",
         "chunks",
@@ -108,6 +115,7 @@ class Step:
         "idle",
         "index",
         "longest",
+        "lost",
         "overlap_s",
         "paused",
         "preempted",
@@ -130,6 +138,7 @@ class Step:
         self.overlap_s = 0.0
         self.paused = 0
         self.idle = 0
+        self.again = False
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE
         self.chunk_requests: list[Request] = _NONE
@@ -138,6 +147,7 @@ class Step:
         self.preempted: list[tuple[Request, bool]] = _NONE
         self.sat_out: list[Request] = _NONE
         self.came_back: list[Request] = _NONE
+        self.lost: list[Request] = _NONE
 
     @property
     def empty(self) -> bool:
@@ -152,7 +162,16 @@ class LocalScheduler(ABC):
     runs.
     """
 
-    pool: KvPool
+    engine: ClassVar[str] = "vllm"
+    """The serving engine that it is part of: its kernels, its defaults, its share of device memory."""
+    pause_s: ClassVar[float] = EMPTY_STEP_PAUSE_S
+    """How long the loop sleeps after a step that scheduled nothing."""
+    looks_once_more: ClassVar[bool] = False
+    """Whether it wants to be asked once more after the last output has come back, to see that it is idle."""
+    lockstep: ClassVar[bool] = True
+    """Whether data-parallel ranks with it may take every step together."""
+
+    pool: Pool
     running: Collection[Request]
     waiting: Collection[Request]
     loading: Collection[Request] = ()
@@ -174,6 +193,10 @@ class LocalScheduler(ABC):
     def settled(cls, limits: Limits) -> Limits:
         """``limits`` with what the policy ``settles``."""
         return replace(limits, **cls.settles) if cls.settles else limits
+
+    def rejects_from(self, max_model_len: int) -> int:
+        """The shortest prompt (tokens) that it rejects, in a context of ``max_model_len`` tokens."""
+        return max_model_len
 
     @abstractmethod
     def add(self, request: Request) -> bool:

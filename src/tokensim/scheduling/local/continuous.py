@@ -36,6 +36,7 @@ class ContinuousBatching(LocalScheduler):
     """Whether a request gets the blocks of its whole prompt when it is admitted, not those of each chunk."""
 
     can_load = True
+    pool: KvPool
 
     def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
         self.limits = limits = self.settled(limits)

@@ -1,0 +1,405 @@
+"""SGLang's scheduler, version 0.5.23: prefill first, decode otherwise, memory on credit.
+
+Each iteration merges the last prefill batch into the running batch, then tries to make a prefill batch of
+waiting requests (``admission.py``); only when there is none, the running batch decodes one token each.
+Admission counts on a share of the outputs that running requests have declared (``ratio.py``); where that was
+too little, requests are retracted, lose all they have and go back into the queue (``retraction.py``). KV
+lives in a radix tree (``memory/radix.py``), into which a prompt goes when its prefill is over, and the rest
+when the request is.
+
+Models ``Scheduler.event_loop_normal`` and ``event_loop_overlap``, ``get_next_batch_to_run`` and what they
+call, for a decoder with one full-attention pool.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from tokensim.errors import InputError, SimulationError
+from tokensim.memory.radix import RadixPool
+from tokensim.registry import register
+from tokensim.scenario.sglang import VERSIONS
+from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
+from tokensim.scheduling.local.outlook import Outlook, cached_tokens
+from tokensim.scheduling.local.queues import Fifo
+from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.sglang import integrity
+from tokensim.scheduling.local.sglang.admission import Admission
+from tokensim.scheduling.local.sglang.batch import DecodeBatch, RunningBatch
+from tokensim.scheduling.local.sglang.budget import Budget
+from tokensim.scheduling.local.sglang.kv import Kv
+from tokensim.scheduling.local.sglang.options import Options
+from tokensim.scheduling.local.sglang.order import WaitingOrder
+from tokensim.scheduling.local.sglang.outlook import outlook
+from tokensim.scheduling.local.sglang.ratio import NewTokenRatio
+from tokensim.scheduling.local.sglang.retraction import retract, take_out
+from tokensim.scheduling.local.sglang.row import Flight, Row
+from tokensim.scheduling.local.sglang.walked import WalkedBatch
+
+VERSION = VERSIONS[-1]
+
+
+@register.local_scheduler("sglang")
+class Sglang(LocalScheduler):
+    """``policy: sglang``. ``limits.num_gpu_blocks`` counts pages of ``limits.block_size`` tokens, all usable;
+    ``options`` are those of ``options.py``.
+    """
+
+    engine = "sglang"
+    pause_s = 0.0
+    looks_once_more = True
+    lockstep = False
+    pool: RadixPool
+    running: dict[Request, None]
+    waiting: Fifo
+
+    def __init__(
+        self, limits: Limits, version: str = VERSION, *, exact_steps: bool = False, **options: Any
+    ) -> None:
+        if version not in VERSIONS:
+            raise InputError(
+                f"the scheduling rules of SGLang {version} are not modelled",
+                where="version",
+                hint=f"modelled: {', '.join(VERSIONS)}",
+            )
+        self.limits = limits
+        self.options = Options.of(options)
+        self.page = page = limits.block_size
+        self.pool = RadixPool(limits.num_gpu_blocks, page, caching=limits.enable_prefix_caching)
+        self.kv = Kv(self.pool)
+        clip = self.options.clip_max_new_tokens
+        self._walked = exact_steps
+        self.batch: RunningBatch = WalkedBatch(limits, clip) if exact_steps else DecodeBatch(limits, clip)
+        self.ratio = NewTokenRatio(self.options)
+        self.waiting = Fifo()
+        self.running = {}  # all that hold memory
+        self.rows: dict[Request, Row] = {}
+        self.chunked: Row | None = None
+        self.order = WaitingOrder(self)
+        self.max_running = limits.max_num_seqs
+        self.index = 0  # of the last launched step
+        self.flights: deque[Flight] = deque()  # launched, not processed
+        self.last: Flight | None = None  # what the iteration before launched
+        self._interval = self.options.prefill_decode_interval or 0
+        self._deferred = 0  # iterations that go by without a prefill
+        self._longest = min(limits.max_model_len, limits.num_gpu_blocks * page) - 1
+
+    # The interface to the engine.
+
+    def rejects_from(self, max_model_len: int) -> int:
+        """See ``LocalScheduler.rejects_from``: room is left for a few outputs (``max_req_input_len``)."""
+        return min(max_model_len, self._longest - 5)
+
+    def add(self, request: Request) -> bool:
+        """See ``LocalScheduler.add``."""
+        options, made = self.options, request.output_tokens
+        declared = options.max_new_tokens
+        if declared is None:
+            declared = max(made, int(made * options.max_new_tokens_factor))
+        self.enter(request, declared, options.runs_to_the_end)
+        return not self.batch.full
+
+    def enter(self, request: Request, declared: int, ignore_eos: bool) -> Row:
+        """Put ``request``, which declares so many outputs, at the end of the queue."""
+        prompt = request.input_tokens
+        room = self.pool.num_blocks * self.page - -(-prompt // self.page) * self.page - self.page - 1
+        most = max(0, min(declared, self._longest - prompt - 1, room))
+        goal = max(1, min(request.output_tokens, most))
+        request.length = prompt + goal
+        row = Row(request, goal, most, ignore_eos, self.pool.root)
+        row.outs = request.tokens - prompt  # it may come from elsewhere
+        self.rows[request] = row
+        self.waiting.add(request)
+        return row
+
+    def schedule(self, now: float) -> Step:
+        """See ``LocalScheduler.schedule``: one iteration of the loop. HOT PATH."""
+        batch = self.batch
+        step = Step(self.index + 1)
+        batch.queued = self.flights[-1] if self.flights else None
+        if self.chunked is not None:
+            self._checkpoint_chunk(self.chunked)
+        last = self.last
+        if last is not None and last.rows:
+            self._merge(last)
+        if batch.over and batch.drop_over():
+            batch.full = False
+        flight = None
+        deferred = self._deferred > 0
+        if deferred:
+            self._deferred -= 1
+        elif self.chunked is not None or self.waiting:
+            flight = self._prefill(step, now)
+        if flight is None:
+            flight = self._decode(step)
+        if flight is not None:
+            self.index = step.index
+            self.flights.append(flight)
+        elif deferred:
+            step.again = True
+        elif not self.rows and (not self.limits.async_scheduling or last is None):
+            self.ratio.reset()
+        self.last = flight
+        return step
+
+    def run_length(self, step: Step) -> int:
+        """See ``LocalScheduler.run_length``."""
+        batch = self.batch
+        if not isinstance(batch, DecodeBatch) or step.chunks or step.idle:
+            return 1
+        steps = batch.horizon()
+        if self.chunked is not None or (self.waiting and not batch.full):
+            steps = min(steps, self._deferred)
+        if steps < 1:
+            return 1
+        return 1 + batch.decoding.steps_within(batch.k + 1, steps, self.pool.free)
+
+    def advance(self, steps: int) -> None:
+        """See ``LocalScheduler.advance``."""
+        batch, pool, page, flight = self.batch, self.pool, self.page, self.flights[-1]
+        assert isinstance(batch, DecodeBatch)
+        self._evict_for(steps)
+        pool.take(page * batch.decoding.blocks_over(batch.k + 1, steps))
+        self.index += steps
+        flight.index = self.index
+        batch.advance(steps)
+        batch.plan(flight)
+        self.ratio.fall(steps)
+        self._deferred = max(0, self._deferred - steps)
+
+    def _evict_for(self, steps: int) -> None:
+        """Evict what that many further decodes evict. Each does until every row could get a page: together,
+        what the last of them asks for."""
+        batch = self.batch
+        assert isinstance(batch, DecodeBatch)
+        asked = len(batch.rows)
+        if steps > 1:
+            asked += batch.decoding.blocks_over(batch.k + 1, steps - 1)
+        if self.page * asked > self.pool.available:
+            self.pool.evict(self.page * asked)
+
+    def update(self, index: int) -> Sequence[Request]:
+        """See ``LocalScheduler.update``. HOT PATH."""
+        flight = self.flights.popleft()
+        assert flight.index == index, f"the output of step {index} comes before that of {flight.index}"
+        done: list[Request] = []
+        for row in flight.rows:
+            if row.finished or row.retracted:
+                continue
+            if row.unfinished:
+                row.unfinished -= 1
+                continue
+            row.outs += 1
+            if row.outs >= row.goal:
+                self._finish(row)
+                done.append(row.request)
+            else:
+                self.kv.checkpoint(row, row.end)
+        for row in self.batch.process(flight):
+            self._finish(row)
+            done.append(row.request)
+        self.batch.queued = self.flights[-1] if self.flights else None
+        return done
+
+    def served(self, step: Step) -> Iterable[Request]:
+        """See ``LocalScheduler.served``."""
+        decoding = self.batch.rows if step.decode else {}
+        return [*step.firsts, *(request for request, row in decoding.items() if not row.finished)]
+
+    def remove(self, request: Request, *, keep: bool = False) -> None:
+        """See ``LocalScheduler.remove``."""
+        if keep:
+            super().remove(request, keep=keep)
+        take_out(self, request)
+
+    def throttle(self, max_running: int | None) -> None:
+        """See ``LocalScheduler.throttle``."""
+        limit = self.limits.max_num_seqs
+        self.max_running = limit if max_running is None else min(limit, max_running)
+        self.batch.full = False
+
+    def outlook(self) -> Outlook:
+        """See ``LocalScheduler.outlook``."""
+        return outlook(self)
+
+    def cached_tokens(self, request: Request, steps: int) -> int:
+        """See ``LocalScheduler.cached_tokens``: what these steps evict is evicted now."""
+        if steps and request.content is not None and self.pool.caching:
+            self._evict_for(steps)
+        return cached_tokens(self, request)
+
+    # One iteration.
+
+    def _checkpoint_chunk(self, row: Row) -> None:
+        """The chunk that ran goes into the tree, so that the next one goes on from there."""
+        if row.end > row.prefix:
+            self.kv.checkpoint(row, row.end)
+            row.prefix = row.end
+
+    def _merge(self, last: Flight) -> None:
+        """The last prefill batch joins the running batch, but for the chunk that goes on and who is done."""
+        batch = self.batch
+        rows = [row for row in last.rows if row is not last.chunked and not row.finished]
+        left_out = len(rows) < len(last.rows)
+        if last.decodes and batch.drop_over():
+            left_out = True
+        if left_out:
+            batch.full = False
+        if rows or last.decodes:
+            if last.decodes or not batch.rows:
+                batch.full = False
+            batch.join(rows, front=last.decodes)
+
+    def _prefill(self, step: Step, now: float) -> Flight | None:
+        """Try to make a prefill batch."""
+        batch, options = self.batch, self.options
+        if not batch.rows:
+            batch.full = False
+        chunk = self.chunked
+        if chunk is None and (batch.full or not self.waiting):
+            return None
+        free_rows = self.max_running - len(self.running)
+        places = self.max_running - len(batch.rows)
+        if chunk is None and min(places, free_rows) <= 0:
+            batch.full = True
+            return None
+        self.order.arrange()
+        mixed = options.enable_mixed_chunk
+        admission = Admission(
+            self,
+            Budget(
+                self.pool,
+                batch,
+                self.limits,
+                ratio=self.ratio.value,
+                max_prefill_tokens=options.max_prefill_tokens,
+                decodes=len(batch) if mixed else 0,
+            ),
+        )
+        if chunk is not None:
+            admission.go_on(chunk)
+        admission.admit_waiting(min(places, free_rows + (chunk is not None)))
+        if not admission.rows:
+            return None
+        self.chunked = admission.chunked
+        for row in admission.rows[len(admission.rows) - admission.admitted :]:
+            self._admit(row, step, now)
+        return self._launch_prefill(step, admission.rows, mixed and self.limits.enable_chunked_prefill)
+
+    def _admit(self, row: Row, step: Step, now: float) -> None:
+        request = row.request
+        head = self.waiting.pop()
+        assert head is request
+        self.running[request] = None
+        row.retracted = False
+        if step.admitted:
+            step.admitted.append((request, row.prefix))
+        else:
+            step.admitted = [(request, row.prefix)]
+        if request.scheduled_s == request.scheduled_s:  # not for the first time
+            request.recomputed_tokens += max(0, request.lost_tokens - row.prefix)
+        else:
+            request.scheduled_s = now
+            request.cached_tokens = row.prefix
+
+    def _launch_prefill(self, step: Step, rows: list[Row], mixed: bool) -> Flight:
+        """Give the rows their memory and launch them, with the running batch if it may and can join."""
+        batch, pool, page = self.batch, self.pool, self.page
+        if self.chunked is not None:
+            self.chunked.unfinished += 1
+        demand = sum(row.end - row.prefix for row in rows) + (page * len(rows) if page > 1 else 0)
+        if demand > pool.available:
+            pool.evict(demand)
+        step.chunks, step.chunk_requests, step.firsts = [], [], []
+        for row in rows:
+            self.kv.extend(row)
+            row.step = step.index
+            row.request.computed = row.end
+            step.chunks.append((row.end - row.prefix, row.prefix))
+            step.chunk_requests.append(row.request)
+            if row is not self.chunked:
+                step.firsts.append(row.request)
+                row.request.decoding = True
+        if pool.available < 0:
+            raise SimulationError(
+                f"a prefill of {demand} tokens does not fit into the KV pool: mixed chunks have used what was"
+                " reserved for it (SGLang fails here too: out of memory); use a larger pool, or no"
+                " enable_mixed_chunk"
+            )
+        flight = Flight(step.index, rows, self.chunked, False)
+        self._deferred = self._interval
+        if mixed and batch.rows:
+            if self._drop_foreseen():
+                batch.full = False
+            if batch.rows and pool.evict(batch.need()):
+                self._launch_decodes(step, flight)
+        step.paused = 0 if flight.decodes else batch.going_on()
+        return flight
+
+    def _decode(self, step: Step) -> Flight | None:
+        """The running batch decodes; who does not fit is retracted."""
+        batch = self.batch
+        rows = batch.rows
+        before = len(rows)
+        if not before:
+            return None
+        if self._drop_foreseen():
+            batch.full = False
+        if not rows:
+            return None
+        if self.pool.evict(batch.need()):
+            self.ratio.fall()
+        elif len(rows) < before:
+            return None
+        else:
+            retract(self, step)
+            batch.full = batch.full and len(rows) == before
+        flight = Flight(step.index, [], None, True)
+        self._launch_decodes(step, flight)
+        return flight
+
+    def _drop_foreseen(self) -> bool:
+        """Rows that end by length with the queued batch have nothing left to decode; whether there are
+        any."""
+        if self.batch.queued is None:
+            return False
+        foreseen = self.batch.foreseen()
+        for row in foreseen:
+            self.batch.leave(row)
+        return bool(foreseen)
+
+    def _launch_decodes(self, step: Step, flight: Flight) -> None:
+        batch, pool = self.batch, self.pool
+        flight.decodes = True
+        need = batch.need()
+        asked = len(batch.rows) * self.page
+        if asked > pool.available:
+            pool.evict(asked)
+        pool.take(need)
+        batch.launch(step, flight)
+
+    def _finish(self, row: Row) -> None:
+        """The request has its last token: its tokens stay in the tree, for whoever may need them."""
+        request, batch = row.request, self.batch
+        if request in batch.rows:
+            row.alloc = batch.alloc(row)
+            batch.over.append(row)
+        row.finished = request.finished = True
+        self.kv.checkpoint(row, row.alloc)
+        self.kv.free(row)
+        del self.running[request], self.rows[request]
+
+    def lose(self, row: Row) -> None:
+        """``row`` loses its memory, of which nothing enters the tree, and no longer runs."""
+        request = row.request
+        self.kv.free(row)
+        request.tokens = row.length
+        request.computed = 0
+        request.decoding = False
+        del self.running[request]
+
+    def check_integrity(self) -> None:
+        """See ``LocalScheduler.check_integrity``."""
+        integrity.check(self)
