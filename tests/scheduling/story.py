@@ -9,6 +9,7 @@ from typing import Any
 
 from tokensim.registry import register
 from tokensim.scheduling.local import Limits, Request, Step, Traits
+from tokensim.scheduling.local.outlook import walked
 
 
 class Story:
@@ -61,6 +62,8 @@ class Story:
         told += [f"-{request.index}" for request, _ in step.preempted]
         told += [f"!{request.index}" for request in scheduler.update(step.index)]
         scheduler.check_integrity()
+        seen = walked(scheduler, scheduler.index, scheduler.block_size)
+        assert scheduler.outlook()._replace(phase=()) == seen._replace(phase=())
         return " ".join(told)
 
     def steps(self, count: int) -> list[str]:
