@@ -190,6 +190,8 @@ class Handover:
             if passage.source is None:
                 assert passage.second is not None
                 self._withdraw(passage.second, passage.target)
+                if passage.started and self.simulation.loads.counts:
+                    self.simulation.loads.sent(passage.first, passage.prefill)
                 passage.first.held, passage.first.length = False, passage.length
                 if not passage.started:
                     self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
@@ -207,6 +209,8 @@ class Handover:
         if self.terms.streams_first and request.length == request.tokens + 1:
             self.simulation.deliver(request, replica.take(), now, follows)
             return
+        if request.index in self.passages:  # it was moved before its prompt was computed
+            self.simulation.loads.gone(self.passages[request.index].first)
         passage = self.passages[request.index] = Passage(request, replica, request.tokens)
         request.held = True
         request.length = request.tokens + 1
@@ -484,6 +488,8 @@ class Handover:
 
     def _close(self, passage: Passage) -> None:
         passage.over = True
+        if passage.source is None:
+            self.simulation.loads.gone(passage.first)
         del self.passages[passage.first.index]
 
 

@@ -14,6 +14,7 @@ from tokensim.metrics.summary import Summary
 from tokensim.metrics.tiers import TierReport
 from tokensim.report.header import Header
 from tokensim.report.numbers import count, duration, money, share, volume
+from tokensim.report.tenants import tenants_table
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -57,6 +58,7 @@ def render(
         _head(summary, header, ascii_only),
         _latency(summary, ascii_only),
         _figures(summary, wall_s),
+        tenants_table(summary.tenants),
         _over_time(summary, ascii_only),
         _time(summary, ascii_only),
         _notes(summary),
