@@ -12,6 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from tokensim.cost.calibration import Calibration
 from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
@@ -21,9 +23,10 @@ from tokensim.engine.network import Network
 from tokensim.engine.ranks import RankGroup, RankSet
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
+from tokensim.metrics.energy import InstanceFacts, RequestEnergy, instance_energy, request_energy
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
-from tokensim.metrics.spending import InstanceFacts
+from tokensim.metrics.spending import Electricity
 from tokensim.metrics.summary import Summary, summarize
 from tokensim.model import load_model
 from tokensim.plan import PoolPlan, plan_pool
@@ -47,20 +50,28 @@ class Result:
     ``complete`` is False when the run was interrupted; ``wall_s`` is the real time of the event loop.
     """
 
-    def __init__(self, scenario: Scenario, log: RunLog, summary: Summary, instances: list[str]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        log: RunLog,
+        summary: Summary,
+        instances: list[str],
+        energy: Callable[[], RequestEnergy],
+    ) -> None:
         self.scenario = scenario
         self.log = log
         self.summary = summary
         self.complete = log.complete
         self.wall_s = log.wall_s
         self._instances = instances
+        self._energy = energy
 
     @cached_property
     def requests(self) -> pl.DataFrame:
         """One row a request: see ``tokensim.metrics.frames``."""
         from tokensim.metrics.frames import requests_frame
 
-        return requests_frame(self.log)
+        return requests_frame(self.log, self._energy())
 
     @cached_property
     def steps(self) -> pl.DataFrame:
@@ -77,6 +88,7 @@ class Result:
             log=self.log,
             scenario_yaml=dump_scenario(self.scenario),
             instance_names=self._instances,
+            energy=self._energy(),
         )
 
 
@@ -120,10 +132,15 @@ def simulate(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
-    summary = summarize(log, facts, slo)
+    summary = summarize(log, facts, slo, electricity=_electricity(scenario))
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
-    return Result(_filled_in(scenario, plans), log, summary, names)
+    alive_s = np.full(len(facts), summary.makespan_s)
+
+    def energy() -> RequestEnergy:
+        return request_energy(log.requests, instance_energy(log.steps, facts, alive_s))
+
+    return Result(_filled_in(scenario, plans), log, summary, names, energy)
 
 
 def topology_of(given: NetworkSection, network: Network) -> Topology:
@@ -187,14 +204,21 @@ def _instance(
     return alone[0] if ranks == 1 else RankSet(alone)
 
 
+def _electricity(scenario: Scenario) -> Electricity | None:
+    given = scenario.cluster.electricity
+    return None if given is None else Electricity(given.usd_per_kwh, given.pue)
+
+
 def _facts(plan: PoolPlan) -> InstanceFacts:
-    device = plan.device
+    device, price = plan.device, plan.pool.price_per_hour
     return InstanceFacts(
         cost=plan.cost,
         devices=plan.pool.parallel.tensor,
-        price_per_hour_usd=device.price_per_hour_usd,
+        price_per_hour_usd=device.price_per_hour_usd if price is None else price,
         tdp_w=device.tdp_w,
         idle_w=device.idle_w,
+        draw=device.draw,
+        pool=plan.pool.name,
     )
 
 

@@ -188,6 +188,21 @@ class OperatorTime:
     source: str  # how most of its time is known: exact | interpolated | extrapolated | fitted | roofline
 
 
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How hard the device works, one entry a run of equal steps, summed over the steps of the entry.
+
+    ``compute_s`` and ``memory_s``: what arithmetic and traffic would take at the device's peaks;
+    ``network_s``: what collectives take. ``prefill_share`` of the work is prefill's, the rest decode's; NaN
+    where neither runs (a dummy step).
+    """
+
+    compute_s: Floats
+    memory_s: Floats
+    network_s: Floats
+    prefill_share: Floats
+
+
 class StepCost(Protocol):
     """The price of steps of one model on one device under one parallel plan, compiled once."""
 
@@ -226,4 +241,8 @@ class StepCost(Protocol):
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         """Where the time of all these steps went, by operator; the seconds sum to the steps' total."""
+        ...
+
+    def activity(self, steps: StepColumns) -> Activity:
+        """How hard the device works in each entry of ``steps``."""
         ...

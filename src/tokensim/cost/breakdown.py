@@ -62,22 +62,11 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     tallies: dict[str, _Tally] = {}
     left = steps.seconds.copy()
     slowed_s = np.zeros(size)  # what falling clocks added
-    padded = cost.padded(steps.decode.astype(np.float64) + new)
-    own_rows, pooled_rows, exchanged_rows = padded, padded, padded
-    together = steps.together
-    if together is not None:
-        own_rows = np.where(together.rows > 0, together.rows, padded)
-        pooled_rows = np.where(together.rows > 0, together.pooled_rows, padded)
-        exchanged_rows = np.where(together.rows > 0, together.exchanged_rows, padded)
-        left -= together.wait_s
-        waits = {"network": float(together.wait_s.sum())}
+    if steps.together is not None:
+        left -= steps.together.wait_s
+        waits = {"network": float(steps.together.wait_s.sum())}
         tallies["wait_for_ranks"] = _Tally("collective", bounds=waits)
-    for parts, rows, of_tokens in (
-        (parts_of(cost, "own"), own_rows, True),
-        (parts_of(cost, "pooled"), pooled_rows, True),
-        (parts_of(cost, "exchange"), exchanged_rows, True),
-        (cost.sample_parts, steps.samples.astype(np.float64), False),
-    ):
+    for parts, rows, of_tokens in rows_run(cost, steps):
         values, which = np.unique(rows, return_inverse=True)
         counts = np.bincount(which, weights=times, minlength=len(values)).astype(np.float64)
         slowed = np.bincount(which, weights=times * steps.clock_share, minlength=len(values))
@@ -113,6 +102,24 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     left -= of_decodes * shrink + of_chunks
     tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
     return [tally.result(name) for name, tally in tallies.items()]
+
+
+def rows_run(cost: CompiledStepCost, steps: StepColumns) -> Iterator[tuple[list[RowPart], Floats, bool]]:
+    """The operators that depend on rows alone, in groups: (operators, the rows that they run in each entry,
+    whether these are tokens)."""
+    size = len(steps.steps)
+    new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
+    padded = cost.padded(steps.decode.astype(np.float64) + new)
+    own, pooled, exchanged = padded, padded, padded
+    together = steps.together
+    if together is not None:
+        own = np.where(together.rows > 0, together.rows, padded)
+        pooled = np.where(together.rows > 0, together.pooled_rows, padded)
+        exchanged = np.where(together.rows > 0, together.exchanged_rows, padded)
+    yield parts_of(cost, "own"), own, True
+    yield parts_of(cost, "pooled"), pooled, True
+    yield parts_of(cost, "exchange"), exchanged, True
+    yield cost.sample_parts, steps.samples.astype(np.float64), False
 
 
 def _add_rows(tally: _Tally, part: RowPart, rows: Floats, counts: Floats) -> Floats:
@@ -184,13 +191,13 @@ def _shares_of_chunks(cost: CompiledStepCost, steps: StepColumns) -> list[Floats
     """What each attention operator has of the pairs of the chunks of each entry; they sum to 1."""
     pairs = []
     for part in cost.attention_parts:
-        seen, _ = _chunk_sums(part, steps)
+        seen, _ = chunk_sums(part, steps)
         pairs.append(seen * part.work.prefill_flops_pair * part.op.count)
     total = sum(pairs, np.zeros(len(steps.steps)))
     return [np.divide(own, total, out=np.zeros(len(total)), where=total > 0) for own in pairs]
 
 
-def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats]:
+def chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats]:
     """(pairs, tokens read) of the chunks of each entry."""
     pairs, reads = pairs_and_reads_array(
         steps.chunk_tokens.astype(np.float64), steps.chunk_context.astype(np.float64), part.op.window
@@ -202,18 +209,24 @@ def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats
     )
 
 
+def contexts_of(part: AttentionPart, steps: StepColumns) -> Floats:
+    """The sum of the decodes' contexts over all steps of each entry."""
+    times = steps.steps.astype(np.float64)
+    windowed = part.op.window is not None
+    first = steps.window_context if windowed else steps.context
+    growth = steps.window_growth if windowed else steps.decode
+    return np.asarray(times * first + times * (times - 1.0) / 2.0 * growth)
+
+
 def _add_attention(
     tally: _Tally, part: AttentionPart, steps: StepColumns, decodes_s: Floats, chunks_s: Floats
 ) -> None:
     work, count = part.work, part.op.count
     times = steps.steps.astype(np.float64)
-    later = times * (times - 1.0) / 2.0
-    windowed = part.op.window is not None
-    first = steps.window_context if windowed else steps.context
-    growth = steps.window_growth if windowed else steps.decode
-    contexts = float(times @ first + later @ growth)
+    first = steps.context if part.op.window is None else steps.window_context
+    contexts = float(contexts_of(part, steps).sum())
     decodes = float(times @ steps.decode)
-    pairs, reads = _chunk_sums(part, steps)
+    pairs, reads = chunk_sums(part, steps)
     new = float(steps.chunk_tokens.sum())
     flops_s, bytes_s = part.ideal_s_per_flop, part.ideal_s_per_byte
     heavy = work.flops_pair * flops_s > work.bytes_token * bytes_s

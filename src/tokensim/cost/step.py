@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tokensim.cost.base import AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
+from tokensim.cost.base import Activity, AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
 from tokensim.cost.host import Host, at_least
 from tokensim.cost.work import AttentionWork, RowWork
 from tokensim.errors import InputError
@@ -278,6 +278,12 @@ class CompiledStepCost:
         from tokensim.cost.breakdown import breakdown
 
         return breakdown(self, steps)
+
+    def activity(self, steps: StepColumns) -> Activity:
+        """See ``StepCost.activity``."""
+        from tokensim.cost.activity import activity
+
+        return activity(self, steps)
 
 
 def _check(curve: DecodeCurve, part: AttentionPart, decode: int) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import yaml
 
 from tokensim.errors import InputError, nearest
 from tokensim.hardware.base import PCIE_5, Device, Efficiency, Link
+from tokensim.hardware.draw import DRAW, Draw
 from tokensim.registry import register
 from tokensim.scenario.units import (
     parse_bandwidth,
@@ -32,7 +34,7 @@ KINDS = ("gpu", "tpu", "accelerator", "cpu", "pim")
 COMPUTE_DTYPES = ("float32", "tf32", "bfloat16", "float16", "fp8", "fp4", "int8")
 
 _TEXTS = ("name", "vendor", "kind", "architecture")
-_MAPPINGS = ("flops", "intra_node", "inter_node", "host_link", "efficiency", "sources", "profiles")
+_MAPPINGS = ("flops", "intra_node", "inter_node", "host_link", "efficiency", "sources", "profiles", "draw")
 _KEYS = (
     *_TEXTS,
     "memory",
@@ -47,7 +49,7 @@ _KEYS = (
     "efficiency",
     "sources",
 )
-_OPTIONAL = ("profiles", "host_link")
+_OPTIONAL = ("profiles", "host_link", "draw")
 _MEASURED_ANEW = ("architecture", "memory_bandwidth", "flops", "intra_node", "inter_node", "efficiency")
 """A device that differs in one of these has other operator times than its base."""
 
@@ -188,6 +190,7 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
         host_link=read.link("host_link") if "host_link" in fields else usual,
         sources={key: str(value) for key, value in read.mapping("sources").items()},
         profiles=read.profiles(),
+        draw=read.draw(),
     )
 
 
@@ -259,6 +262,7 @@ def _as_fields(device: Device) -> dict[str, Any]:
         },
         "sources": dict(device.sources),
         "profiles": dict(device.profiles),
+        "draw": asdict(device.draw),
     }
 
 
@@ -370,6 +374,17 @@ class _Reader:
                 fields["kernel_overhead"], "efficiency.kernel_overhead", parse_duration
             ),
             source=self._text(fields["source"], "efficiency.source"),
+        )
+
+    def draw(self) -> Draw:
+        """Shares of the power above idle; those of ``DRAW`` where the device has none of its own."""
+        if "draw" not in self.fields:
+            return DRAW
+        shares = ("busy", "compute", "memory", "network")
+        fields = self.mapping("draw", (*shares, "source"))
+        return Draw(
+            **{name: self._quantity(fields[name], f"draw.{name}", _number) for name in shares},
+            source=self._text(fields["source"], "draw.source"),
         )
 
     def _text(self, value: Any, key: str) -> str:

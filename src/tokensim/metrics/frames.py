@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tokensim.metrics.energy import RequestEnergy
 from tokensim.metrics.intake import queued_s
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.log import STATUSES, RunLog
@@ -14,14 +15,14 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def requests_frame(log: RunLog) -> pl.DataFrame:
+def requests_frame(log: RunLog, energy: RequestEnergy | None = None) -> pl.DataFrame:
     """One row a request, in the order of the workload; a time or instance that never came is null.
 
     ``request_id`` is the trace's own id, else the index, as a string. ``arrival_s`` is when the request was
     sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``.
     ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s`` and ``last_delivery_s``
     those at which the client gets the tokens, which latencies count; ``queued_s`` is when the engine's core
-    took the request in.
+    took the request in. ``prefill_j`` and ``decode_j`` are what it stands for of ``energy``, where given.
     """
     import polars as pl
 
@@ -53,6 +54,10 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
             "last_delivery_s": r.last_delivery_s,
         }
     )
+    if energy is not None:
+        frame = frame.with_columns(
+            pl.Series("prefill_j", energy.prefill_j), pl.Series("decode_j", energy.decode_j)
+        )
     instance = pl.col("instance")
     return frame.with_columns(
         pl.col(pl.Float64).fill_nan(None), pl.when(instance >= 0).then(instance).alias("instance")

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 
 from tokensim.metrics.attribution import TimeShares, time_shares
+from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import Distribution, distribution, request_latency
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
 from tokensim.metrics.slo import Slo, SloReport, judge
-from tokensim.metrics.spending import InstanceFacts, Spending, spending_of
+from tokensim.metrics.spending import Electricity, Spending, spending_of
 from tokensim.metrics.transfers import LinkShare, TransferTotals, link_shares, transfer_totals
 from tokensim.metrics.usage import Usage, usage_of
+from tokensim.workload.base import Floats
 
 SIGNIFICANT_DIGITS = 12
 """Digits of a float in ``to_dict``: sums in another order differ beyond them, and files should not."""
@@ -108,8 +110,18 @@ class Summary:
         return plain
 
 
-def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None = None) -> Summary:
-    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``)."""
+def summarize(
+    log: RunLog,
+    instances: Sequence[InstanceFacts],
+    slo: Slo | None = None,
+    *,
+    alive_s: Floats | None = None,
+    electricity: Electricity | None = None,
+) -> Summary:
+    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``).
+
+    ``alive_s`` is for how long each was up (default: the whole makespan).
+    """
     requests = log.requests
     latency = request_latency(requests)
     gaps = gaps_of(log)
@@ -147,7 +159,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         usage=usage,
         time=time_shares(log.steps, [f.cost for f in instances]),
         spending=spending_of(
-            instances, [i.busy_s for i in usage.instances], makespan_s, tokens.input, tokens.output
+            log.steps, requests, instances, makespan_s, alive_s=alive_s, electricity=electricity
         ),
         transfers=None if log.transfers is None else transfer_totals(log.transfers),
         links=link_shares(log.links, makespan_s) or None,

@@ -80,6 +80,8 @@ class Pool(Section):
     """Which phases the instances serve."""
     parallel: Parallel = Parallel()
     """Devices of each instance."""
+    price_per_hour: Annotated[Number, Field(ge=0)] | None = None
+    """US dollars for an hour of one device (spot, reserved, owned); null: the catalog's."""
     engine: Annotated[dict[str, Any], OverridesOf(Engine)] = Field(default_factory=dict)
     """What differs from the scenario's engine in this pool."""
     network: NodeNetwork = NodeNetwork()
@@ -105,6 +107,15 @@ class Router(Section):
     """By its registered name."""
 
 
+class Electricity(Section):
+    """What electricity costs, on top of the devices' price."""
+
+    usd_per_kwh: Annotated[Number, Field(ge=0)]
+    """US dollars for a kWh at the meter."""
+    pue: Annotated[Number, Field(ge=1)] = 1.0
+    """Energy at the meter for each joule that the devices draw: cooling, power supplies, hosts."""
+
+
 class Cluster(Section):
     """The instances and what connects them."""
 
@@ -112,6 +123,8 @@ class Cluster(Section):
     """At least one."""
     router: Router = Router()
     """The global scheduler."""
+    electricity: Electricity | None = None
+    """The price of electricity; null: the devices' price includes it."""
     network: Network = Network()
     """Links, and how instances lie on nodes."""
 
