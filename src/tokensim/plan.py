@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
 from tokensim.cost.build import resolved_operators
@@ -19,6 +20,8 @@ from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
 from tokensim.memory import derive_capacity
 from tokensim.model import ModelSpec, operators
+from tokensim.model.routing import ExpertLoad, expert_load, zipf
+from tokensim.model.spread import recorded_popularity, redundant_bytes, spread_experts
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.performance import Performance
 from tokensim.scheduling.local import Limits
@@ -83,6 +86,7 @@ def plan_pool(
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
     notes: tuple[str, ...] = ()
+    load = _expert_load(scenario.performance, model, expert)
     blocks = engine.num_gpu_blocks
     if blocks is None:
         blocks = derive_capacity(
@@ -98,6 +102,7 @@ def plan_pool(
             max_num_seqs=engine.max_num_seqs,
             where=f"{at}.hardware",
             data=data,
+            extra_bytes=_redundant_bytes(scenario, model, expert),
         ).num_gpu_blocks
     room = (blocks - 1) * engine.block_size
     if engine.max_model_len > room:
@@ -132,8 +137,9 @@ def plan_pool(
         own_links=device.intra_node == published.intra_node,
     )
     sources = operator_sources(performance.operators, setting)
+    run = operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data)
     cost = build_cost(
-        operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data),
+        run if load is None else spread_experts(run, load, activation),
         setting,
         sources,
         host_time(performance, calibration, engine.async_scheduling),
@@ -179,6 +185,42 @@ def host_time(performance: Performance, calibration: Calibration, asynchronous: 
         request_s=value(host.request, calibration.host_request_s, REQUEST_S),
         asynchronous=asynchronous,
     )
+
+
+def _expert_load(performance: Performance, model: ModelSpec, ranks: int) -> ExpertLoad | None:
+    """The load of the busiest of ``ranks``, where the scenario says how tokens spread over experts."""
+    given, at = performance.experts, "performance.experts"
+    if given is None:
+        return None
+    moe = model.moe
+    if moe is None:
+        raise InputError(f"{model.name} has no experts", where=at, hint="leave the section out")
+    if given.eplb and ranks == 1:
+        raise InputError(
+            "EPLB places whole experts on ranks, but every rank has a slice of every expert",
+            where=f"{at}.eplb",
+            hint="set cluster.pools[].parallel.expert, or leave eplb out",
+        )
+    if (moe.experts + given.num_redundant_experts) % ranks and given.eplb:
+        spare = -moe.experts % ranks
+        raise InputError(
+            f"{moe.experts} experts and {given.num_redundant_experts} copies do not divide over"
+            f" {ranks} ranks",
+            where=f"{at}.num_redundant_experts",
+            hint=f"{spare}, {spare + ranks}, … copies divide",
+        )
+    if given.balance == "recorded":
+        assert given.file is not None
+        popularity = recorded_popularity(Path(given.file), moe, f"{at}.file")
+    else:
+        popularity = zipf(moe.experts, given.exponent or 0.0, moe.layers)
+    return expert_load(popularity, moe.top_k, ranks, eplb=given.eplb, redundant=given.num_redundant_experts)
+
+
+def _redundant_bytes(scenario: Scenario, model: ModelSpec, ranks: int) -> float:
+    given = scenario.performance.experts
+    copies = 0 if given is None else given.num_redundant_experts
+    return redundant_bytes(model, scenario.weights, ranks, copies) if copies else 0.0
 
 
 def _front_end(performance: Performance, calibration: Calibration) -> dict[str, float] | None:
