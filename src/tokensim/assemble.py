@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from tokensim.cost.calibration import Calibration
+from tokensim.cost.lora import AdapterPlan
 from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
@@ -35,7 +36,8 @@ from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scenario.network import Network as NetworkSection
 from tokensim.scheduling.cluster import GlobalScheduler
-from tokensim.scheduling.local import LocalScheduler
+from tokensim.scheduling.local import ContinuousBatching, LocalScheduler
+from tokensim.scheduling.local.adapters import Adapters
 from tokensim.scheduling.local.versions import rules_of
 from tokensim.workload import Workload, build_workload
 
@@ -127,6 +129,7 @@ def simulate(
             instance = simulation.add_instance(_instance(simulation, plan, make))
             instance.place = place_of(topology, plan, f"{plan.pool.name}-{replica}")
     _check_lengths(workload, plans)
+    _check_adapters(workload, plans)
     log = simulation.run(progress)
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
@@ -162,9 +165,10 @@ def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[
     def make() -> LocalScheduler:
         options = plan.engine.policy_options
         try:
-            return cast(
-                LocalScheduler, policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options)
-            )
+            made = policy(plan.limits, plan.engine.version, exact_steps=exact_steps, **options)
+            if plan.adapters is not None:
+                _give_adapters(made, plan.adapters, f"{where}.lora", plan.engine.policy)
+            return cast(LocalScheduler, made)
         except TypeError as error:
             raise InputError(
                 f"the policy '{plan.engine.policy}' does not take these options: {error}",
@@ -173,6 +177,29 @@ def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[
             ) from error
 
     return make
+
+
+def _give_adapters(scheduler: Any, plan: AdapterPlan, where: str, policy: str) -> None:
+    if not isinstance(scheduler, ContinuousBatching):
+        raise InputError(
+            f"the policy '{policy}' knows nothing of adapters",
+            where=where,
+            hint="policies of continuous batching (vllm) do; or leave the section out",
+        )
+    scheduler.adapters = Adapters(plan.max_loras, plan.max_cpu_loras, plan.copy_s, plan.read_s)
+
+
+def _check_adapters(workload: Workload, plans: Sequence[PoolPlan]) -> None:
+    """Refuse requests for adapters that a pool could not serve, as the server does."""
+    if workload.adapter is None or not (workload.adapter >= 0).any():
+        return
+    for plan in plans:
+        if plan.adapters is None:
+            raise InputError(
+                f"requests need LoRA adapters, but pool '{plan.pool.name}' serves none",
+                where="engine.lora",
+                hint="e.g. engine: {lora: {max_loras: 4}}",
+            )
 
 
 def _instance(

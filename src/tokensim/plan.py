@@ -15,6 +15,7 @@ from tokensim.cost.build import resolved_operators
 from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
+from tokensim.cost.lora import AdapterPlan, plan_adapters
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
@@ -52,6 +53,9 @@ class PoolPlan:
     lockstep: bool
     """Whether data-parallel ranks share experts and so take every step together."""
 
+    adapters: AdapterPlan | None = None
+    """LoRA adapters, if the engine serves any."""
+
     def names(self, replica: int) -> list[str]:
         """The names of the ranks of one instance in a log."""
         name = f"{self.pool.name}-{replica}"
@@ -86,7 +90,13 @@ def plan_pool(
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
     notes: tuple[str, ...] = ()
+    run = operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data)
     load = _expert_load(scenario.performance, model, expert)
+    lockstep = data > 1 and model.moe is not None
+    adapters = None
+    if engine.lora is not None:
+        whole = operators(model, scenario.weights, kv_dtype, 1, 1, activation)
+        adapters = plan_adapters(engine.lora, run, whole, f"{own}.lora", lockstep)
     blocks = engine.num_gpu_blocks
     if blocks is None:
         blocks = derive_capacity(
@@ -102,7 +112,8 @@ def plan_pool(
             max_num_seqs=engine.max_num_seqs,
             where=f"{at}.hardware",
             data=data,
-            extra_bytes=_redundant_bytes(scenario, model, expert),
+            extra_bytes=_redundant_bytes(scenario, model, expert)
+            + (adapters.slot_bytes if adapters is not None else 0.0),
         ).num_gpu_blocks
     room = (blocks - 1) * engine.block_size
     if engine.max_model_len > room:
@@ -137,7 +148,6 @@ def plan_pool(
         own_links=device.intra_node == published.intra_node,
     )
     sources = operator_sources(performance.operators, setting)
-    run = operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data)
     cost = build_cost(
         run if load is None else spread_experts(run, load, activation),
         setting,
@@ -145,6 +155,7 @@ def plan_pool(
         host_time(performance, calibration, engine.async_scheduling),
         calibration=calibration,
         graph_sizes=_graph_sizes(engine),
+        adapters=None if adapters is None else adapters.cost(device, activation),
     )
     limits = Limits(
         **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
@@ -166,7 +177,8 @@ def plan_pool(
         _front_end(performance, calibration),
         _clock(performance, calibration),
         notes,
-        lockstep=data > 1 and model.moe is not None,
+        lockstep=lockstep,
+        adapters=adapters,
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokensim.cost.base import Activity, StepColumns
-from tokensim.cost.breakdown import chunk_sums, contexts_of, rows_run
+from tokensim.cost.breakdown import adapted, chunk_sums, contexts_of, rows_run
 from tokensim.cost.step import AttentionPart, CompiledStepCost, RowPart
 from tokensim.workload.base import Floats
 
@@ -57,6 +57,11 @@ def activity(cost: CompiledStepCost, steps: StepColumns) -> Activity:
             moved[some] = part.work.bytes(values)[which]
             rows_work.add(flops * times, moved * times, part)
     new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
+    if cost.adapters is not None and steps.adapters is not None:
+        for count, adapters, entries in adapted(steps, new):
+            compute_s, memory_s = cost.adapters.peak_seconds(count, adapters)
+            rows_work.compute_s[entries] += compute_s * times[entries]
+            rows_work.memory_s[entries] += memory_s * times[entries]
     for attention in cost.attention_parts:
         work = attention.work
         pairs, reads = chunk_sums(attention, steps)

@@ -157,7 +157,9 @@ class StepColumns:
     full clock, ``seconds`` what all the steps took. ``chunk_tokens``/``chunk_context`` are prefill chunks
     (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the
     number of rows that need logits, in each step. An entry of a rank that steps together with others may be a
-    dummy: nothing decodes, there are no chunks, and ``together`` says what it ran.
+    dummy: nothing decodes, there are no chunks, and ``together`` says what it ran. ``adapters`` is the number
+    of different ones in each step, ``copies_s`` how much longer the entry took for copies of KV and adapters
+    (absent: none).
     """
 
     steps: Ints
@@ -173,6 +175,8 @@ class StepColumns:
     chunk_tokens: Ints
     chunk_context: Ints
     together: Together | None = None
+    adapters: Ints | None = None
+    copies_s: Floats | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +241,10 @@ class StepCost(Protocol):
 
     def compute_time(self, tokens: int) -> float:
         """Of a step of ``tokens`` rows, the seconds in GEMMs and experts that are bound by arithmetic."""
+        ...
+
+    def adapters_time(self, tokens: int, adapters: int) -> float:
+        """Seconds that a step of ``tokens`` rows lasts longer for so many different ``adapters`` ≥ 1."""
         ...
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:

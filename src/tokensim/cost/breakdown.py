@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,6 +62,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     chunks = np.bincount(steps.chunk_row, minlength=size)
     tallies: dict[str, _Tally] = {}
     left = steps.seconds.copy()
+    left -= _add_extras(tallies, cost, steps, new)
+    alone_s = left.copy()  # without copies and adapters
     slowed_s = np.zeros(size)  # what falling clocks added
     if steps.together is not None:
         left -= steps.together.wait_s
@@ -90,7 +93,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
         host_s = times * (busy_s + cost.host.gap_s)
-        exposed = np.flatnonzero(mixed & (steps.seconds - slowed_s <= host_s * (1.0 + EQUAL)))
+        exposed = np.flatnonzero(mixed & (alone_s - slowed_s <= host_s * (1.0 + EQUAL)))
         attention_s[exposed] = np.minimum(_mixed_seconds(cost, steps, exposed), attention_s[exposed])
     of_chunks = np.maximum(attention_s - of_decodes, 0.0)
     # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).
@@ -102,6 +105,39 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     left -= of_decodes * shrink + of_chunks
     tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
     return [tally.result(name) for name, tally in tallies.items()]
+
+
+def _add_extras(
+    tallies: dict[str, _Tally], cost: CompiledStepCost, steps: StepColumns, new: npt.NDArray[Any]
+) -> Floats:
+    """Copies that held steps up, and the kernels of adapters; returns their seconds in each entry."""
+    extra_s = np.zeros(len(steps.steps))
+    if steps.copies_s is not None and steps.copies_s.any():
+        tallies["copies"] = _Tally("host", how="fitted", bounds={"host": float(steps.copies_s.sum())})
+        extra_s += steps.copies_s
+    if cost.adapters is not None and steps.adapters is not None and steps.adapters.any():
+        tallies["adapters"] = tally = _Tally("gemm")
+        for rows, adapters, entries in adapted(steps, new):
+            times = steps.steps[entries].astype(np.float64)
+            seconds = cost.adapters.seconds(rows, adapters)
+            compute_s, memory_s = cost.adapters.peak_seconds(rows, adapters)
+            flops, moved = cost.adapters.work(rows, adapters)
+            tally.add("compute" if compute_s > memory_s else "memory", seconds * float(times.sum()))
+            tally.flops += flops * float(times.sum())
+            tally.bytes += moved * float(times.sum())
+            extra_s[entries] += seconds * times
+    return extra_s
+
+
+def adapted(steps: StepColumns, new: npt.NDArray[Any]) -> Iterator[tuple[int, int, Indices]]:
+    """The entries with adapters, those of one shape together: (rows of a step, adapters, indices); ``new``
+    are the prefill tokens of each entry."""
+    assert steps.adapters is not None
+    some = np.flatnonzero(steps.adapters)
+    rows = steps.decode[some] + new[some].astype(np.int64)
+    shapes, which = np.unique(np.column_stack([rows, steps.adapters[some]]), axis=0, return_inverse=True)
+    for number, (tokens, adapters) in enumerate(shapes.tolist()):
+        yield tokens, adapters, some[which.ravel() == number]
 
 
 def rows_run(cost: CompiledStepCost, steps: StepColumns) -> Iterator[tuple[list[RowPart], Floats, bool]]:

@@ -149,6 +149,8 @@ class Instance(TimeAxis):
                 chunks,
                 decode + len(step.firsts),
             )
+            if step.adapters:
+                self._first_s = first = first + self._adapters_time(step)
             if self.clock is not None:
                 self._compute_s = self._compute_time(decode + sum(tokens for tokens, _ in chunks))
                 self._first_s = first = first + self._compute_s * self.clock.share
@@ -174,6 +176,8 @@ class Instance(TimeAxis):
         self._first_s, self._growth_s, steps = self._decode_run(
             decode, step.context, step.window_context, step.window_growth, step.longest
         )
+        if step.adapters:
+            self._first_s += self._adapters_time(step)
         if self.clock is not None:
             self._compute_s = self._compute_time(decode)
             self._first_s += self._compute_s * self.clock.share
@@ -194,10 +198,17 @@ class Instance(TimeAxis):
             self._note_returns(step)
 
     def _with_copies(self, seconds: float, step: Step) -> float:
-        """How long ``step`` lasts, which would take ``seconds`` if no KV were copied for it."""
+        """How long ``step`` lasts, which would take ``seconds`` if nothing were copied for it."""
+        lasts = seconds
         if step.overlap_s:
-            seconds = layered(seconds, step.overlap_s, self.layers)
-        return seconds + step.stall_s
+            lasts = layered(seconds, step.overlap_s, self.layers)
+        lasts += step.stall_s
+        step.copies_s = lasts - seconds
+        return lasts
+
+    def _adapters_time(self, step: Step) -> float:
+        """What the adapters of ``step`` add to it."""
+        return self.cost.adapters_time(step.decode + sum(new for new, _ in step.chunks), step.adapters)
 
     def _stop(self) -> None:
         """Nothing runs here any more."""
@@ -297,5 +308,7 @@ class Instance(TimeAxis):
                 len(scheduler.waiting),
                 pool.num_blocks - pool.free,
                 len(chunks),
+                step.adapters,
+                step.copies_s,
             )
         )

@@ -93,6 +93,8 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
             together.exchanged_rows[rows],
             together.wait_s[rows],
         ),
+        adapters=None if columns.adapters is None else columns.adapters[rows],
+        copies_s=None if columns.copies_s is None else columns.copies_s[rows],
     )
 
 

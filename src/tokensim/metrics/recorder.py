@@ -31,6 +31,7 @@ TIMES = {
     "growth_s",
     "end_s",
     "bytes",
+    "copies_s",
 }
 """The columns that are doubles; the others are 64-bit integers."""
 
@@ -64,6 +65,8 @@ STEP_ROW = (
     "waiting",
     "used_blocks",
     "chunks",
+    "adapters",
+    "copies_s",
 )
 TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
@@ -170,6 +173,8 @@ class Recorder:
                     chunk_tokens=chunks["tokens"],
                     chunk_context=chunks["before"],
                     together=self._together(len(n)),
+                    adapters=steps["adapters"],
+                    copies_s=steps["copies_s"],
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),

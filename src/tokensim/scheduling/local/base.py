@@ -86,16 +86,20 @@ class Step:
     computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
     (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
-    in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies of KV that hold
-    up the step (swapping); ``overlap_s``: how long copies take that come layer by layer beside its compute.
+    in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies that hold up the
+    step (KV that is swapped, adapters); ``overlap_s``: how long copies take that come layer by layer beside
+    its compute; ``copies_s``: how much longer the step lasts for both, as the engine finds. ``adapters``: how
+    many different ones are in the step.
     """
 
     __slots__ = (
+        "adapters",
         "admitted",
         "came_back",
         "chunk_requests",
         "chunks",
         "context",
+        "copies_s",
         "decode",
         "firsts",
         "index",
@@ -119,6 +123,8 @@ class Step:
         self.whole = True
         self.stall_s = 0.0
         self.overlap_s = 0.0
+        self.copies_s = 0.0
+        self.adapters = 0
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE
         self.chunk_requests: list[Request] = _NONE

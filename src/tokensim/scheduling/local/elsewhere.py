@@ -110,6 +110,8 @@ def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
         request.lost_tokens = computed
         del policy.running[request]
         policy.sitting_out.pop(request, None)
+        if policy.adapters is not None:
+            policy.adapters.leave(request)
         policy._blocked = False
         if keep:
             policy.holding[request] = None
