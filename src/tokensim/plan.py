@@ -16,6 +16,7 @@ from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.cost.lora import AdapterPlan, plan_adapters
+from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
@@ -96,7 +97,8 @@ def plan_pool(
     adapters = None
     if engine.lora is not None:
         whole = operators(model, scenario.weights, kv_dtype, 1, 1, activation)
-        adapters = plan_adapters(engine.lora, run, whole, f"{own}.lora", lockstep)
+        host = reached_bytes_per_s(device, "host")
+        adapters = plan_adapters(engine.lora, run, whole, host, f"{own}.lora", lockstep)
     blocks = engine.num_gpu_blocks
     if blocks is None:
         blocks = derive_capacity(

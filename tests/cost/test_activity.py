@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from tokensim.cost.base import StepColumns
-from tokensim.cost.step import CompiledStepCost
 from tokensim.model import load_model
 from tokensim.plan import PoolPlan, plan_pool
 from tokensim.scenario import Scenario
@@ -14,12 +13,14 @@ from tokensim.scenario import Scenario
 MODEL = "meta-llama/Llama-3.1-8B"
 
 
-def plan(device: str = "h100-sxm-80gb", **pool: object) -> PoolPlan:
+def plan(
+    device: str = "h100-sxm-80gb", operators: str = "roofline", eager: bool = True, **pool: object
+) -> PoolPlan:
     tree = {
         "model": MODEL,
         "cluster": {"pools": [{"hardware": device, **pool}]},
-        "engine": {"enforce_eager": True},
-        "performance": {"operators": "roofline"},
+        "engine": {"enforce_eager": eager},
+        "performance": {"operators": operators},
         "workload": {
             "arrivals": {"process": "poisson", "rate": 1},
             "input_tokens": {"distribution": "fixed", "value": 10},
@@ -86,21 +87,30 @@ def test_ranks_exchange() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "decode", "published_w"),
+    ("device", "decode", "published_w", "above"),
     [
-        ("h100-sxm-80gb", 1, 300),
-        ("h100-sxm-80gb", 128, 600),
-        ("h200-sxm-141gb", 128, 517),
-        ("b200-sxm-180gb", 1, 452),
-        ("b200-sxm-180gb", 128, 606),
+        ("h100-sxm-80gb", 1, 300, 0.03),
+        ("h100-sxm-80gb", 128, 600, -0.21),
+        ("h200-sxm-141gb", 128, 517, -0.05),
+        ("b200-sxm-180gb", 1, 452, -0.06),
+        ("b200-sxm-180gb", 128, 606, 0.04),
     ],
 )
-def test_power_is_near_published_figures(device: str, decode: int, published_w: float) -> None:
-    """The points that ``hardware.draw`` names: within 25 %, at a context of 1,000 tokens."""
-    made = plan(device)
-    cost: CompiledStepCost = made.cost
-    seconds, _, _ = cost.decode_run(decode, 1000.0 * decode, 0, 0, 0)
-    work, draw = cost.activity(columns(decode, 1000.0 * decode)), made.device.draw
+def test_power_is_as_far_from_published_figures_as_is_stated(
+    device: str, decode: int, published_w: float, above: float
+) -> None:
+    """The points that ``hardware.draw`` and the documentation name, at a context of 1,000 tokens."""
+    made = plan(device, "builtin", eager=False)
+    seconds, _, _ = made.cost.decode_run(decode, 1000.0 * decode, 0, 0, 1000)
+    work, draw = made.cost.activity(columns(decode, 1000.0 * decode)), made.device.draw
     activity = draw.busy + (draw.compute * work.compute_s[0] + draw.memory * work.memory_s[0]) / seconds
     watts = made.device.idle_w + (made.device.tdp_w - made.device.idle_w) * min(1.0, activity)
-    assert watts == pytest.approx(published_w, rel=0.25)
+    assert watts / published_w - 1 == pytest.approx(above, abs=0.01)
+
+
+def test_a_prefill_runs_at_the_power_limit() -> None:
+    made = plan("h100-sxm-80gb", "builtin")
+    chunks = ((4096, 0),)
+    seconds = made.cost.step_time(0, 0, 0, 0, chunks, 1)
+    work, draw = made.cost.activity(columns(chunks=chunks)), made.device.draw
+    assert draw.busy + (draw.compute * work.compute_s[0] + draw.memory * work.memory_s[0]) / seconds > 1.0

@@ -110,10 +110,15 @@ class AdapterPlan:
 
 
 def plan_adapters(
-    lora: Lora, operators: Sequence[Operator], whole: Sequence[Operator], where: str, lockstep: bool
+    lora: Lora,
+    operators: Sequence[Operator],
+    whole: Sequence[Operator],
+    host_bytes_per_s: float,
+    where: str,
+    lockstep: bool,
 ) -> AdapterPlan:
     """What ``lora`` means for one rank that runs ``operators``; ``whole`` are those of a single rank, which
-    says what is read from disk. Raises ``InputError`` at ``where``."""
+    says what is read from disk, ``host_bytes_per_s`` is what the device's link to its host gives. Raises ``InputError`` at ``where``."""
     if lockstep:
         raise InputError(
             "adapters on data-parallel ranks that share experts are not simulated",
@@ -130,6 +135,6 @@ def plan_adapters(
         max_loras=lora.max_loras,
         max_cpu_loras=lora.max_cpu_loras or lora.max_loras,
         slot_bytes=lora.max_loras * adapter_bytes(layers, lora.max_lora_rank),
-        copy_s=adapter_bytes(layers, own) / lora.host_bandwidth,
+        copy_s=adapter_bytes(layers, own) / (lora.host_bandwidth or host_bytes_per_s),
         read_s=full / lora.disk_bandwidth,
     )

@@ -35,8 +35,8 @@ DRAW = Draw(
         "set by hand to the published draw of serving engines, at the rates that our own model gives to a"
         " step of Llama-3.1-8B: H100 SXM at batch 1 and 128, 300 and 600 W (ML.ENERGY Benchmark v3.0); H200"
         " at batch 128, 517 W, B200 at batch 1 and 128, 452 and 606 W (Alice benchmark, June 2026, vLLM, a"
-        " model of 3.8 billion weights); these come out 3 % above, 20 and 1 % below, 7 % below and 6 %"
-        " above; prefill at the power limit (Splitwise, ISCA 2024; POLCA, ASPLOS 2024); network: estimate"
+        " model of 3.8 billion weights); these come out 3 % above, 21, 5 and 6 % below and 4 % above;"
+        " prefill at the power limit (Splitwise, ISCA 2024; POLCA, ASPLOS 2024); network: estimate"
     ),
 )
 """For devices that have no figures of their own."""

@@ -10,6 +10,7 @@ from tokensim.metrics.energy import RequestEnergy
 from tokensim.metrics.intake import queued_s
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.workload.base import Floats, Ints
 
 if TYPE_CHECKING:
     import polars as pl
@@ -89,6 +90,8 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
             "window_context": what.window_context,
             "window_growth": what.window_growth,
             "samples": what.samples,
+            "adapters": _or_zero(what.adapters, what.steps),
+            "copies_s": _or_zero(what.copies_s, what.seconds),
             "row": np.arange(len(s.instance)),
         }
     )
@@ -104,6 +107,10 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
         .agg(pl.all())
     )
     return frame.join(chunks, on="row", how="left", maintain_order="left").drop("row")
+
+
+def _or_zero(column: Ints | Floats | None, like: Ints | Floats) -> Ints | Floats:
+    return np.zeros_like(like) if column is None else column
 
 
 def _index(length: int) -> pl.Series:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokensim.metrics.latency import Distribution
+from tokensim.metrics.spending import PoolAccount
 from tokensim.metrics.summary import Summary
 from tokensim.report.header import Header
 from tokensim.report.numbers import count, duration, money, share, volume
@@ -159,6 +160,7 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
             f"{money(spending.usd_per_million_total_tokens)} in all",
         ),
         ("energy", _energy(summary)),
+        *((_clip(pool.pool), _of_pool(pool)) for pool in spending.pools if len(spending.pools) > 1),
     ]
     if wall_s is not None:
         ended = summary.requests.total - summary.requests.unfinished
@@ -176,6 +178,19 @@ def _energy(summary: Summary) -> str:
         f"{share(kwh / spending.energy_kwh)} {phase}" for phase, kwh in spending.energy_kwh_by_phase.items()
     )
     return f"{spending.energy_kwh:.3g} kWh ({parts}); {count(spending.mean_power_w)} W on average"
+
+
+def _of_pool(pool: PoolAccount) -> str:
+    account = pool.account
+    return (
+        f"{money(account.usd)}; per million tokens: {money(account.usd_per_million_input_tokens)} in, "
+        f"{money(account.usd_per_million_output_tokens)} out; {account.energy_kwh:.3g} kWh"
+    )
+
+
+def _clip(name: str) -> str:
+    """A pool's name as a label."""
+    return name[:LABEL]
 
 
 def _preemptions(summary: Summary) -> str:

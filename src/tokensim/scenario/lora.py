@@ -20,10 +20,6 @@ Bandwidth = Annotated[
     WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}], "examples": ["25GB/s"]}),
 ]
 
-HOST_BANDWIDTH = 25e9
-"""Bytes/s from pinned host memory to the device: what CUDA's bandwidthTest reports of PCIe 4.0 x16 on A100
-(24 to 26 GB/s)."""
-
 DISK_BANDWIDTH = 3.5e9
 """Bytes/s from disk to host memory: sequential reads by the data sheets of NVMe SSDs on PCIe 3.0 x4."""
 
@@ -41,8 +37,8 @@ class Lora(Section):
     """Rank of the adapters, which says how long they take to load; null: max_lora_rank."""
     target_modules: Annotated[list[Name], Field(min_length=1)] | None = None
     """Modules with an adapter: qkv_proj, o_proj, gate_up_proj, down_proj, …; null: all that the model has."""
-    host_bandwidth: Bandwidth = HOST_BANDWIDTH
-    """From host memory to each device."""
+    host_bandwidth: Bandwidth | None = None
+    """From host memory to each device; null: what transfers reach on the device's link to its host."""
     disk_bandwidth: Bandwidth = DISK_BANDWIDTH
     """From disk to host memory."""
 
