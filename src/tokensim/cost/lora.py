@@ -117,8 +117,11 @@ def plan_adapters(
     where: str,
     lockstep: bool,
 ) -> AdapterPlan:
-    """What ``lora`` means for one rank that runs ``operators``; ``whole`` are those of a single rank, which
-    says what is read from disk, ``host_bytes_per_s`` is what the device's link to its host gives. Raises ``InputError`` at ``where``."""
+    """What ``lora`` means for one rank that runs ``operators``.
+
+    ``whole`` are those of a single rank, which say what is read from disk; ``host_bytes_per_s`` is what the
+    device's link to its host gives. Raises ``InputError`` at ``where``.
+    """
     if lockstep:
         raise InputError(
             "adapters on data-parallel ranks that share experts are not simulated",
