@@ -25,6 +25,7 @@ class Adapters:
         self.read_s = read_s
         self.active: dict[int, int] = {}  # adapter → requests that run with it
         self.passed_over: list[Request] = []  # by the step that is being made
+        self.all_wait = False  # nobody in the queue may run before a slot is free: no need to look
         self._device: dict[int, None] = {}  # the least recently used first
         self._host: dict[int, None] = {}
         self._running: set[Request] = set()
@@ -68,6 +69,7 @@ class Adapters:
         self.active[adapter] -= 1
         if not self.active[adapter]:
             del self.active[adapter]
+            self.all_wait = False
         self._used(adapter)
 
     def _used(self, adapter: int) -> None:

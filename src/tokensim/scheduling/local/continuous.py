@@ -103,9 +103,11 @@ class ContinuousBatching(LocalScheduler):
             request.content = Content.unique(request.index)  # its blocks are entered one by one
         nobody_waited = not self.waiting
         heads = self.waiting.add(request)
-        if self.adapters is not None and not self.adapters.admits(request):
-            self._passable = True
-            return False
+        if self.adapters is not None:
+            if not self.adapters.admits(request):
+                self._passable = True
+                return False
+            self.adapters.all_wait = False
         if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
             return False
         return heads or nobody_waited or not self._blocked or self._passable
@@ -124,12 +126,15 @@ class ContinuousBatching(LocalScheduler):
             self._admit(step, now, self.budget - step.decode, 0, False)
         if self.adapters is not None:
             step.adapters = len(self.adapters.active)
-            self._line_up(self.adapters.passed_over)
+            self._line_up(self.adapters)
         return step
 
-    def _line_up(self, passed_over: list[Request]) -> None:
+    def _line_up(self, adapters: Adapters) -> None:
         """Requests that wait for a slot for their adapter keep their places; others may overtake them."""
-        self._passable = bool(passed_over)
+        passed_over = adapters.passed_over
+        if passed_over and not self.waiting:
+            adapters.all_wait = True
+        self._passable = bool(passed_over) or adapters.all_wait
         while passed_over:
             self.waiting.put_back(passed_over.pop())
 
@@ -343,6 +348,8 @@ class ContinuousBatching(LocalScheduler):
         size = self.block_size
         reserve, source = limits.scheduler_reserve_full_isl, self.source
         self._blocked = True
+        if self.adapters is not None and self.adapters.all_wait:
+            return
         hits: Any
         while waiting and budget > 0 and len(running) < self.max_active:
             request = waiting.head()

@@ -50,6 +50,8 @@ def loaded(policy: ContinuousBatching, request: Request) -> None:
     request.loaded = True
     policy.register_output(request, request.computed)
     policy.waiting.put_back(request)
+    if policy.adapters is not None:
+        policy.adapters.all_wait = False
     policy._blocked = False
 
 
