@@ -12,9 +12,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tokensim.cost.base import OperatorTime, StepColumns
+from tokensim.cost.base import Activity, OperatorTime, StepColumns
+from tokensim.hardware import Draw
+from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.log import RequestColumns, RunLog, StepRows
-from tokensim.metrics.spending import InstanceFacts
 from tokensim.metrics.summary import Summary, summarize
 
 NAN = float("nan")
@@ -55,6 +56,13 @@ class FakeCost:
 
     def compute_time(self, tokens: int) -> float:
         return 0.0
+
+    def activity(self, steps: StepColumns) -> Activity:
+        """Half of the peak of arithmetic, a quarter of that of traffic, an eighth of the time exchanges;
+        rows with chunks are prefill to three quarters."""
+        chunks = np.bincount(steps.chunk_row, minlength=len(steps.steps)) > 0
+        s = steps.seconds
+        return Activity(s / 2, s / 4, s / 8, np.where(chunks, 0.75, 0.0))
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         self.asked.append(steps)
@@ -175,9 +183,13 @@ def empty_log() -> RunLog:
 
 
 def facts(*, cost: FakeCost | None = None, instances: int = 2) -> list[InstanceFacts]:
-    """Instances of two devices at 9 dollars an hour, 700 W busy and 100 W idle, that share one cost."""
+    """Instances of two devices at 9 dollars an hour, 700 W at most and 100 W idle, that share one cost.
+
+    While busy each device draws 100 + 600 · (0.1 + 0.5/2 + 0.4/4 + 0.4/8) = 400 W.
+    """
     shared = cost or FakeCost()
-    return [InstanceFacts(shared, 2, 9.0, 700.0, 100.0) for _ in range(instances)]
+    draw = Draw(busy=0.1, compute=0.5, memory=0.4, network=0.4, source="made up")
+    return [InstanceFacts(shared, 2, 9.0, 700.0, 100.0, draw, f"pool-{i}") for i in range(instances)]
 
 
 def summary(log: RunLog | None = None, **kwargs: object) -> Summary:

@@ -12,7 +12,10 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from tokensim.cost.calibration import Calibration
+from tokensim.cost.lora import AdapterPlan
 from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
@@ -29,10 +32,11 @@ from tokensim.engine.tiered import TieredKv
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
 from tokensim.front_desk import add_gateway, make_router
+from tokensim.metrics.energy import InstanceFacts, RequestEnergy, instance_energy, request_energy
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
-from tokensim.metrics.spending import InstanceFacts
-from tokensim.metrics.summary import Summary, summarize
+from tokensim.metrics.spending import Electricity
+from tokensim.metrics.summary import Summary, span, summarize
 from tokensim.model import ModelSpec, load_model
 from tokensim.operations import hooks_of, terms_of
 from tokensim.plan import PoolPlan, plan_pool
@@ -41,9 +45,11 @@ from tokensim.registry import load_plugin
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scenario.network import Network as NetworkSection
-from tokensim.scheduling.local import LocalScheduler
+from tokensim.scheduling.local import ContinuousBatching, LocalScheduler
+from tokensim.scheduling.local.adapters import Adapters
 from tokensim.scheduling.local.versions import rules_of
 from tokensim.workload import Workload, build_workload
+from tokensim.workload.base import Floats
 
 if TYPE_CHECKING:
     import polars as pl
@@ -56,20 +62,28 @@ class Result:
     ``complete`` is False when the run was interrupted; ``wall_s`` is the real time of the event loop.
     """
 
-    def __init__(self, scenario: Scenario, log: RunLog, summary: Summary, instances: list[str]) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        log: RunLog,
+        summary: Summary,
+        instances: list[str],
+        energy: Callable[[], RequestEnergy],
+    ) -> None:
         self.scenario = scenario
         self.log = log
         self.summary = summary
         self.complete = log.complete
         self.wall_s = log.wall_s
         self._instances = instances
+        self._energy = energy
 
     @cached_property
     def requests(self) -> pl.DataFrame:
         """One row a request: see ``tokensim.metrics.frames``."""
         from tokensim.metrics.frames import requests_frame
 
-        return requests_frame(self.log)
+        return requests_frame(self.log, self._energy())
 
     @cached_property
     def steps(self) -> pl.DataFrame:
@@ -86,6 +100,7 @@ class Result:
             log=self.log,
             scenario_yaml=dump_scenario(self.scenario),
             instance_names=self._instances,
+            energy=self._energy(),
         )
 
 
@@ -114,15 +129,23 @@ def simulate(
     workload = build_workload(scenario.workload, scenario.seed)
     simulation = build_simulation(scenario, model, plans, workload, exact_steps=exact_steps, hooks=hooks)
     _check_lengths(workload, max(instance.max_model_len for instance in simulation.instances))
+    _check_adapters(workload, plans)
     log = replace(simulation.run(progress), tiers=simulation.tiers.use())
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
-    summary = summarize(log, rank_facts(simulation), slo, _weights(scenario))
+    facts, alive_s = rank_facts(simulation), _alive(simulation, log)
+    summary = summarize(
+        log, facts, slo, _weights(scenario), alive_s=alive_s, electricity=_electricity(scenario)
+    )
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
-    return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation))
+
+    def energy() -> RequestEnergy:
+        return request_energy(log.requests, instance_energy(log.steps, facts, alive_s))
+
+    return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation), energy)
 
 
 def build_simulation(
@@ -151,7 +174,9 @@ def build_simulation(
         Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
     for index, plan in enumerate(plans):
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
-        make = scheduler_maker(plan.engine, plan.limits, where, exact_steps)
+        make = _with_adapters(
+            scheduler_maker(plan.engine, plan.limits, where, exact_steps), plan, f"{where}.lora"
+        )
         devices = plan.pool.parallel.devices
         pool = ReplicaPool(
             plan.pool.name,
@@ -197,6 +222,45 @@ def place_of(topology: Topology, plan: PoolPlan, name: str) -> Place:
     parallel = plan.pool.parallel
     lanes = parallel.devices // parallel.data
     return topology.place(name, plan.device, parallel.devices, pool=plan.pool.name, lanes=lanes)
+
+
+def _with_adapters(
+    make: Callable[[], LocalScheduler], plan: PoolPlan, where: str
+) -> Callable[[], LocalScheduler]:
+    """``make``, whose schedulers know the adapters of the pool, if it has any."""
+    adapters = plan.adapters
+    if adapters is None:
+        return make
+
+    def made() -> LocalScheduler:
+        scheduler = make()
+        _give_adapters(scheduler, adapters, where, plan.engine.policy)
+        return scheduler
+
+    return made
+
+
+def _give_adapters(scheduler: Any, plan: AdapterPlan, where: str, policy: str) -> None:
+    if not isinstance(scheduler, ContinuousBatching):
+        raise InputError(
+            f"the policy '{policy}' knows nothing of adapters",
+            where=where,
+            hint="policies of continuous batching (vllm) do; or leave the section out",
+        )
+    scheduler.adapters = Adapters(plan.max_loras, plan.max_cpu_loras, plan.copy_s, plan.read_s)
+
+
+def _check_adapters(workload: Workload, plans: Sequence[PoolPlan]) -> None:
+    """Refuse requests for adapters that a pool could not serve, as the server does."""
+    if workload.adapter is None or not (workload.adapter >= 0).any():
+        return
+    for plan in plans:
+        if plan.adapters is None:
+            raise InputError(
+                f"requests need LoRA adapters, but pool '{plan.pool.name}' serves none",
+                where="engine.lora",
+                hint="e.g. engine: {lora: {max_loras: 4}}",
+            )
 
 
 def _instance(
@@ -309,14 +373,33 @@ def _connect(
         )
 
 
+def _electricity(scenario: Scenario) -> Electricity | None:
+    given = scenario.cluster.electricity
+    return None if given is None else Electricity(given.usd_per_kwh, given.pue)
+
+
 def _facts(plan: PoolPlan) -> InstanceFacts:
-    device = plan.device
+    device, price = plan.device, plan.pool.price_per_hour
     return InstanceFacts(
         cost=plan.cost,
         devices=plan.pool.parallel.tensor,
-        price_per_hour_usd=device.price_per_hour_usd,
+        price_per_hour_usd=device.price_per_hour_usd if price is None else price,
         tdp_w=device.tdp_w,
         idle_w=device.idle_w,
+        draw=device.draw,
+        pool=plan.pool.name,
+    )
+
+
+def _alive(simulation: Simulation, log: RunLog) -> Floats:
+    """For how many seconds of the makespan each rank stood, its start-up included."""
+    start_s, end_s = span(log)
+    return np.array(
+        [
+            max(0.0, min(replica.gone_s, end_s) - max(replica.born_s, start_s))
+            for replica in simulation.replicas
+            for _ in replica.ranks
+        ]
     )
 
 

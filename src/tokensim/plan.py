@@ -8,17 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
 from tokensim.cost.build import resolved_operators
 from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_batches, captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
+from tokensim.cost.lora import AdapterPlan, plan_adapters
+from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
 from tokensim.memory.capacity import derive_capacity, derive_static_capacity
 from tokensim.model import ModelSpec, operators
+from tokensim.model.routing import ExpertLoad, expert_load, zipf
+from tokensim.model.spread import recorded_popularity, redundant_bytes, spread_experts
 from tokensim.model.vision import vision_operators
 from tokensim.policy import find_policy, policy_engine, swap_limits
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
@@ -61,6 +66,9 @@ class PoolPlan:
     """The cost of the model's vision tower, by patches; None: it has none that is modelled."""
     patches_per_token: int
     """Of the vision tower: so many patches make one token of the prompt."""
+
+    adapters: AdapterPlan | None = None
+    """LoRA adapters, if the engine serves any."""
 
     def names(self, replica: int) -> list[str]:
         """The names of the ranks of one instance in a log."""
@@ -115,6 +123,14 @@ def plan_pool(
     if activation not in ("bfloat16", "float16", "float32"):
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
+    run = operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data)
+    load = _expert_load(scenario.performance, model, expert)
+    lockstep = data > 1 and model.moe is not None
+    adapters = None
+    if engine.lora is not None:
+        whole = operators(model, scenario.weights, kv_dtype, 1, 1, activation)
+        host = reached_bytes_per_s(device, "host")
+        adapters = plan_adapters(engine.lora, run, whole, host, f"{own}.lora", lockstep)
     blocks = engine.num_gpu_blocks
     if serving == "sglang":
         blocks, engine = _sglang_pool(scenario, index, engine, model, device, kv_dtype)
@@ -133,6 +149,8 @@ def plan_pool(
             max_num_seqs=engine.max_num_seqs,
             where=f"{at}.hardware",
             data=data,
+            extra_bytes=_redundant_bytes(scenario, model, expert)
+            + (adapters.slot_bytes if adapters is not None else 0.0),
         ).num_gpu_blocks
         blocks += memory.granularity == "contiguous"  # of whole requests, none is kept back
     assert engine.max_model_len is not None
@@ -172,12 +190,13 @@ def plan_pool(
     )
     sources = operator_sources(performance.operators, setting)
     cost = build_cost(
-        operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data),
+        run if load is None else spread_experts(run, load, activation),
         setting,
         sources,
         host_time(performance, calibration, engine.async_scheduling),
         calibration=calibration,
         graph_sizes=_graph_sizes(engine, serving, device, tensor),
+        adapters=None if adapters is None else adapters.cost(device, activation),
     )
     encoder: CompiledStepCost | None = None
     if model.vision is not None:
@@ -214,9 +233,10 @@ def plan_pool(
         memory=memory,
         token_bytes=model.kv_bytes_per_token(kv_dtype, tensor) * tensor,
         layers=model.layers,
-        lockstep=data > 1 and model.moe is not None,
+        lockstep=lockstep,
         encoder=encoder,
         patches_per_token=model.vision.merge if model.vision is not None else 0,
+        adapters=adapters,
     )
 
 
@@ -291,6 +311,42 @@ def host_time(performance: Performance, calibration: Calibration, asynchronous: 
         request_s=value(host.request, calibration.host_request_s, REQUEST_S),
         asynchronous=asynchronous,
     )
+
+
+def _expert_load(performance: Performance, model: ModelSpec, ranks: int) -> ExpertLoad | None:
+    """The load of the busiest of ``ranks``, where the scenario says how tokens spread over experts."""
+    given, at = performance.experts, "performance.experts"
+    if given is None:
+        return None
+    moe = model.moe
+    if moe is None:
+        raise InputError(f"{model.name} has no experts", where=at, hint="leave the section out")
+    if given.eplb and ranks == 1:
+        raise InputError(
+            "EPLB places whole experts on ranks, but every rank has a slice of every expert",
+            where=f"{at}.eplb",
+            hint="set cluster.pools[].parallel.expert, or leave eplb out",
+        )
+    if (moe.experts + given.num_redundant_experts) % ranks and given.eplb:
+        spare = -moe.experts % ranks
+        raise InputError(
+            f"{moe.experts} experts and {given.num_redundant_experts} copies do not divide over"
+            f" {ranks} ranks",
+            where=f"{at}.num_redundant_experts",
+            hint=f"{spare}, {spare + ranks}, … copies divide",
+        )
+    if given.balance == "recorded":
+        assert given.file is not None
+        popularity = recorded_popularity(Path(given.file), moe, f"{at}.file")
+    else:
+        popularity = zipf(moe.experts, given.exponent or 0.0, moe.layers)
+    return expert_load(popularity, moe.top_k, ranks, eplb=given.eplb, redundant=given.num_redundant_experts)
+
+
+def _redundant_bytes(scenario: Scenario, model: ModelSpec, ranks: int) -> float:
+    given = scenario.performance.experts
+    copies = 0 if given is None else given.num_redundant_experts
+    return redundant_bytes(model, scenario.weights, ranks, copies) if copies else 0.0
 
 
 def _front_end(performance: Performance, calibration: Calibration) -> dict[str, float] | None:

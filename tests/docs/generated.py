@@ -25,9 +25,11 @@ import tokensim
 from tokensim.hardware.links import link_presets
 from tokensim.scenario import arrivals, lengths, sessions, traits
 from tokensim.scenario.engine import Engine
+from tokensim.scenario.experts import ExpertSpread
+from tokensim.scenario.lora import Lora
 from tokensim.scenario.memory import Memory, MemoryTier
 from tokensim.scenario.network import GivenPort, Network, Spine
-from tokensim.scenario.schema import Cluster, Parallel, Performance, Pool, Router, Scenario, Slo
+from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -235,6 +237,80 @@ def memory_tiers() -> str:
     return fenced(output_of([sys.executable, str(ROOT / "examples" / "memory_tiers.py")], ROOT))
 
 
+def spent() -> str:
+    """The lines on money and energy that ``docs/energy-and-cost.md`` shows."""
+    command = [*CLI, "run", "examples/two_generations.yaml", "--output"]
+    with tempfile.TemporaryDirectory() as folder:
+        lines = output_of([*command, folder], ROOT).splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("cost"))
+    last = next(i for i, line in enumerate(lines) if line.startswith("simulated in"))
+    return fenced("\n".join(lines[first:last]))
+
+
+SPREADS: tuple[tuple[str, dict[str, Any] | None], ...] = (
+    ("even choices", {"balance": "uniform"}),
+    ("Zipf 0.5", {"balance": "zipf", "exponent": 0.5}),
+    ("Zipf 1.0", {"balance": "zipf", "exponent": 1.0}),
+    ("Zipf 1.0, EPLB with 32 copies", {"balance": "zipf", "exponent": 1.0, "eplb": True}),
+)
+MIXTURES: tuple[tuple[str, str, str, dict[str, int]], ...] = (
+    ("Qwen3-30B-A3B, one H100", "Qwen/Qwen3-30B-A3B", "h100-sxm-80gb", {}),
+    ("Qwen3-30B-A3B, EP 4 (tensor 4)", "Qwen/Qwen3-30B-A3B", "h100-sxm-80gb", {"tensor": 4, "expert": 4}),
+    ("DeepSeek-V3, EP 8 (tensor 8)", "deepseek-ai/DeepSeek-V3", "h200-sxm-141gb", {"tensor": 8, "expert": 8}),
+    ("DeepSeek-V3, EP 32 (data 32)", "deepseek-ai/DeepSeek-V3", "h200-sxm-141gb", {"data": 32, "expert": 32}),
+)
+
+
+def mixtures() -> str:
+    """Step times by how popular experts are."""
+    rows = [
+        "| model, ranks | experts | 16 decodes | 64 | 256 | prefill of 4,096 |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, model, hardware, parallel in MIXTURES:
+        for spread, given in SPREADS:
+            if given is not None and given.get("eplb"):
+                if not parallel:
+                    continue
+                given = {**given, "num_redundant_experts": 32}
+            times = step_times(model, hardware, parallel, given)
+            rows.append(f"| {name} | {spread} | " + " | ".join(f"{s * 1e3:.1f} ms" for s in times) + " |")
+    return "\n".join(rows) + "\n"
+
+
+def step_times(model: str, hardware: str, parallel: dict[str, int], experts: Any) -> list[float]:
+    """Seconds of a step in which every rank has 16, 64, 256 decodes at 1,024 tokens, or a prefill."""
+    from tokensim.cost.ranks import CompiledRanksCost, RankStep
+    from tokensim.model import load_model
+    from tokensim.plan import plan_pool
+
+    scenario = Scenario.model_validate(
+        {
+            "model": model,
+            "cluster": {"pools": [{"hardware": hardware, "parallel": parallel}]},
+            "performance": {"operators": "builtin", "experts": experts},
+            "workload": {
+                "arrivals": {"process": "poisson", "rate": 1},
+                "input_tokens": 1,
+                "output_tokens": 1,
+                "num_requests": 1,
+            },
+        }
+    )
+    cost = plan_pool(scenario, 0, load_model(model)).cost
+    data = parallel.get("data", 1)
+    steps = [RankStep(n, n * 1024.0, 0, 0, 1024, (), n) for n in (16, 64, 256)]
+    steps.append(RankStep(0, 0.0, 0, 0, 0, [(4096, 0)], 1))
+    if data > 1:
+        return [CompiledRanksCost(cost, data).price([step] * data).first_s for step in steps]
+    return [
+        cost.step_time(0, 0, 0, 0, step.chunks, 1)
+        if step.chunks
+        else cost.decode_run(step.decode, step.context, 0, 0, step.longest)[0]
+        for step in steps
+    ]
+
+
 def output_of(command: list[str], folder: str | Path) -> str:
     """What ``command`` prints in ``folder``."""
     done = subprocess.run(
@@ -281,6 +357,11 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "measured": measured,
     "explain": explained,
     "local-schedulers": local_schedulers,
+    "electricity": lambda: keys_table(Electricity),
+    "spent": spent,
+    "experts": lambda: keys_table(ExpertSpread),
+    "mixtures": mixtures,
+    "lora": lambda: keys_table(Lora),
 }
 
 

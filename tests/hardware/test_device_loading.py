@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import yaml
 
 from tokensim.errors import InputError
-from tokensim.hardware import Device, catalog_names, load_device
+from tokensim.hardware import Device, Draw, catalog_names, load_device
 from tokensim.hardware.loading import CATALOG
 from tokensim.registry import register
 
@@ -188,3 +189,24 @@ def test_devices_of_the_measured_cases_resolve(shared: Path) -> None:
         scenario = yaml.safe_load(case.read_text(encoding="utf-8"))["scenario"]
         for pool in scenario["cluster"]["pools"]:
             load_device(pool["hardware"], str(case))
+
+
+def test_a_device_draws_as_it_says() -> None:
+    own = Draw(busy=0.2, compute=0.8, memory=0.3, network=0.1, source="a power meter in the rack")
+    assert load_device({"base": "l4", "draw": dataclasses.asdict(own)}).draw == own
+    changed = load_device({"base": "l4", "draw": {"memory": 0.9}})
+    assert (changed.draw.memory, changed.draw.compute) == (0.9, load_device("l4").draw.compute)
+
+
+@pytest.mark.parametrize(
+    ("draw", "message"),
+    [
+        ({"memory": -1}, "draw.memory: -1 is not a number of 0 or more"),
+        ({"memry": 1}, "unknown key 'draw.memry'\n  did you mean 'memory'"),
+        ({"source": ""}, "draw.source: '' is not a text"),
+    ],
+)
+def test_a_draw_that_cannot_be_is_refused(draw: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_device({"base": "l4", "draw": draw})
+    assert message in str(error.value)

@@ -61,7 +61,10 @@ def test_the_figures_of_the_run_are_there() -> None:
     assert _row(report, "KV cache") == "KV cache 23.5 % mean, 40.0 % max of 150 blocks"
     assert _row(report, "prefix hits") == "prefix hits 10.0 % of input tokens (65)"
     assert _row(report, "preemptions") == "preemptions 2 (requests: 1; tokens recomputed: 32)"
-    assert _row(report, "cost") == "cost $0.02; $1,111.11 per million output tokens; at most 0.000889 kWh"
+    assert _row(report, "cost") == "cost $0.02; per million tokens: $3.46 in, $986.11 out, $29.94 in all"
+    assert _row(report, "energy").startswith(
+        "energy 0.000556 kWh (9.0 % prefill, 71.0 % decode, 20.0 % idle)"
+    )
     assert _row(report, "simulated in") == "simulated in 2.00 ms; 2,500 requests/s, 1,000 x real time"
     assert _row(report, "gemm").startswith("gemm ████████████ 75.0 % compute")
     assert _row(report, "attention").endswith("memory ██ 12.5 %")

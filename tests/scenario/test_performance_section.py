@@ -93,6 +93,6 @@ def test_a_scenario_that_is_written_out_reads_the_same_elsewhere(tmp_path: Path,
 def test_the_json_schema_lets_editors_complete_all_of_it() -> None:
     sections: dict[str, Any] = json.loads(schema_json())["$defs"]
     properties = sections["Performance"]["properties"]
-    assert set(properties) == {"operators", "calibration", "host", "front_end", "clock"}
+    assert set(properties) == {"operators", "calibration", "host", "front_end", "clock", "experts"}
     assert {"enum": [True, False, "on", "off"]} in properties["front_end"]["anyOf"]
     assert set(sections["Clock"]["required"]) == {"slowdown", "time_constant"}

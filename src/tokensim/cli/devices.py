@@ -66,8 +66,13 @@ def _details(device: Device) -> str:
             f"GEMM {device.efficiency.gemm:.0%}, attention {device.efficiency.attention:.0%}, "
             f"memory {device.efficiency.memory:.0%}",
         ),
+        (
+            "draw",
+            f"of TDP less idle power: busy {device.draw.busy:.0%}, compute {device.draw.compute:.0%}, "
+            f"memory {device.draw.memory:.0%}, network {device.draw.network:.0%}",
+        ),
     ]
     width = max(len(name) for name, _ in facts)
     lines = [f"{name:<{width}}  {value}" for name, value in facts]
-    sources = {**device.sources, "efficiency": device.efficiency.source}
+    sources = {**device.sources, "efficiency": device.efficiency.source, "draw": device.draw.source}
     return "\n".join([*lines, "", "Sources", *(f"  {name}: {source}" for name, source in sources.items())])

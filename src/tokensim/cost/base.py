@@ -161,8 +161,8 @@ class StepColumns:
     (new tokens, tokens cached before), ``chunk_row`` the entry that each belongs to. ``samples`` is the
     number of rows that need logits, in each step. An entry of a rank that steps together with others may be a
     dummy: nothing decodes, there are no chunks, and ``together`` says what it ran. ``encoder_s``: what an
-    encoder of images added to the entry (None: there is none); ``copies_s``, where there is any: what copies
-    of KV added to a single step.
+    encoder of images added to the entry; ``adapters``: the number of different ones in each step;
+    ``copies_s``: how much longer the entry took for copies of KV and adapters (absent: none).
     """
 
     steps: Ints
@@ -179,6 +179,7 @@ class StepColumns:
     chunk_context: Ints
     together: Together | None = None
     encoder_s: Floats | None = None
+    adapters: Ints | None = None
     copies_s: Floats | None = None
 
 
@@ -193,6 +194,21 @@ class OperatorTime:
     bytes: float
     bound_seconds: dict[str, float]  # compute | memory | network | host → seconds
     source: str  # how most of its time is known: exact | interpolated | extrapolated | fitted | roofline
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How hard the device works, one entry a run of equal steps, summed over the steps of the entry.
+
+    ``compute_s`` and ``memory_s``: what arithmetic and traffic would take at the device's peaks;
+    ``network_s``: what collectives take. ``prefill_share`` of the work is prefill's, the rest decode's; NaN
+    where neither runs (a dummy step).
+    """
+
+    compute_s: Floats
+    memory_s: Floats
+    network_s: Floats
+    prefill_share: Floats
 
 
 class StepCost(Protocol):
@@ -231,6 +247,14 @@ class StepCost(Protocol):
         """Of a step of ``tokens`` rows, the seconds in GEMMs and experts that are bound by arithmetic."""
         ...
 
+    def adapters_time(self, tokens: int, adapters: int) -> float:
+        """Seconds that a step of ``tokens`` rows lasts longer for so many different ``adapters`` ≥ 1."""
+        ...
+
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         """Where the time of all these steps went, by operator; the seconds sum to the steps' total."""
+        ...
+
+    def activity(self, steps: StepColumns) -> Activity:
+        """How hard the device works in each entry of ``steps``."""
         ...

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
 
     What the host does not hide, and what the device waits for it, counts as ``host``; what a data-parallel
     rank waits for the slowest, as a collective of the name ``wait_for_ranks``; what an encoder of images
-    added, as ``vision_encoder``, all of it bound by arithmetic; what copies of KV add, as ``wait_for_kv``.
+    added, as ``vision_encoder``, all of it bound by arithmetic; what copies of KV and adapters add, as
+    ``wait_for_copies``.
     """
     times = steps.steps.astype(np.float64)
     size = len(times)
@@ -61,31 +63,15 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
     chunks = np.bincount(steps.chunk_row, minlength=size)
     tallies: dict[str, _Tally] = {}
-    whole = steps.seconds
-    if steps.encoder_s is not None:
-        whole = whole - steps.encoder_s
-        encoded = {"compute": float(steps.encoder_s.sum())}
-        tallies["vision_encoder"] = _Tally("encoder", bounds=encoded)
-    if steps.copies_s is not None:
-        whole = whole - steps.copies_s
-    left = whole.copy()
+    left = steps.seconds.copy()
+    left -= _add_extras(tallies, cost, steps, new)
+    alone_s = left.copy()  # without encoders, copies and adapters
     slowed_s = np.zeros(size)  # what falling clocks added
-    padded = cost.padded(steps.decode.astype(np.float64) + new)
-    own_rows, pooled_rows, exchanged_rows = padded, padded, padded
-    together = steps.together
-    if together is not None:
-        own_rows = np.where(together.rows > 0, together.rows, padded)
-        pooled_rows = np.where(together.rows > 0, together.pooled_rows, padded)
-        exchanged_rows = np.where(together.rows > 0, together.exchanged_rows, padded)
-        left -= together.wait_s
-        waits = {"network": float(together.wait_s.sum())}
+    if steps.together is not None:
+        left -= steps.together.wait_s
+        waits = {"network": float(steps.together.wait_s.sum())}
         tallies["wait_for_ranks"] = _Tally("collective", bounds=waits)
-    for parts, rows, of_tokens in (
-        (parts_of(cost, "own"), own_rows, True),
-        (parts_of(cost, "pooled"), pooled_rows, True),
-        (parts_of(cost, "exchange"), exchanged_rows, True),
-        (cost.sample_parts, steps.samples.astype(np.float64), False),
-    ):
+    for parts, rows, of_tokens in rows_run(cost, steps):
         values, which = np.unique(rows, return_inverse=True)
         counts = np.bincount(which, weights=times, minlength=len(values)).astype(np.float64)
         slowed = np.bincount(which, weights=times * steps.clock_share, minlength=len(values))
@@ -109,7 +95,7 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
         host_s = times * (busy_s + cost.host.gap_s)
-        exposed = np.flatnonzero(mixed & (whole - slowed_s <= host_s * (1.0 + EQUAL)))
+        exposed = np.flatnonzero(mixed & (alone_s - slowed_s <= host_s * (1.0 + EQUAL)))
         attention_s[exposed] = np.minimum(_mixed_seconds(cost, steps, exposed), attention_s[exposed])
     of_chunks = np.maximum(attention_s - of_decodes, 0.0)
     # In a mixed step attention may take less than its decodes alone would (they overlap with the chunks).
@@ -120,9 +106,62 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
         _add_attention(tally, attention, steps, alone * shrink, of_chunks * share)
     left -= of_decodes * shrink + of_chunks
     tallies["host"] = _Tally("host", how="fitted", bounds={"host": float(left.sum())})
-    if steps.copies_s is not None and steps.copies_s.any():
-        tallies["wait_for_kv"] = _Tally("copies", bounds={"network": float(steps.copies_s.sum())})
     return [tally.result(name) for name, tally in tallies.items()]
+
+
+def _add_extras(
+    tallies: dict[str, _Tally], cost: CompiledStepCost, steps: StepColumns, new: npt.NDArray[Any]
+) -> Floats:
+    """Encoders of images, copies that held steps up, and the kernels of adapters; returns their seconds in
+    each entry."""
+    extra_s = np.zeros(len(steps.steps))
+    if steps.encoder_s is not None:
+        tallies["vision_encoder"] = _Tally("encoder", bounds={"compute": float(steps.encoder_s.sum())})
+        extra_s += steps.encoder_s
+    if steps.copies_s is not None and steps.copies_s.any():
+        tallies["wait_for_copies"] = _Tally("copies", bounds={"network": float(steps.copies_s.sum())})
+        extra_s += steps.copies_s
+    if cost.adapters is not None and steps.adapters is not None and steps.adapters.any():
+        tallies["adapters"] = tally = _Tally("gemm")
+        for rows, adapters, entries in adapted(steps, new):
+            times = steps.steps[entries].astype(np.float64)
+            seconds = cost.adapters.seconds(rows, adapters)
+            compute_s, memory_s = cost.adapters.peak_seconds(rows, adapters)
+            flops, moved = cost.adapters.work(rows, adapters)
+            tally.add("compute" if compute_s > memory_s else "memory", seconds * float(times.sum()))
+            tally.flops += flops * float(times.sum())
+            tally.bytes += moved * float(times.sum())
+            extra_s[entries] += seconds * times
+    return extra_s
+
+
+def adapted(steps: StepColumns, new: npt.NDArray[Any]) -> Iterator[tuple[int, int, Indices]]:
+    """The entries with adapters, those of one shape together: (rows of a step, adapters, indices); ``new``
+    are the prefill tokens of each entry."""
+    assert steps.adapters is not None
+    some = np.flatnonzero(steps.adapters)
+    rows = steps.decode[some] + new[some].astype(np.int64)
+    shapes, which = np.unique(np.column_stack([rows, steps.adapters[some]]), axis=0, return_inverse=True)
+    for number, (tokens, adapters) in enumerate(shapes.tolist()):
+        yield tokens, adapters, some[which.ravel() == number]
+
+
+def rows_run(cost: CompiledStepCost, steps: StepColumns) -> Iterator[tuple[list[RowPart], Floats, bool]]:
+    """The operators that depend on rows alone, in groups: (operators, the rows that they run in each entry,
+    whether these are tokens)."""
+    size = len(steps.steps)
+    new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
+    padded = cost.padded(steps.decode.astype(np.float64) + new)
+    own, pooled, exchanged = padded, padded, padded
+    together = steps.together
+    if together is not None:
+        own = np.where(together.rows > 0, together.rows, padded)
+        pooled = np.where(together.rows > 0, together.pooled_rows, padded)
+        exchanged = np.where(together.rows > 0, together.exchanged_rows, padded)
+    yield parts_of(cost, "own"), own, True
+    yield parts_of(cost, "pooled"), pooled, True
+    yield parts_of(cost, "exchange"), exchanged, True
+    yield cost.sample_parts, steps.samples.astype(np.float64), False
 
 
 def _add_rows(tally: _Tally, part: RowPart, rows: Floats, counts: Floats) -> Floats:
@@ -194,13 +233,13 @@ def _shares_of_chunks(cost: CompiledStepCost, steps: StepColumns) -> list[Floats
     """What each attention operator has of the pairs of the chunks of each entry; they sum to 1."""
     pairs = []
     for part in cost.attention_parts:
-        seen, _ = _chunk_sums(part, steps)
+        seen, _ = chunk_sums(part, steps)
         pairs.append(seen * part.work.prefill_flops_pair * part.op.count)
     total = sum(pairs, np.zeros(len(steps.steps)))
     return [np.divide(own, total, out=np.zeros(len(total)), where=total > 0) for own in pairs]
 
 
-def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats]:
+def chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats]:
     """(pairs, tokens read) of the chunks of each entry."""
     pairs, reads = pairs_and_reads_array(
         steps.chunk_tokens.astype(np.float64), steps.chunk_context.astype(np.float64), part.op.window
@@ -212,18 +251,24 @@ def _chunk_sums(part: AttentionPart, steps: StepColumns) -> tuple[Floats, Floats
     )
 
 
+def contexts_of(part: AttentionPart, steps: StepColumns) -> Floats:
+    """The sum of the decodes' contexts over all steps of each entry."""
+    times = steps.steps.astype(np.float64)
+    windowed = part.op.window is not None
+    first = steps.window_context if windowed else steps.context
+    growth = steps.window_growth if windowed else steps.decode
+    return np.asarray(times * first + times * (times - 1.0) / 2.0 * growth)
+
+
 def _add_attention(
     tally: _Tally, part: AttentionPart, steps: StepColumns, decodes_s: Floats, chunks_s: Floats
 ) -> None:
     work, count = part.work, part.op.count
     times = steps.steps.astype(np.float64)
-    later = times * (times - 1.0) / 2.0
-    windowed = part.op.window is not None
-    first = steps.window_context if windowed else steps.context
-    growth = steps.window_growth if windowed else steps.decode
-    contexts = float(times @ first + later @ growth)
+    first = steps.context if part.op.window is None else steps.window_context
+    contexts = float(contexts_of(part, steps).sum())
     decodes = float(times @ steps.decode)
-    pairs, reads = _chunk_sums(part, steps)
+    pairs, reads = chunk_sums(part, steps)
     new = float(steps.chunk_tokens.sum())
     flops_s, bytes_s = part.ideal_s_per_flop, part.ideal_s_per_byte
     heavy = work.flops_pair * flops_s > work.bytes_token * bytes_s

@@ -14,6 +14,7 @@ from typing import Any, cast
 from tokensim.cost.base import AttentionTime, OperatorCost, RowTime, Setting
 from tokensim.cost.calibration import Calibration
 from tokensim.cost.host import Host
+from tokensim.cost.lora import AdapterCost
 from tokensim.cost.roofline import Roofline
 from tokensim.cost.scaled import ScaledAttention, ScaledRows
 from tokensim.cost.step import AttentionPart, CompiledStepCost, RowPart
@@ -88,6 +89,7 @@ def build_cost(
     *,
     calibration: Calibration | None = None,
     graph_sizes: Sequence[int] = (),
+    adapters: AdapterCost | None = None,
 ) -> CompiledStepCost:
     """Price ``operators`` with the first of ``sources`` that knows each, and compile the cost of a step.
 
@@ -131,7 +133,7 @@ def build_cost(
             if (compute, memory) != (1.0, 1.0) and not isinstance(op, Collective):
                 time = ScaledRows(time, work_, flop_s, byte_s, compute, memory)
             rows.append(RowPart(op, KINDS[type(op)], time, work_, flop_s, byte_s))
-    return CompiledStepCost(rows, attention, host, graph_sizes=graph_sizes)
+    return CompiledStepCost(rows, attention, host, graph_sizes=graph_sizes, adapters=adapters)
 
 
 def _is_causal(op: Operator) -> bool:

@@ -20,8 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from tokensim.cost.base import AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
+from tokensim.cost.base import Activity, AttentionTime, DecodeCurve, OperatorTime, RowTime, StepColumns
 from tokensim.cost.host import Host, at_least
+from tokensim.cost.lora import AdapterCost
 from tokensim.cost.work import AttentionWork, RowWork
 from tokensim.errors import InputError
 from tokensim.model.operators import Attention, Operator
@@ -104,8 +105,8 @@ class CompiledStepCost:
 
     Where the time went is told by ``cost.breakdown`` (of a run) and ``cost.explain`` (of a step).
 
-    ``graph_sizes`` are the row counts for which CUDA graphs were captured, ascending (empty: none). Raises
-    ``InputError`` if layers have different sliding windows.
+    ``graph_sizes`` are the row counts for which CUDA graphs were captured, ascending (empty: none);
+    ``adapters`` prices LoRA adapters. Raises ``InputError`` if layers have different sliding windows.
     """
 
     window: int | None
@@ -118,8 +119,10 @@ class CompiledStepCost:
         host: Host,
         *,
         graph_sizes: Sequence[int] = (),
+        adapters: AdapterCost | None = None,
     ) -> None:
         self.host = host
+        self.adapters = adapters
         self.graph_sizes = tuple(graph_sizes)
         self.token_parts = [part for part in rows if getattr(part.op, "rows", "tokens") == "tokens"]
         self.sample_parts = [part for part in rows if getattr(part.op, "rows", "tokens") == "samples"]
@@ -210,6 +213,10 @@ class CompiledStepCost:
             self._tabulate_compute(max(tokens + 1, 2 * len(self._compute_s), FIRST_SIZE))
         return self._compute_s[tokens]
 
+    def adapters_time(self, tokens: int, adapters: int) -> float:
+        """See ``StepCost.adapters_time``."""
+        return self.adapters.seconds(tokens, adapters) if self.adapters is not None else 0.0
+
     # Compilation.
 
     def padded(self, rows: Floats) -> Floats:
@@ -278,6 +285,12 @@ class CompiledStepCost:
         from tokensim.cost.breakdown import breakdown
 
         return breakdown(self, steps)
+
+    def activity(self, steps: StepColumns) -> Activity:
+        """See ``StepCost.activity``."""
+        from tokensim.cost.activity import activity
+
+        return activity(self, steps)
 
 
 def _check(curve: DecodeCurve, part: AttentionPart, decode: int) -> None:

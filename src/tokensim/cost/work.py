@@ -14,6 +14,7 @@ from tokensim.errors import InputError
 from tokensim.hardware.base import Device
 from tokensim.model.dtypes import BYTES, weight_dtype
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm
+from tokensim.model.routing import ExpertLoad
 from tokensim.workload.base import Floats
 
 LOW_PRECISION = ("fp8", "fp4")
@@ -63,6 +64,28 @@ class AttentionWork:
     bytes_query: float
 
 
+@dataclass(frozen=True, slots=True)
+class RoutedWork(RowWork):
+    """Experts under a given ``load``: ``flops_row`` and ``bytes_row`` are of a visit, ``bytes_routed`` of the
+    weights of an expert; ``replicas`` bring their tokens."""
+
+    load: ExpertLoad | None = None
+    replicas: int = 1
+
+    def flops(self, rows: Floats) -> Floats:
+        """FLOPs of the busiest rank for each number of ``rows``."""
+        assert self.load is not None
+        return np.asarray(self.flops_row * self.load.rows(rows * self.replicas))
+
+    def bytes(self, rows: Floats) -> Floats:
+        """Bytes moved by the busiest rank for each number of ``rows``."""
+        assert self.load is not None
+        tokens = rows * self.replicas
+        return np.asarray(
+            self.bytes_row * self.load.rows(tokens) + self.bytes_routed * self.load.hits(tokens)
+        )
+
+
 def row_work(op: Gemm | Experts | Elementwise | Collective, activation_dtype: str) -> RowWork:
     """The work of an operator that depends on rows alone; a collective moves its payload once."""
     x = BYTES[activation_dtype]
@@ -75,6 +98,14 @@ def row_work(op: Gemm | Experts | Elementwise | Collective, activation_dtype: st
             )
         case Experts():  # weights of the experts that are expected to be hit; rows that stay on this rank
             weights = float(op.gemms * op.hidden * op.intermediate)
+            if op.load is not None:
+                return RoutedWork(
+                    flops_row=2.0 * weights,
+                    bytes_row=(2 * op.hidden + op.gemms * op.intermediate) * x,
+                    bytes_routed=weights * BYTES[weight_dtype(op.weight_dtype)],
+                    load=op.load,
+                    replicas=op.replicas,
+                )
             share = op.replicas * op.top_k * op.experts / op.total_experts
             return RowWork(
                 flops_row=2.0 * weights * share,

@@ -94,7 +94,6 @@ class Instance(TimeAxis):
         self._encoder_s = 0.0  # of the step in flight
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
-        self._copies_s = 0.0  # what copies of KV add to the step in flight
         self._preemptions = 0  # since the last finish
         self._step: Step | None = None  # in flight: the first of the run
 
@@ -178,6 +177,8 @@ class Instance(TimeAxis):
                 chunks,
                 decode + len(step.firsts),
             )
+            if step.adapters:
+                self._first_s = first = first + self._adapters_time(step)
             if self.clock is not None:
                 self._compute_s = self._compute_time(decode + sum(tokens for tokens, _ in chunks))
                 self._first_s = first = first + self._compute_s * self.clock.share
@@ -211,6 +212,8 @@ class Instance(TimeAxis):
         self._first_s, self._growth_s, steps = self._decode_run(
             decode, step.context, step.window_context, step.window_growth, step.longest
         )
+        if step.adapters:
+            self._first_s += self._adapters_time(step)
         if self.clock is not None:
             self._compute_s = self._compute_time(decode)
             self._first_s += self._compute_s * self.clock.share
@@ -232,11 +235,17 @@ class Instance(TimeAxis):
             self._note_returns(step)
 
     def _with_copies(self, seconds: float, step: Step) -> float:
-        """How long ``step`` lasts, which would take ``seconds`` if no KV were copied for it."""
-        lasts = layered(seconds, step.overlap_s, self.layers) if step.overlap_s else seconds
+        """How long ``step`` lasts, which would take ``seconds`` if nothing were copied for it."""
+        lasts = seconds
+        if step.overlap_s:
+            lasts = layered(seconds, step.overlap_s, self.layers)
         lasts += step.stall_s
-        self._copies_s = lasts - seconds
+        step.copies_s = lasts - seconds
         return lasts
+
+    def _adapters_time(self, step: Step) -> float:
+        """What the adapters of ``step`` add to it."""
+        return self.cost.adapters_time(step.decode + sum(new for new, _ in step.chunks), step.adapters)
 
     def _stop(self) -> None:
         """Nothing runs here any more."""
@@ -338,7 +347,6 @@ class Instance(TimeAxis):
                 self._start_s,
                 self._first_s,
                 self.clock.share if self.clock is not None else 0.0,
-                self._copies_s,
                 0.0 if self._run == 1 else self._growth_s,
                 self._run,
                 step.decode,
@@ -351,6 +359,7 @@ class Instance(TimeAxis):
                 len(scheduler.waiting),
                 pool.num_blocks - pool.free,
                 len(chunks),
+                step.adapters,
+                step.copies_s,
             )
         )
-        self._copies_s = 0.0

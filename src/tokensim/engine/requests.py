@@ -9,6 +9,9 @@ from tokensim.memory import Content
 from tokensim.scheduling.local import Request, Traits
 from tokensim.workload.base import Floats, Ints, Workload
 
+ID_BITS = 64
+"""Ids of segments are below 2**63."""
+
 
 class Requests:
     """Makes the requests of ``workload``, by index."""
@@ -45,8 +48,13 @@ class Requests:
         if segments is None or offsets is None:
             return
         first, last = offsets[index], offsets[index + 1]
-        runs = zip(segments.ids[first:last].tolist(), segments.tokens[first:last].tolist(), strict=True)
+        ids = segments.ids[first:last].tolist()
         answer = -1 if self._answers is None else self._answers[index]
+        adapter = request.traits.adapter
+        if adapter >= 0:  # its KV is another than that of the same tokens without it
+            ids = [one + ((adapter + 1) << ID_BITS) for one in ids]
+            answer += (adapter + 1) << ID_BITS if answer >= 0 else 0
+        runs = zip(ids, segments.tokens[first:last].tolist(), strict=True)
         request.shared_output = answer >= 0
         request.content = Content.of_runs(list(runs), answer if answer >= 0 else -1 - index)
 

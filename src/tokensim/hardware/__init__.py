@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tokensim.hardware.base import Device, Efficiency, Link
+from tokensim.hardware.draw import DRAW, Draw
 from tokensim.hardware.loading import catalog_names, load_device
 
-__all__ = ["Device", "Efficiency", "Link", "catalog_names", "load_device"]
+__all__ = ["DRAW", "Device", "Draw", "Efficiency", "Link", "catalog_names", "load_device"]

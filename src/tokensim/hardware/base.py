@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from tokensim.hardware.draw import DRAW, Draw
+
 
 @dataclass(frozen=True, slots=True)
 class Link:
@@ -74,3 +76,4 @@ class Device:
     host_link: Link = PCIE_5
     sources: dict[str, str] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
+    draw: Draw = DRAW

@@ -7,8 +7,8 @@ differs from it.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,23 +16,17 @@ from typing import Any
 import yaml
 
 from tokensim.errors import InputError, nearest
-from tokensim.hardware.base import PCIE_5, Device, Efficiency, Link
+from tokensim.hardware.base import PCIE_5, Device, Link
+from tokensim.hardware.reading import Reader, plain_number
 from tokensim.registry import register
-from tokensim.scenario.units import (
-    parse_bandwidth,
-    parse_bytes,
-    parse_duration,
-    parse_flops,
-    parse_power,
-)
+from tokensim.scenario.units import parse_bandwidth, parse_bytes, parse_power
 
 CATALOG = Path(__file__).parent / "catalog"
 ALIASES = "aliases"
 KINDS = ("gpu", "tpu", "accelerator", "cpu", "pim")
-COMPUTE_DTYPES = ("float32", "tf32", "bfloat16", "float16", "fp8", "fp4", "int8")
 
 _TEXTS = ("name", "vendor", "kind", "architecture")
-_MAPPINGS = ("flops", "intra_node", "inter_node", "host_link", "efficiency", "sources", "profiles")
+_MAPPINGS = ("flops", "intra_node", "inter_node", "host_link", "efficiency", "sources", "profiles", "draw")
 _KEYS = (
     *_TEXTS,
     "memory",
@@ -47,16 +41,11 @@ _KEYS = (
     "efficiency",
     "sources",
 )
-_OPTIONAL = ("profiles", "host_link")
+_OPTIONAL = ("profiles", "host_link", "draw")
 _MEASURED_ANEW = ("architecture", "memory_bandwidth", "flops", "intra_node", "inter_node", "efficiency")
 """A device that differs in one of these has other operator times than its base."""
 
 HOST_LINK_RULE = "not given: that of intra_node if this is PCIe, else PCIe 5.0 x16"
-
-PROFILE_SOURCES = ("aiconfigurator", "llmservingsim", "vidur", "tokensim")
-"""Sources of measured operator times that name devices (``tokensim``: our own format)."""
-
-Parser = Callable[[Any], float]
 
 
 def catalog_names() -> list[str]:
@@ -161,7 +150,7 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
             where=where,
             hint="give every key, or start from a known device with `base: h100-sxm-80gb`",
         )
-    read = _Reader(fields, where)
+    read = Reader(fields, where)
     if "host_link" not in fields:
         fields["sources"] = {**read.mapping("sources"), "host_link": HOST_LINK_RULE}
     kind = read.text("kind")
@@ -183,11 +172,12 @@ def _from_mapping(data: Mapping[str, Any], name: str, where: str, folder: Path) 
         devices_per_node=read.count("devices_per_node"),
         tdp_w=read.positive("tdp", parse_power),
         idle_w=read.quantity("idle_power", parse_power),
-        price_per_hour_usd=read.quantity("price_per_hour_usd", _number),
+        price_per_hour_usd=read.quantity("price_per_hour_usd", plain_number),
         efficiency=read.efficiency(),
         host_link=read.link("host_link") if "host_link" in fields else usual,
         sources={key: str(value) for key, value in read.mapping("sources").items()},
         profiles=read.profiles(),
+        draw=read.draw(),
     )
 
 
@@ -259,141 +249,5 @@ def _as_fields(device: Device) -> dict[str, Any]:
         },
         "sources": dict(device.sources),
         "profiles": dict(device.profiles),
+        "draw": asdict(device.draw),
     }
-
-
-def _number(value: Any) -> float:
-    """A plain number ≥ 0."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{value!r} is not a number of 0 or more")
-    return float(value)
-
-
-class _Reader:
-    """Reads the fields of one device and refuses what they cannot be."""
-
-    def __init__(self, fields: Mapping[str, Any], where: str) -> None:
-        self.fields = fields
-        self.where = where
-
-    def text(self, key: str) -> str:
-        """A text that is not empty."""
-        return self._text(self.fields[key], key)
-
-    def quantity(self, key: str, parse: Parser) -> float:
-        """A quantity of 0 or more."""
-        return self._quantity(self.fields[key], key, parse)
-
-    def positive(self, key: str, parse: Parser) -> float:
-        """A quantity above 0."""
-        return self._positive(self.fields[key], key, parse)
-
-    def count(self, key: str) -> int:
-        """A whole number of at least 1."""
-        value = self.fields[key]
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise self._refuse(key, f"{value!r} is not a whole number of at least 1")
-        return value
-
-    def mapping(
-        self, key: str, known: tuple[str, ...] = (), optional: tuple[str, ...] = ()
-    ) -> Mapping[str, Any]:
-        """A nested mapping with all ``known`` keys, some ``optional`` ones and no others (any, if none are
-        given)."""
-        value = self.fields[key]
-        if not isinstance(value, Mapping):
-            raise self._refuse(key, f"{value!r} is not a mapping")
-        allowed = (*known, *optional)
-        for name in value if known else ():
-            if name not in allowed:
-                raise InputError(
-                    f"unknown key '{key}.{name}'", where=self.where, hint=nearest(str(name), allowed)
-                )
-        missing = [name for name in known if name not in value]
-        if missing:
-            raise self._refuse(key, "missing " + ", ".join(f"'{key}.{name}'" for name in missing))
-        return value
-
-    def flops(self) -> dict[str, float]:
-        """Peak rates by compute dtype, at least one."""
-        rates = self.mapping("flops")
-        for dtype in rates:
-            if dtype not in COMPUTE_DTYPES:
-                hint = nearest(str(dtype), COMPUTE_DTYPES)
-                raise InputError(f"unknown dtype 'flops.{dtype}'", where=self.where, hint=hint)
-        if not rates:
-            raise self._refuse("flops", "no dtype is given; known: " + ", ".join(COMPUTE_DTYPES))
-        return {dtype: self._positive(rate, f"flops.{dtype}", parse_flops) for dtype, rate in rates.items()}
-
-    def profiles(self) -> dict[str, str]:
-        """The device's names in sources of measured times; none if the key is absent."""
-        if "profiles" not in self.fields:
-            return {}
-        names = self.mapping("profiles")
-        for source in names:
-            if source not in PROFILE_SOURCES:
-                raise InputError(
-                    f"unknown key 'profiles.{source}'",
-                    where=self.where,
-                    hint=nearest(str(source), PROFILE_SOURCES),
-                )
-        return {source: self._text(name, f"profiles.{source}") for source, name in names.items()}
-
-    def link(self, key: str) -> Link:
-        """A link with bandwidth and latency."""
-        known = ("direct", "shared") if key == "inter_node" else ("direct",)
-        fields = self.mapping(key, ("name", "bandwidth", "latency"), (*known, "efficiency"))
-        flags = {name: fields.get(name, False) for name in known}
-        for name, flag in flags.items():
-            if not isinstance(flag, bool):
-                raise self._refuse(f"{key}.{name}", f"{flag!r} is not true or false")
-        share = fields.get("efficiency")
-        return Link(
-            name=self._text(fields["name"], f"{key}.name"),
-            bandwidth_bytes_per_s=self._positive(fields["bandwidth"], f"{key}.bandwidth", parse_bandwidth),
-            latency_s=self._quantity(fields["latency"], f"{key}.latency", parse_duration),
-            efficiency=None if share is None else self._share(share, f"{key}.efficiency"),
-            **flags,
-        )
-
-    def efficiency(self) -> Efficiency:
-        """Shares between 0 (excluded) and 1."""
-        shares: tuple[str, ...] = ("gemm", "attention", "memory")
-        low = "gemm_low_precision"
-        fields = self.mapping("efficiency", (*shares, "kernel_overhead", "source"), (low,))
-        if low in fields:
-            shares = (*shares, low)
-        values = {share: self._share(fields[share], f"efficiency.{share}") for share in shares}
-        return Efficiency(
-            **values,
-            kernel_overhead_s=self._quantity(
-                fields["kernel_overhead"], "efficiency.kernel_overhead", parse_duration
-            ),
-            source=self._text(fields["source"], "efficiency.source"),
-        )
-
-    def _text(self, value: Any, key: str) -> str:
-        if not isinstance(value, str) or not value.strip():
-            raise self._refuse(key, f"{value!r} is not a text")
-        return value
-
-    def _quantity(self, value: Any, key: str, parse: Parser) -> float:
-        try:
-            return parse(value)
-        except ValueError as error:
-            raise self._refuse(key, str(error)) from None
-
-    def _positive(self, value: Any, key: str, parse: Parser) -> float:
-        number = self._quantity(value, key, parse)
-        if number <= 0:
-            raise self._refuse(key, f"{value!r} must be above 0")
-        return number
-
-    def _share(self, value: Any, key: str) -> float:
-        number = self._positive(value, key, _number)
-        if number > 1:
-            raise self._refuse(key, f"{number} is above 1")
-        return number
-
-    def _refuse(self, key: str, problem: str) -> InputError:
-        return InputError(f"{key}: {problem}", where=self.where)

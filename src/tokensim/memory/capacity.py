@@ -58,11 +58,12 @@ def derive_capacity(
     max_num_seqs: int,
     where: str,
     data: int = 1,
+    extra_bytes: float = 0.0,
 ) -> Capacity:
-    """The KV capacity of one rank of ``model`` on ``device``. Raises ``InputError`` if the model does not
-    fit."""
+    """The KV capacity of one rank of ``model`` on ``device``; ``extra_bytes`` are held beside the model's
+    weights (copies of experts, slots of adapters). Raises ``InputError`` if the model does not fit."""
     usable = device.memory_bytes * utilization
-    weight = model.weight_bytes(weights, tensor, expert, data)
+    weight = model.weight_bytes(weights, tensor, expert, data) + extra_bytes
     activations = activation_bytes(model, max_num_batched_tokens, max_num_seqs, tensor)
     block = model.kv_bytes_per_token(kv_dtype, tensor) * block_size
     left = usable - weight - activations - RESERVED_BYTES

@@ -94,6 +94,7 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
             together.wait_s[rows],
         ),
         encoder_s=None if columns.encoder_s is None else columns.encoder_s[rows],
+        adapters=None if columns.adapters is None else columns.adapters[rows],
         copies_s=None if columns.copies_s is None else columns.copies_s[rows],
     )
 

@@ -6,23 +6,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tokensim.metrics.energy import RequestEnergy
 from tokensim.metrics.intake import queued_s
 from tokensim.metrics.latency import request_latency
 from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.metrics.tiers import hits_by_tier
+from tokensim.workload.base import Floats, Ints
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def requests_frame(log: RunLog) -> pl.DataFrame:
+def requests_frame(log: RunLog, energy: RequestEnergy | None = None) -> pl.DataFrame:
     """One row a request, in the order of the workload; a time or instance that never came is null.
 
     ``request_id`` is the trace's own id, else the index, as a string. ``arrival_s`` is when the request was
     sent, ``intended_s`` when the client meant to send it. ``status`` is one of ``STATUSES``.
     ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s`` and ``last_delivery_s``
     those at which the client gets the tokens, which latencies count; ``queued_s`` is when the engine's core
-    took the request in.
+    took the request in. ``prefill_j`` and ``decode_j`` are what it stands for of ``energy``, where given.
     """
     import polars as pl
 
@@ -55,6 +57,10 @@ def requests_frame(log: RunLog) -> pl.DataFrame:
             **{f"cached_tokens_{name}": hits for name, hits in hits_by_tier(log).items()},
         }
     )
+    if energy is not None:
+        frame = frame.with_columns(
+            pl.Series("prefill_j", energy.prefill_j), pl.Series("decode_j", energy.decode_j)
+        )
     instance = pl.col("instance")
     return frame.with_columns(
         pl.col(pl.Float64).fill_nan(None), pl.when(instance >= 0).then(instance).alias("instance")
@@ -86,6 +92,8 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
             "window_context": what.window_context,
             "window_growth": what.window_growth,
             "samples": what.samples,
+            "adapters": _or_zero(what.adapters, what.steps),
+            "copies_s": _or_zero(what.copies_s, what.seconds),
             "row": np.arange(len(s.instance)),
         }
     )
@@ -101,6 +109,10 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
         .agg(pl.all())
     )
     return frame.join(chunks, on="row", how="left", maintain_order="left").drop("row")
+
+
+def _or_zero(column: Ints | Floats | None, like: Ints | Floats) -> Ints | Floats:
+    return np.zeros_like(like) if column is None else column
 
 
 def _index(length: int) -> pl.Series:

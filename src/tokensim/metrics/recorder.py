@@ -53,7 +53,6 @@ STEP_ROW = (
     "start_s",
     "first_step_s",
     "clock_share",
-    "copies_s",
     "growth_s",
     "steps",
     "decode",
@@ -66,6 +65,8 @@ STEP_ROW = (
     "waiting",
     "used_blocks",
     "chunks",
+    "adapters",
+    "copies_s",
 )
 TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
@@ -193,6 +194,7 @@ class Recorder:
                     chunk_context=chunks["before"],
                     together=self._together(len(n)),
                     encoder_s=self._encoder_s(len(n)),
+                    adapters=steps["adapters"],
                     copies_s=steps["copies_s"],
                 ),
             ),

@@ -16,15 +16,17 @@ from typing import Any
 import numpy as np
 
 from tokensim.metrics.attribution import TimeShares, time_shares
+from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import Distribution, distribution, request_latency
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
 from tokensim.metrics.slo import Slo, SloReport, judge
-from tokensim.metrics.spending import InstanceFacts, Spending, spending_of
+from tokensim.metrics.spending import Electricity, Spending, spending_of
 from tokensim.metrics.tenants import Tenants, tenants_of
 from tokensim.metrics.tiers import TierReport, tier_reports
 from tokensim.metrics.transfers import LinkShare, TransferTotals, link_shares, transfer_totals
 from tokensim.metrics.usage import Usage, usage_of
+from tokensim.workload.base import Floats
 
 SIGNIFICANT_DIGITS = 12
 """Digits of a float in ``to_dict``: sums in another order differ beyond them, and files should not."""
@@ -119,14 +121,21 @@ def summarize(
     instances: Sequence[InstanceFacts],
     slo: Slo | None = None,
     tenant_weights: Mapping[int, float] | None = None,
+    *,
+    alive_s: Floats | None = None,
+    electricity: Electricity | None = None,
 ) -> Summary:
-    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``);
-    ``tenant_weights``: of tenants that do not weigh 1 in fair sharing."""
+    """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``).
+
+    ``tenant_weights``: of tenants that do not weigh 1 in fair sharing. ``alive_s`` is for how long each
+    instance was up (default: the whole makespan).
+    """
     requests = log.requests
     latency = request_latency(requests)
     gaps = gaps_of(log)
     counts = _counts(requests)
-    makespan_s = _makespan(log)
+    start_s, end_s = span(log)
+    makespan_s = end_s - start_s
     usage = usage_of(log, makespan_s)
     started = ~np.isnan(requests.first_token_s)
     tokens = _tokens(requests, started)
@@ -159,7 +168,7 @@ def summarize(
         usage=usage,
         time=time_shares(log.steps, [f.cost for f in instances]),
         spending=spending_of(
-            instances, [i.busy_s for i in usage.instances], makespan_s, tokens.input, tokens.output
+            log.steps, requests, instances, makespan_s, alive_s=alive_s, electricity=electricity
         ),
         transfers=None if log.transfers is None else transfer_totals(log.transfers),
         links=link_shares(log.links, makespan_s) or None,
@@ -175,13 +184,15 @@ def _counts(requests: RequestColumns) -> RequestCounts:
     )
 
 
-def _makespan(log: RunLog) -> float:
+def span(log: RunLog) -> tuple[float, float]:
+    """When the first request arrived and the last one ended: the makespan is the time between."""
     arrivals = log.requests.arrival_s[~np.isnan(log.requests.arrival_s)]
     if not len(arrivals):
-        return 0.0
+        return 0.0, 0.0
+    start_s = float(arrivals.min())
     finishes = log.requests.last_delivery_s[~np.isnan(log.requests.last_delivery_s)]
     end_s = float(finishes.max()) if log.complete and len(finishes) else log.end_s
-    return max(end_s - float(arrivals.min()), 0.0)
+    return start_s, max(end_s, start_s)
 
 
 def _tokens(requests: RequestColumns, started: np.typing.NDArray[np.bool_]) -> Tokens:

@@ -13,6 +13,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from tokensim.model.routing import ExpertLoad
+
 Rows = Literal["tokens", "samples"]
 
 
@@ -35,6 +37,7 @@ class Experts:
     ``experts`` and ``intermediate`` are per rank (expert parallel divides the first, tensor parallel the
     second); ``total_experts`` is before division. ``gemms`` is 3 for gated FFNs (gate, up, down), else 2.
     ``replicas`` data-parallel replicas share the experts: for every token of this one, that many are routed.
+    ``load`` is that of the busiest rank; None: as the source of its time has it.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Experts:
     count: int
     weight_dtype: str
     replicas: int = 1
+    load: ExpertLoad | None = None
 
     @property
     def pooled(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from tokensim.errors import SimulationError
+from tokensim.metrics.energy import RequestEnergy
 from tokensim.metrics.frames import requests_frame, steps_frame
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.summary import Summary
@@ -39,16 +40,18 @@ def write_run(
     log: RunLog,
     scenario_yaml: str,
     instance_names: Sequence[str] | None = None,
+    energy: RequestEnergy | None = None,
 ) -> list[Path]:
     """Write ``RUN_FILES`` into ``folder`` (made if absent) and return their paths.
 
-    ``scenario_yaml`` is the scenario with every default filled in. Raises ``SimulationError`` naming the
+    ``scenario_yaml`` is the scenario with every default filled in, ``energy`` what each request stands for.
+    Raises ``SimulationError`` naming the
     file that could not be written; no file is ever left half written.
     """
     root = Path(folder)
     writers: dict[str, Callable[[IO[bytes]], None]] = {
         "scenario.yaml": lambda file: _write(file, scenario_yaml),
-        "requests.parquet": lambda file: _write_parquet(file, requests_frame(log)),
+        "requests.parquet": lambda file: _write_parquet(file, requests_frame(log, energy)),
         "steps.parquet": lambda file: _write_parquet(file, steps_frame(log)),
         "trace.json": lambda file: write_trace(file, log, instance_names),
         "summary.json": lambda file: _write(file, summary_json(summary)),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokensim.metrics.latency import Distribution
+from tokensim.metrics.spending import PoolAccount
 from tokensim.metrics.summary import Summary
 from tokensim.metrics.tiers import TierReport
 from tokensim.report.header import Header
@@ -127,6 +128,7 @@ def _mark(met: bool | None, ascii_only: bool) -> tuple[str, str]:
 
 def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
     rate, tokens, usage = summary.throughput, summary.tokens, summary.usage
+    spending = summary.spending
     lines = [
         (
             "throughput",
@@ -157,10 +159,12 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         *_network(summary),
         (
             "cost",
-            f"{money(summary.spending.usd)}; "
-            f"{money(summary.spending.usd_per_million_output_tokens)} per million output tokens; "
-            f"at most {summary.spending.energy_kwh_at_most:.3g} kWh",
+            f"{money(spending.usd)}; per million tokens: {money(spending.usd_per_million_input_tokens)} in, "
+            f"{money(spending.usd_per_million_output_tokens)} out, "
+            f"{money(spending.usd_per_million_total_tokens)} in all",
         ),
+        ("energy", _energy(summary)),
+        *((_clip(pool.pool), _of_pool(pool)) for pool in spending.pools if len(spending.pools) > 1),
     ]
     if wall_s is not None:
         ended = summary.requests.total - summary.requests.unfinished
@@ -168,6 +172,29 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         faster = f", {count(summary.simulated_s / wall_s)} x real time" if wall_s > 0 else ""
         lines.append(("simulated in", f"{duration(wall_s)}{speed}{faster}"))
     return _pairs(lines)
+
+
+def _energy(summary: Summary) -> str:
+    spending = summary.spending
+    if not spending.energy_kwh:
+        return "none"
+    parts = ", ".join(
+        f"{share(kwh / spending.energy_kwh)} {phase}" for phase, kwh in spending.energy_kwh_by_phase.items()
+    )
+    return f"{spending.energy_kwh:.3g} kWh ({parts}); {count(spending.mean_power_w)} W on average"
+
+
+def _of_pool(pool: PoolAccount) -> str:
+    account = pool.account
+    return (
+        f"{money(account.usd)}; per million tokens: {money(account.usd_per_million_input_tokens)} in, "
+        f"{money(account.usd_per_million_output_tokens)} out; {account.energy_kwh:.3g} kWh"
+    )
+
+
+def _clip(name: str) -> str:
+    """A pool's name as a label."""
+    return name[:LABEL]
 
 
 def _preemptions(summary: Summary) -> str:

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from tokensim.errors import InputError
 from tokensim.scenario import sglang
+from tokensim.scenario.lora import Lora
 from tokensim.scenario.section import Count, CountOrZero, Flag, Name, Number, Section, refused
 from tokensim.scenario.units import Size
 from tokensim.scenario.versions import VERSIONED_OPTIONS, Version, parse_version
@@ -70,6 +71,8 @@ class Engine(Section):
     """No CUDA graphs: no step is padded to a captured size."""
     cudagraph_capture_sizes: list[Count] | None = None
     """Token counts of a step for which CUDA graphs are captured; null: the engine's default."""
+    lora: Lora | None = None
+    """LoRA adapters; null: none can be asked for."""
     preemption: Literal["recompute", "swap"] = "recompute"
     """What happens to the KV of a preempted request; vLLM's V1 engine only recomputes."""
     swap_space: Size | None = None

@@ -157,6 +157,9 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
             key: resolve(value) if _is_performance_file(key, value) else value
             for key, value in performance.items()
         }
+        experts = performance.get("experts")
+        if isinstance(experts, dict) and isinstance(experts.get("file"), str):
+            result["performance"]["experts"] = {**experts, "file": resolve(experts["file"])}
     cluster = result.get("cluster")
     if isinstance(cluster, dict) and isinstance(cluster.get("pools"), list):
         pools = [

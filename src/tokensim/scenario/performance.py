@@ -11,6 +11,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
+from tokensim.scenario.experts import ExpertSpread
 from tokensim.scenario.fields import PositiveDuration
 from tokensim.scenario.section import Name, Number, Section, refused
 from tokensim.scenario.units import Duration
@@ -63,6 +64,8 @@ class Performance(Section):
     """The API process; off (false) unless asked for: true, or a section of its own."""
     clock: Clock | None = None
     """Falling clocks; off unless asked for (or calibrated)."""
+    experts: ExpertSpread | None = None
+    """How tokens spread over experts; null: as the source of operator times has it."""
 
     @field_validator("front_end", mode="before")
     @classmethod

@@ -95,6 +95,8 @@ class Pool(Section):
     """How many replicas there are over time; null: always `replicas`."""
     parallel: Parallel = Parallel()
     """Devices of each instance."""
+    price_per_hour: Annotated[Number, Field(ge=0)] | None = None
+    """US dollars for an hour of one device (spot, reserved, owned); null: the catalog's."""
     engine: Annotated[dict[str, Any], OverridesOf(Engine)] = Field(default_factory=dict)
     """What differs from the scenario's engine in this pool."""
     network: NodeNetwork = NodeNetwork()
@@ -120,6 +122,15 @@ class Router(Section):
     """How old what the router sees of the engines may be: it looks every so often. 0: always up to date."""
 
 
+class Electricity(Section):
+    """What electricity costs, on top of the devices' price."""
+
+    usd_per_kwh: Annotated[Number, Field(ge=0)]
+    """US dollars for a kWh at the meter."""
+    pue: Annotated[Number, Field(ge=1)] = 1.0
+    """Energy at the meter for each joule that the devices draw: cooling, power supplies, hosts."""
+
+
 class Cluster(Section):
     """The instances and what connects them."""
 
@@ -137,6 +148,8 @@ class Cluster(Section):
     """Rolling restarts."""
     throttles: list[Throttle] = Field(default_factory=list)
     """Bounds on what replicas run, for some time."""
+    electricity: Electricity | None = None
+    """The price of electricity; null: the devices' price includes it."""
     network: Network = Network()
     """Links, and how instances lie on nodes."""
     admission: Admission | None = None

@@ -174,6 +174,25 @@ class ExpertsForm:
         busiest = np.hypot(rows * self.busiest(spread), self.least_rows)
         rows = np.where(np.greater(ranks, 1), busiest, rows)
         hit = experts * -np.expm1(-(rows / experts) * self.hits(spread))
+        return self.loaded(
+            tokens, rows, hit, hidden, intermediate, gemms, top_k, experts, weight_bytes, flop_rate, byte_rate
+        )
+
+    def loaded(
+        self,
+        tokens: Numbers,
+        rows: Numbers,
+        hit: Numbers,
+        hidden: Numbers,
+        intermediate: Numbers,
+        gemms: Numbers,
+        top_k: Numbers,
+        experts: Numbers,
+        weight_bytes: float,
+        flop_rate: float,
+        byte_rate: float,
+    ) -> Floats:
+        """Seconds of a rank that gets ``rows`` (token, expert) pairs, for ``hit`` of its experts."""
         flops = 2.0 * gemms * (hidden + self.edge_depth) * (intermediate + self.edge_columns)
         flops = flops * np.power(hidden * intermediate / WIDTH, self.width_growth)
         moved = hit * gemms * hidden * intermediate * weight_bytes

@@ -53,6 +53,22 @@ class ShippedExperts:
     def seconds(self, rows: Floats) -> Floats:
         """See ``RowTime.seconds``; ``rows`` are those of one of ``replicas`` that share the experts."""
         op = self.op
+        if op.load is not None:
+            tokens = rows * op.replicas
+            loaded = self.form.loaded(
+                tokens,
+                op.load.rows(tokens),
+                op.load.hits(tokens),
+                float(op.hidden),
+                float(op.intermediate),
+                float(op.gemms),
+                float(op.top_k),
+                float(op.experts),
+                self.weight_bytes,
+                self.flop_rate,
+                self.byte_rate,
+            )
+            return np.asarray(op.count * loaded)
         one = self.form.seconds(
             rows * op.replicas,
             float(op.hidden),

@@ -65,7 +65,9 @@ class ExpertsTable:
         self._spread = spread
 
     def price(self, op: Experts) -> tuple[RowCurve, tuple[str, ...]] | None:
-        """The time of ``op`` and the names of other operators that it covers; None if its dtype is absent."""
+        """The time of ``op`` and the names of other operators that it covers; None if its dtype is absent, or
+        only spreads were measured and ``op`` has a load of its own (the fitted model then tells experts hit
+        from rows)."""
         dtype = dtypes.weight_dtype(op.weight_dtype)
         parts = [
             part
@@ -78,7 +80,7 @@ class ExpertsTable:
             if given is not None:
                 return given, LAYER_COVERS
             spread = self._spread_over(op, part.filter(part["distribution"] != GIVEN), dtype)
-            if spread is not None:
+            if spread is not None and op.load is None:
                 return spread, KERNEL_COVERS
         return None
 
@@ -102,13 +104,18 @@ class ExpertsTable:
         lines = _cold_lines(part, tokens)
         share = local / held
         rows = np.unique(np.concatenate([np.arange(1.0, min(DENSE_ROWS, tokens[-1]) + 1), tokens / share]))
-        at = np.empty((len(tokens), len(rows)))
         chance = 1.0 - miss**rows
         spread = np.sqrt(local * chance * (1.0 - chance))
         hit = np.minimum(local * chance + _most(op.total_experts // local) * spread, local)
+        here = rows * share  # tokens that bring as many visits to the rank where it was measured
+        if op.load is not None:
+            here = op.load.rows(rows) * op.total_experts / (op.top_k * held)
+            rows, here = rows[here <= tokens[-1]], here[here <= tokens[-1]]
+            hit = op.load.hits(rows)
+        at = np.empty((len(tokens), len(rows)))
         for i, (activated, seconds) in enumerate(lines):
             at[i] = np.interp(hit, activated, seconds) + _beyond(activated, seconds, hit)
-        seconds = np.array([np.interp(m * share, tokens, at[:, j]) for j, m in enumerate(rows)])
+        seconds = np.array([np.interp(here[j], tokens, at[:, j]) for j in range(len(rows))])
         elsewhere = rows * (1.0 - share) * op.top_k  # visits; 16-bit activations
         traffic = elsewhere * 2.0 * (3 * op.intermediate + 2 * op.hidden)
         seconds = seconds + traffic / self._setting.device.memory_bandwidth_bytes_per_s

@@ -5,6 +5,7 @@ from tokensim.scheduling.cluster.cost_aware import CostAware
 from tokensim.scheduling.cluster.least_kv import LeastKv
 from tokensim.scheduling.cluster.least_requests import LeastRequests
 from tokensim.scheduling.cluster.least_tokens import LeastTokens
+from tokensim.scheduling.cluster.lora_affinity import LoraAffinity
 from tokensim.scheduling.cluster.pd_pair import PdPair
 from tokensim.scheduling.cluster.power_of_two import PowerOfTwo
 from tokensim.scheduling.cluster.prefix_aware import PrefixAware
@@ -23,6 +24,7 @@ __all__ = [
     "LeastTokens",
     "Load",
     "Loads",
+    "LoraAffinity",
     "PdPair",
     "PowerOfTwo",
     "PrefixAware",

@@ -95,8 +95,10 @@ class Step:
     computed before) of ``chunk_requests``. ``firsts`` complete their prefill in this step. ``admitted`` holds
     (request, prefix hit in tokens); ``preempted`` holds (request, whether it decoded in the step before).
     ``whole``: every decoding request got its token; those that first did not for want of budget or memory are
-    in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies of KV that hold
-    up the step (swapping); ``overlap_s``: how long copies take that come layer by layer beside its compute.
+    in ``sat_out``, those that decode again after that in ``came_back``. ``stall_s``: copies that hold up the
+    step (KV that is swapped, adapters); ``overlap_s``: how long copies take that come layer by layer beside
+    its compute; ``copies_s``: how much longer the step lasts for both, as the engine finds. ``adapters``: how
+    many different ones are in the step.
     ``paused``: so many requests decode, and all of them sit out this step (it is one of prefills alone).
     ``idle``: so many of the ``decode`` rows belong to requests that have finished and give no token.
     ``lost``: of ``preempted``, those that had a token in flight, which is dropped with them. ``again``: the
@@ -104,12 +106,14 @@ class Step:
     """
 
     __slots__ = (
+        "adapters",
         "admitted",
         "again",
         "came_back",
         "chunk_requests",
         "chunks",
         "context",
+        "copies_s",
         "decode",
         "firsts",
         "idle",
@@ -139,6 +143,8 @@ class Step:
         self.paused = 0
         self.idle = 0
         self.again = False
+        self.copies_s = 0.0
+        self.adapters = 0
         # Most steps are nothing but decodes: lists of their own take the place of these when needed.
         self.chunks: list[tuple[int, int]] = _NONE
         self.chunk_requests: list[Request] = _NONE

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool
 from tokensim.scheduling.local import elsewhere, integrity, walk
+from tokensim.scheduling.local.adapters import Adapters
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
@@ -80,10 +81,12 @@ class ContinuousBatching(LocalScheduler):
         self._asks = type(self).horizon is not ContinuousBatching.horizon
         self._claims = type(self).claim is not ContinuousBatching.claim
         self._blocked = False  # the head of the queue stays out until somebody leaves
+        self._passable = False  # somebody waits for a slot for its adapter: others may overtake it
         self._registering: Request | None = None  # a prefill chunk of the step being made
         self.taken_ahead = 0  # blocks, for steps that ``advance`` does not know of yet
         self._growing = False  # answers that other prompts may contain are, or were, being generated
         self._admissions = 0
+        self.adapters: Adapters | None = None  # set by whoever assembles the instance
         self.cadence = PrefillCadence(limits.prefill_schedule_interval)
 
     # What a policy of the user's own may say.
@@ -123,9 +126,14 @@ class ContinuousBatching(LocalScheduler):
             request.content = Content.unique(request.index)  # its blocks are entered one by one
         nobody_waited = not self.waiting
         heads = self.waiting.add(request)
+        if self.adapters is not None:
+            if not self.adapters.admits(request):
+                self._passable = True
+                return False
+            self.adapters.all_wait = False
         if len(self.running) >= self.max_active or self.decoding.n >= self.budget:
             return False
-        return heads or nobody_waited or not self._blocked
+        return heads or nobody_waited or not self._blocked or self._passable
 
     def schedule(self, now: float) -> Step:
         """See ``LocalScheduler.schedule``. HOT PATH."""
@@ -139,7 +147,19 @@ class ContinuousBatching(LocalScheduler):
         elif self.waiting:
             self._open(step)
             self._admit(step, now, self.budget - step.decode, 0, False)
+        if self.adapters is not None:
+            step.adapters = len(self.adapters.active)
+            self._line_up(self.adapters)
         return step
+
+    def _line_up(self, adapters: Adapters) -> None:
+        """Requests that wait for a slot for their adapter keep their places; others may overtake them."""
+        passed_over = adapters.passed_over
+        if passed_over and not self.waiting:
+            adapters.all_wait = True
+        self._passable = bool(passed_over) or adapters.all_wait
+        while passed_over:
+            self.waiting.put_back(passed_over.pop())
 
     def _open(self, step: Step) -> None:
         """Make room in ``step`` for more than decodes."""
@@ -363,9 +383,14 @@ class ContinuousBatching(LocalScheduler):
         size = self.block_size
         reserve, source = limits.scheduler_reserve_full_isl, self.source
         self._blocked = True
+        if self.adapters is not None and self.adapters.all_wait:
+            return
         hits: Any
         while waiting and budget > 0 and len(running) < self.max_active:
             request = waiting.head()
+            if self.adapters is not None and not self.adapters.admits(request):
+                self.adapters.passed_over.append(waiting.pop())
+                continue
             content = request.content
             offer = None
             if request.loaded:
@@ -425,6 +450,8 @@ class ContinuousBatching(LocalScheduler):
                 step.overlap_s += offer.overlap_s or 0.0
             self._admissions = request.seq = self._admissions + 1
             running[request] = None
+            if self.adapters is not None:
+                step.stall_s += self.adapters.enter(request)
             step.admitted.append((request, computed))
             if request.scheduled_s == request.scheduled_s:  # not for the first time
                 request.recomputed_tokens += max(0, request.lost_tokens - computed)
@@ -442,6 +469,8 @@ class ContinuousBatching(LocalScheduler):
         for request in decoding.finishing.pop(index):
             decoding.leave(request, index)
             self.leaving.append(request)
+            if self.adapters is not None:
+                self.adapters.leave(request)
 
     def _settle(self, growers: Iterable[object]) -> None:
         """Register what these decoding requests have generated up to the last scheduled step."""

@@ -50,6 +50,8 @@ def loaded(policy: ContinuousBatching, request: Request) -> None:
     request.loaded = True
     policy.register_output(request, request.computed)
     policy.waiting.put_back(request)
+    if policy.adapters is not None:
+        policy.adapters.all_wait = False
     policy._blocked = False
 
 
@@ -110,6 +112,8 @@ def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
         request.lost_tokens = computed
         del policy.running[request]
         policy.sitting_out.pop(request, None)
+        if policy.adapters is not None:
+            policy.adapters.leave(request)
         policy._blocked = False
         if keep:
             policy.holding[request] = None

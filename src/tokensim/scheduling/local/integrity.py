@@ -46,5 +46,7 @@ def check(policy: ContinuousBatching) -> None:
     assert decoding.base_sum == sum(request.base for request in active), "sum of contexts is off"
     longest = max((request.base for request in active), default=0) + policy.index if active else 0
     assert not policy.limits.longest or decoding.longest_context(policy.index) == longest, "longest is off"
+    if policy.adapters is not None:
+        policy.adapters.check_integrity()
     tables = (*policy.running, *policy.waiting, *policy.loading, *policy.holding)
     policy.pool.check_integrity(tables, None if policy.exact_steps else used)

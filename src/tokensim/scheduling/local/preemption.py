@@ -42,6 +42,9 @@ def preempt(policy: ContinuousBatching, step: Step, request: Request, served: in
         policy.register_output(request, computed + served)
     pool.release(request)
     del policy.running[request]
+    if policy.adapters is not None:
+        policy.adapters.leave(request)
+        policy.adapters.all_wait = False
     request.computed = 0
     request.loaded = False
     request.preemptions += 1
