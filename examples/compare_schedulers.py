@@ -1,8 +1,8 @@
 """The same requests through every local scheduler: a table of what a user would notice.
 
-Llama-3.1-8B on one RTX 4090, whose memory holds some 60 of these requests, near the load that it can take. No
-policy schedules asynchronously here, so that only their rules differ. Then the orders, under half as much load
-again: three tenants of which one sends 80 %, a tenth of the requests urgent, all with a deadline.
+Llama-3.1-8B on one RTX 4090, whose memory holds some 60 of these requests, near the load that it can take.
+No policy schedules asynchronously here, so that only their rules differ. Then the orders, under half as much
+load again: three tenants of which one sends 80 %, a tenth of the requests urgent, all with a deadline.
 """
 
 from __future__ import annotations
