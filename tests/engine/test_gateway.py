@@ -40,8 +40,9 @@ def starts(log: RunLog) -> list[float]:
 
 def test_only_so_many_are_inside_and_the_next_enters_when_one_ends() -> None:
     log = behind(workload([0, 0, 0, 0], [2, 3, 1, 1]), Rules(max_outstanding=2))
-    assert starts(log) == [0, 0, 2, 3]
-    assert log.requests.finish_s.tolist() == [2, 3, 3, 4]
+    # 0 ends at 2; 2 enters then, and misses the decision of that instant, as a client's next request would.
+    assert starts(log) == [0, 0, 3, 4]
+    assert log.requests.finish_s.tolist() == [2, 3, 4, 5]
     assert log.requests.arrival_s.tolist() == [0, 0, 0, 0], "waiting at the gateway counts"
 
 
@@ -75,14 +76,14 @@ def test_urgent_requests_overtake_at_the_gateway() -> None:
 
 
 def test_fair_sharing_counts_tokens_by_weight() -> None:
-    # Tenant 0: four requests of 8 tokens; tenant 1: two; each second one enters.
+    # Tenant 0 has been served 8 tokens when tenant 1 begins to wait, which is lifted to as much.
     requests = workload([0] * 6, [4] * 6, tenant=np.array([0, 0, 0, 0, 1, 1]), prompts=[4] * 6)
     plain = starts(behind(requests, Rules(max_outstanding=1), "fair"))
-    assert np.argsort(plain).tolist() == [0, 4, 1, 5, 2, 3]
+    assert np.argsort(plain).tolist() == [0, 1, 4, 2, 5, 3]
     twice = Rules(max_outstanding=1, tenants={0: TenantRules(weight=2.0)})
     weighted = starts(behind(requests, twice, "fair"))
-    # Served by weight: 0 has 4, 1 has 0; 1 → 8; 0 → 8; equal, the earlier first: 0 → 12; 1; 0.
-    assert np.argsort(weighted).tolist() == [0, 4, 1, 2, 5, 3]
+    # (4, 4), equal, so the earlier: (8, 4), (8, 12), (12, 12), (16, 12), and the last one.
+    assert np.argsort(weighted).tolist() == [0, 1, 4, 2, 3, 5]
 
 
 def test_who_comes_late_cannot_catch_up_what_it_did_not_ask_for() -> None:

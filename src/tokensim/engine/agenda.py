@@ -4,9 +4,9 @@ mean.
 At one instant the kinds go in this order, after the arrivals that were due then anyway: transfers that end;
 actions (of the control plane, and what follows from a finish in another instance); both count in a decision
 at that instant; instances deciding on their next step; outputs that reach a front end; arrivals that the
-client sends because something finished then (a round trip takes time, so they miss that decision); requests
-that a front end hands to its engine (they miss it too); instances that were idle and were woken by an
-arrival.
+client sends because something finished then (a round trip takes time, so they miss that decision), and what
+a gateway does about it; requests that a front end hands to its engine (they miss it too); instances that were
+idle and were woken by an arrival.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
-TRANSFER, ACTION, DECISION, DELIVERY, FOLLOW_UP, INTAKE, WAKE = range(7)
+TRANSFER, ACTION, DECISION, DELIVERY, FOLLOW_UP, RELEASE, INTAKE, WAKE = range(8)
 
 
 class Agenda:
@@ -47,6 +47,10 @@ class Agenda:
     def follow_up(self, time: float, request: int) -> None:
         """The client sends ``request``, by index; of several at one instant, first put, first taken."""
         self._put(time, FOLLOW_UP, request)
+
+    def release(self, time: float, act: Callable[[float], None]) -> None:
+        """``act`` is called with ``time``, after the decisions of that instant; first put, first taken."""
+        self._put(time, RELEASE, act)
 
     def intake(self, time: float, request: Any, instance: Any) -> None:
         """The engine of ``instance`` gets ``request`` from its front end; first put, first taken."""

@@ -7,7 +7,8 @@ or at once where ``over_limit`` says so. The client sees a rejection when it hap
 
 A limit is a token bucket, of requests or of prompt and output tokens: it fills with the rate up to the burst,
 and a request takes its share. A request larger than the burst waits for a full bucket and leaves it in debt.
-Everything is an event: an arrival, a finish, the moment at which a bucket is full enough, a timeout.
+Everything is an event: an arrival, a finish, the moment at which a bucket is full enough, a timeout. Who
+enters because of one of the last three misses the decisions of that instant, as a client's next request does.
 """
 
 from __future__ import annotations
@@ -147,25 +148,25 @@ class Gateway:
             self._queues[tenant].add(request)
             self.queued += 1
             if rules.queue_timeout_s < inf:
-                self._agenda.action(now + rules.queue_timeout_s, lambda at: self._expire(request))
-            self._serve(now)
+                self._agenda.release(now + rules.queue_timeout_s, lambda at: self._expire(request))
+            self._serve(now, follows)
 
     def ended(self, request: Request, time: float) -> None:
         """``request`` ends at ``time``, now or soon; if it was let in, its place is free then."""
         if request.index in self._inside:
             self._inside.remove(request.index)
-            self._agenda.action(time, self._leave)
+            self._agenda.release(time, self._leave)
 
     def _leave(self, now: float) -> None:
         self._outstanding -= 1
-        self._serve(now)
+        self._serve(now, True)
 
     def _wake(self, now: float) -> None:
         if self._alarm_s <= now:
             self._alarm_s = inf
-            self._serve(now)
+            self._serve(now, True)
 
-    def _serve(self, now: float) -> None:
+    def _serve(self, now: float, follows: bool) -> None:
         """Let in whom the order says, while there are places and tenants whose limits allow it."""
         while self._queues and self._outstanding < self.rules.max_outstanding:
             heads: list[Request] = []
@@ -180,13 +181,13 @@ class Gateway:
             if not heads:
                 if next_s < self._alarm_s:
                     self._alarm_s = next_s
-                    self._agenda.action(next_s, self._wake)
+                    self._agenda.release(next_s, self._wake)
                 return
             request = self.order.pick(heads)
             self._drop(request)
             if not self._strict:
                 self._take(request, now)
-            self._enter(request, now, False)
+            self._enter(request, now, follows)
 
     def _enter(self, request: Request, now: float, follows: bool) -> None:
         self._outstanding += 1

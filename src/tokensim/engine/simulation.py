@@ -9,7 +9,7 @@ from functools import partial
 from heapq import heappop
 from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, TRANSFER, WAKE, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, RELEASE, TRANSFER, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.gateway import Gateway
@@ -358,7 +358,7 @@ class Simulation:
                             self._astray(request, now)
                         else:
                             self._enter(request, instance, now, True)
-                    elif kind == ACTION:
+                    elif kind in (ACTION, RELEASE):
                         who(now)
                     else:
                         who.catch_up(nextafter(now, inf))
