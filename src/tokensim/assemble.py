@@ -17,9 +17,12 @@ from tokensim.cost.ranks import CompiledRanksCost
 from tokensim.engine import Instance, Progress, Simulation
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import FrontEnd
+from tokensim.engine.pipeline import Pipeline
 from tokensim.engine.ranks import RankGroup, RankSet
+from tokensim.engine.speculative import SpeculativeInstance
 from tokensim.errors import InputError
 from tokensim.metrics.log import RunLog
+from tokensim.metrics.recorder import Recorder
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import InstanceFacts
 from tokensim.metrics.summary import Summary, summarize
@@ -29,8 +32,8 @@ from tokensim.registry import load_plugin, register
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scheduling.cluster import GlobalScheduler
-from tokensim.scheduling.local import LocalScheduler
-from tokensim.scheduling.local.versions import rules_of
+from tokensim.scheduling.local import InFlightBatching, LocalScheduler, form_for
+from tokensim.scheduling.local.versions import queue_size, rules_of
 from tokensim.workload import Workload, build_workload
 
 if TYPE_CHECKING:
@@ -107,7 +110,7 @@ def simulate(
         make = _scheduler_maker(plan, where, exact_steps)
         for replica in range(plan.pool.replicas):
             names += plan.names(replica)
-            facts += [_facts(plan)] * plan.pool.parallel.data
+            facts += _facts(plan) * plan.pool.parallel.data
             simulation.add_instance(_instance(simulation, plan, make))
     _check_lengths(workload, plans)
     log = simulation.run(progress)
@@ -123,6 +126,8 @@ def simulate(
 
 def _scheduler_maker(plan: PoolPlan, where: str, exact_steps: bool) -> Callable[[], LocalScheduler]:
     policy: Any = register.local_scheduler.get(plan.engine.policy, f"{where}.policy")
+    if plan.limits.in_flight:
+        policy = form_for(policy, plan.limits)
 
     def make() -> LocalScheduler:
         options = plan.engine.policy_options
@@ -161,23 +166,68 @@ def _instance(
         }
 
     notes = simulation.recorder
+    if len(plan.stages) > 1:
+        pipelines = [
+            _pipeline(index + rank * len(plan.stages), plan, make, notes, options()) for rank in range(ranks)
+        ]
+        return pipelines[0] if ranks == 1 else RankSet(pipelines)
     if plan.lockstep:
         schedulers = [make() for _ in range(ranks)]
         together = CompiledRanksCost(plan.cost, ranks)
         return RankGroup(index, schedulers, plan.cost, together, notes, **options())
-    alone = [Instance(index + rank, make(), plan.cost, notes, **options()) for rank in range(ranks)]
+    alone = [_alone(index + rank, plan, make(), notes, options()) for rank in range(ranks)]
     return alone[0] if ranks == 1 else RankSet(alone)
 
 
-def _facts(plan: PoolPlan) -> InstanceFacts:
-    device = plan.device
-    return InstanceFacts(
-        cost=plan.cost,
-        devices=plan.pool.parallel.tensor,
-        price_per_hour_usd=device.price_per_hour_usd,
-        tdp_w=device.tdp_w,
-        idle_w=device.idle_w,
+def _alone(
+    index: int, plan: PoolPlan, scheduler: LocalScheduler, notes: Recorder, options: dict[str, Any]
+) -> Instance:
+    """One rank that steps on its own."""
+    if plan.speculative is None:
+        return Instance(index, scheduler, plan.cost, notes, **options)
+    assert isinstance(scheduler, InFlightBatching)
+    return SpeculativeInstance(index, scheduler, plan.speculative, notes, **options)
+
+
+def _pipeline(
+    index: int, plan: PoolPlan, make: Callable[[], LocalScheduler], notes: Recorder, options: dict[str, Any]
+) -> Pipeline:
+    """One rank whose steps pass through stages, each with the clock of its devices."""
+    rules, scheduler = rules_of(plan.engine.version), make()
+    assert isinstance(scheduler, InFlightBatching)
+    del options["clock"]
+    return Pipeline(
+        index,
+        scheduler,
+        plan.stages,
+        plan.sends,
+        plan.host,
+        notes,
+        queue_size=queue_size(
+            rules,
+            len(plan.stages),
+            asynchronous=plan.engine.async_scheduling,
+            v2_model_runner=plan.limits.v2_model_runner,
+        ),
+        queues_on_empty=rules.queues_on_empty,
+        clocks=None if plan.clock is None else [Clock(*plan.clock) for _ in plan.stages],
+        **options,
     )
+
+
+def _facts(plan: PoolPlan) -> list[InstanceFacts]:
+    """Of one rank of an instance, stage by stage."""
+    device = plan.device
+    return [
+        InstanceFacts(
+            cost=cost,
+            devices=plan.pool.parallel.tensor,
+            price_per_hour_usd=device.price_per_hour_usd,
+            tdp_w=device.tdp_w,
+            idle_w=device.idle_w,
+        )
+        for cost in ((plan.speculative,) if plan.speculative is not None else plan.stages)
+    ]
 
 
 def _check_lengths(workload: Workload, plans: Sequence[PoolPlan]) -> None:

@@ -7,22 +7,30 @@ refused here, before anything runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
 from tokensim.cost.build import resolved_operators
 from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
+from tokensim.cost.sends import Send, stage_sends
+from tokensim.cost.speculative import DraftPasses, SpeculativeStepCost
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.memory import derive_capacity
-from tokensim.model import ModelSpec, operators
+from tokensim.model import ModelSpec, dtypes, operators
+from tokensim.model.drafts import Draft
+from tokensim.model.shards import stage_output_bytes
+from tokensim.model.stages import stage_models
+from tokensim.registry import register
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.performance import Performance
-from tokensim.scheduling.local import Limits
+from tokensim.scenario.versions import Version, parse_version
+from tokensim.scheduling.local import Limits, form_for
+from tokensim.speculation import plan_speculation
 
-LIMITS = set(Limits.__slots__) - {"window", "longest"}
+LIMITS = set(Limits.__slots__) - {"window", "longest", "pipeline", "v2_model_runner", "speculation"}
 
 KERNELS = "vllm"
 """The engine whose kernels run whatever the policy: the only one whose schedule is modelled."""
@@ -36,7 +44,14 @@ class PoolPlan:
     device: Device
     engine: Engine
     limits: Limits
-    cost: CompiledStepCost
+    stages: tuple[CompiledStepCost, ...]
+    """The cost of a step on each pipeline stage; without a pipeline, of the whole step."""
+    sends: tuple[Send, ...]
+    """From each stage to the next."""
+    host: Host
+    """The host's times; they are part of the cost of a step where there is no pipeline."""
+    speculative: SpeculativeStepCost | None
+    """The cost of a step with speculative decoding; None: there is none."""
     operators: str
     """The source of operator times, with ``auto`` resolved."""
     front_end: dict[str, float] | None
@@ -49,10 +64,16 @@ class PoolPlan:
     """Whether data-parallel ranks share experts and so take every step together."""
 
     def names(self, replica: int) -> list[str]:
-        """The names of the ranks of one instance in a log."""
+        """The names of the ranks and stages of one instance in a log."""
         name = f"{self.pool.name}-{replica}"
-        data = self.pool.parallel.data
-        return [name] if data == 1 else [f"{name}/rank-{rank}" for rank in range(data)]
+        data, stages = self.pool.parallel.data, len(self.stages)
+        names = [name] if data == 1 else [f"{name}/rank-{rank}" for rank in range(data)]
+        return names if stages == 1 else [f"{n}/stage-{stage}" for n in names for stage in range(stages)]
+
+    @property
+    def cost(self) -> CompiledStepCost:
+        """The cost of a step on the first stage, which is all of it without a pipeline."""
+        return self.stages[0]
 
 
 def plan_pool(
@@ -64,6 +85,14 @@ def plan_pool(
     device = load_device(pool.hardware, f"{at}.hardware")
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
+    stages = stage_models(model, pool.parallel.pipeline, where=f"{at}.parallel")
+    if len(stages) > 1 and data > 1 and model.moe is not None:
+        raise InputError(
+            f"pipeline {len(stages)} with data {data}: data-parallel ranks of a model of experts step"
+            " together, and pipelines that do are not simulated",
+            where=f"{at}.parallel.pipeline",
+            hint="give pipeline: 1, or data: 1 and more replicas",
+        )
     own = f"{at}.engine" if pool.engine else "engine"
     engine = resolved_engine(
         scenario.pool_engine(pool),
@@ -72,7 +101,6 @@ def plan_pool(
         model_max_len=model.max_position,
         where=own,
     )
-    assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
     activation = (
         scenario.weights if scenario.weights in ("bfloat16", "float16", "float32") else model.native_dtype
     )
@@ -80,22 +108,35 @@ def plan_pool(
         activation = "bfloat16"
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
     notes: tuple[str, ...] = ()
+    speculation = plan_speculation(
+        engine, model, pool.parallel, activation, scenario.weights, scenario.seed, own
+    )
+    draft = None if speculation is None else speculation.draft
+    if speculation is not None:
+        engine = engine.model_copy(update=speculation.engine)
+        notes = tuple(f"{pool.name}: {note}" for note in speculation.notes)
+    assert engine.max_num_seqs and engine.max_num_batched_tokens and engine.max_model_len
     blocks = engine.num_gpu_blocks
     if blocks is None:
-        blocks = derive_capacity(
-            model,
-            device,
-            weights=scenario.weights,
-            kv_dtype=kv_dtype,
-            tensor=tensor,
-            expert=expert,
-            block_size=engine.block_size,
-            utilization=engine.gpu_memory_utilization,
-            max_num_batched_tokens=engine.max_num_batched_tokens,
-            max_num_seqs=engine.max_num_seqs,
-            where=f"{at}.hardware",
-            data=data,
-        ).num_gpu_blocks
+        blocks = min(
+            derive_capacity(
+                stage,
+                device,
+                weights=scenario.weights,
+                kv_dtype=kv_dtype,
+                tensor=tensor,
+                expert=expert,
+                block_size=engine.block_size,
+                utilization=engine.gpu_memory_utilization,
+                max_num_batched_tokens=engine.max_num_batched_tokens,
+                max_num_seqs=engine.max_num_seqs,
+                where=f"{at}.hardware",
+                data=data,
+                extra_weight_bytes=0.0 if draft is None else draft.weight_bytes(tensor, 1, activation),
+                extra_kv_bytes_per_token=0.0 if draft is None else draft.kv_bytes_per_token(kv_dtype, tensor),
+            ).num_gpu_blocks
+            for stage in stages  # vLLM takes the least of all workers (kv_cache_utils.py)
+        )
     room = (blocks - 1) * engine.block_size
     if engine.max_model_len > room:
         if scenario.pool_engine(pool).max_model_len is not None:
@@ -108,6 +149,7 @@ def plan_pool(
         engine = engine.model_copy(update={"max_model_len": room})
     if engine.max_model_len == room < model.max_position:
         notes = (
+            *notes,
             f"{pool.name}: max_model_len is {room:,}, what the KV pool holds, not the model's"
             f" {model.max_position:,}",
         )
@@ -128,17 +170,36 @@ def plan_pool(
         data=data,
     )
     sources = operator_sources(performance.operators, setting)
-    cost = build_cost(
-        operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data),
-        setting,
-        sources,
-        host_time(performance, calibration, engine.async_scheduling),
-        calibration=calibration,
-        graph_sizes=_graph_sizes(engine),
+    host = host_time(performance, calibration, engine.async_scheduling)
+    of_stage = host if len(stages) == 1 else Host(host.gap_s, 0.0, 0.0, asynchronous=True)
+    costs = tuple(
+        build_cost(
+            operators(stage, scenario.weights, kv_dtype, tensor, expert, activation, data),
+            setting,
+            sources,
+            of_stage,
+            calibration=calibration,
+            graph_sizes=_graph_sizes(engine),
+        )
+        for stage in stages
     )
+    speculative = None
+    if speculation is not None:
+        passes = None
+        if draft is not None:
+            alone = replace(setting, model=draft.runs.name, expert=1, data=1)
+            passes = _draft_passes(draft, alone, performance.operators, calibration, _graph_sizes(engine))
+        speculative = SpeculativeStepCost(costs[0], passes, speculation.scheduling.tokens)
     limits = Limits(
-        **{name: getattr(engine, name) for name in LIMITS}, window=cost.window, longest=cost.needs_longest
+        **{name: getattr(engine, name) for name in LIMITS},
+        window=next((cost.window for cost in costs if cost.window is not None), None),
+        longest=any(cost.needs_longest for cost in costs),
+        pipeline=len(stages),
+        v2_model_runner=v2_model_runner(engine.version, model, scenario.weights),
+        speculation=None if speculation is None else speculation.scheduling,
     )
+    if limits.in_flight:
+        check_form(engine.policy, limits, f"{own}.policy")
     spec = resolved_operators(performance.operators, setting)
     notes = (*notes, *(note for source in sources for note in getattr(source, "notes", ())))
     if calibration.device and device.id not in calibration.device.split(", "):
@@ -151,13 +212,57 @@ def plan_pool(
         device,
         engine,
         limits,
-        cost,
+        costs,
+        stage_sends(device, len(stages), tensor, stage_output_bytes(model, dtypes.BYTES[activation])),
+        host,
+        speculative,
         spec,
         _front_end(performance, calibration),
         _clock(performance, calibration),
         notes,
         lockstep=data > 1 and model.moe is not None,
     )
+
+
+def _draft_passes(
+    draft: Draft, setting: Setting, spec: str, calibration: Calibration, graph_sizes: Sequence[int]
+) -> DraftPasses:
+    """The cost of the drafter's passes on the device of ``setting``; the host's time is the target's."""
+    sources, host = operator_sources(spec, setting), Host(0.0, 0.0, 0.0, asynchronous=True)
+    first, later = (
+        build_cost(
+            draft.operators(setting.kv_dtype, setting.tensor, 1, setting.activation_dtype, first=first),
+            setting,
+            sources,
+            host,
+            calibration=calibration,
+            graph_sizes=graph_sizes,
+        )
+        for first in (True, False)
+    )
+    return DraftPasses(first, later)
+
+
+def v2_model_runner(version: str, model: ModelSpec, weights: str) -> bool:
+    """Whether vLLM ``version`` runs ``model`` in its second model runner by default: never in 0.19; in 0.23
+    dense Llama, Mistral and Qwen3 that are not quantised; in 0.33 always."""
+    number = parse_version(version)
+    if number >= Version(0, 33, 0):
+        return True
+    plain = model.weight_dtype(weights) in dtypes.FULL_PRECISION and model.moe is None
+    return number >= Version(0, 23, 0) and plain and model.family in ("llama", "mistral", "qwen3")
+
+
+def check_form(policy: str, limits: Limits, where: str) -> None:
+    """Refuse a local scheduler that knows nothing of several batches in flight, or of drafts."""
+    try:
+        form_for(register.local_scheduler.get(policy, where), limits)
+    except TypeError as error:
+        raise InputError(
+            f"the policy '{policy}' runs neither pipelines nor speculation: {error}",
+            where=where,
+            hint="take the policy vllm, or pipeline: 1 and no speculation",
+        ) from error
 
 
 def host_time(performance: Performance, calibration: Calibration, asynchronous: bool) -> Host:

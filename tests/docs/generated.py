@@ -25,6 +25,7 @@ import tokensim
 from tokensim.scenario import arrivals, lengths
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.schema import Cluster, Parallel, Performance, Pool, Router, Scenario, Slo
+from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -193,6 +194,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "parallel": lambda: keys_table(Parallel),
     "router": lambda: keys_table(Router),
     "engine": lambda: keys_table(Engine),
+    "speculative": lambda: keys_table(Speculative),
+    "acceptance": lambda: keys_table(Acceptance),
     "performance": lambda: keys_table(Performance),
     "workload": lambda: keys_table(WorkloadSpec),
     "trace": lambda: keys_table(TraceSpec),

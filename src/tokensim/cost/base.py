@@ -141,6 +141,20 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """What speculative decoding adds to ``StepColumns``, entry by entry (single steps).
+
+    ``drafts`` rows are verified beside the decodes; ``first_s`` and ``later_s`` are the seconds of the
+    drafter's first pass and of its later ones, ``search_s`` those of a search on the host.
+    """
+
+    drafts: Ints
+    first_s: Floats
+    later_s: Floats
+    search_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class StepColumns:
     """What was run, one entry a run of ``steps`` equal steps (a single step has ``steps`` 1).
 
@@ -166,6 +180,7 @@ class StepColumns:
     chunk_tokens: Ints
     chunk_context: Ints
     together: Together | None = None
+    drafting: Drafting | None = None
 
 
 @dataclass(frozen=True, slots=True)

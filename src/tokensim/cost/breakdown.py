@@ -62,7 +62,12 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     tallies: dict[str, _Tally] = {}
     left = steps.seconds.copy()
     slowed_s = np.zeros(size)  # what falling clocks added
-    padded = cost.padded(steps.decode.astype(np.float64) + new)
+    drafting = steps.drafting
+    tokens = steps.decode.astype(np.float64) + new
+    if drafting is not None:
+        tokens += drafting.drafts
+        left -= drafting.first_s + drafting.later_s
+    padded = cost.padded(tokens)
     own_rows, pooled_rows, exchanged_rows = padded, padded, padded
     together = steps.together
     if together is not None:
@@ -97,6 +102,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     mixed = new > 0
     busy_s = cost.host.step_s + cost.host.request_s * (steps.decode + chunks)
     known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else busy_s))
+    if drafting is not None:
+        known_host = known_host + drafting.search_s
     of_decodes = sum(decoding, np.zeros(size))
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
@@ -145,6 +152,11 @@ def _decode_seconds(cost: CompiledStepCost, part: AttentionPart, steps: StepColu
             x = first[line.of][rows]
             ends = _evaluate(line, x) + _evaluate(line, x + later[rows] * growth[line.of][rows])
             seconds[rows] += ends / 2 * steps.steps[rows]
+    if steps.drafting is not None:  # more rows a request, which may make arithmetic bind
+        rows_each = 1.0 + steps.drafting.drafts / np.maximum(steps.decode, 1)
+        context = steps.context if part.op.window is None else steps.window_context
+        verified = part.arithmetic_s(1.0) * rows_each * context
+        seconds = np.where(steps.drafting.drafts > 0, np.maximum(seconds, verified), seconds)
     return seconds
 
 

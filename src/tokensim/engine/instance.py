@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tokensim.cost.base import StepCost
 from tokensim.engine.axis import TimeAxis, layered
@@ -41,7 +41,15 @@ end by themselves."""
 
 
 class Instance(TimeAxis):
-    """Instance ``index``, in the middle of a run of equal steps or idle (``due_s`` is infinite)."""
+    """Instance ``index``, in the middle of a run of equal steps or idle (``due_s`` is infinite).
+
+    It has ``entries`` numbers in the log, from ``index`` on. ``notes_gaps``: it writes down every gap between
+    two outputs of a request (the durations of its steps do not say them), and ``Request.last_token_s`` is
+    always that of the last one.
+    """
+
+    entries = 1
+    notes_gaps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -62,13 +70,13 @@ class Instance(TimeAxis):
         super().__init__(asynchronous=asynchronous, pause_before_idle=pause_before_idle, front_end=front_end)
         self.index = index
         self.scheduler = scheduler
-        self.ranks = (self,)
         self.axis: Instance | RankGroup = self  # what decides for it
         self.on_held: Callable[[Instance, Request, float], None] | None = None
         self.watch: Watch | None = None
         self.on_preempt: Callable[[Request, Instance], None] | None = None
         self.on_chunks: Callable[[Instance, Step, float, float], None] | None = None
         self.cost = cost
+        self.ranks = (self,)
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run
         self._note_request = recorder.requests.extend
@@ -252,6 +260,15 @@ class Instance(TimeAxis):
 
     def _note_interruptions(self, step: Step, before_s: float) -> None:
         """Who lost its place in the batch: its last token came with the step before."""
+        self._check_progress(step)
+        for request, decoded in step.preempted:
+            if decoded:
+                request.last_token_s = before_s
+        for request in step.sat_out:
+            request.last_token_s = before_s
+
+    def _check_progress(self, step: Step) -> None:
+        """Say who was preempted; stop if requests do nothing but push each other out."""
         self._preemptions += len(step.preempted)
         scheduler = self.scheduler
         bound = FUTILE_PREEMPTIONS * (10 + len(scheduler.running) + len(scheduler.waiting))
@@ -264,11 +281,6 @@ class Instance(TimeAxis):
         if self.on_preempt is not None:
             for request, _ in step.preempted:
                 self.on_preempt(request, self)
-        for request, decoded in step.preempted:
-            if decoded:
-                request.last_token_s = before_s
-        for request in step.sat_out:
-            request.last_token_s = before_s
 
     def _record(self, step: Step) -> None:
         """Write down the run that has just been completed. HOT PATH."""

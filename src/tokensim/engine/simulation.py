@@ -65,7 +65,7 @@ class Simulation:
 
     @property
     def next_index(self) -> int:
-        """The index of the next instance: the number of ranks before it."""
+        """The index of the next instance: the number of ranks (and stages) before it."""
         return self.ranks
 
     # Replicas.
@@ -80,7 +80,7 @@ class Simulation:
         replica = Replica(pool, runner, self.now, max(up_s, self.now))
         self.replicas.append(replica)
         self.instances += replica.axes
-        self.ranks += len(replica.ranks)
+        self.ranks += sum(rank.entries for rank in replica.ranks)
         for rank in replica.ranks:
             rank.on_held = self.on_held
             rank.on_preempt = self.hooks.on_preempt
@@ -244,7 +244,12 @@ class Simulation:
             self.workload,
             end_s=max([self.now, *(i.end_s for i in self.instances)]) if complete else self.now,
             complete=complete,
-            num_blocks=[rank.scheduler.pool.num_blocks for i in self.instances for rank in i.ranks],
+            num_blocks=[
+                rank.scheduler.pool.num_blocks
+                for i in self.instances
+                for rank in i.ranks
+                for _ in range(rank.entries)
+            ],
             wall_s=wall_s,
         )
 

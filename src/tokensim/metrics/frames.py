@@ -84,6 +84,7 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
             "window_context": what.window_context,
             "window_growth": what.window_growth,
             "samples": what.samples,
+            "drafts": np.zeros(len(what.steps), np.int64) if what.drafting is None else what.drafting.drafts,
             "row": np.arange(len(s.instance)),
         }
     )

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tokensim.cost.base import StepColumns, Together
-from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, StepRows
+from tokensim.cost.base import Drafting, StepColumns, Together
+from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, StepRows, Verified
 
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Workload
@@ -75,6 +75,7 @@ PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
 PACK_HANDOVER = Struct("qqqqdddd").pack
+PACK_DRAFTING = Struct("qqddd").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -86,7 +87,10 @@ class Recorder:
     corrections (seconds, weight) of ``RunLog``, packed by ``PACK_GAP``. ``deliveries`` (request, whether its
     last token, when) are what front ends sent to the client, packed by ``PACK_DELIVERY``. ``together``
     (number of a row of ``steps``, rows, pooled rows, exchanged rows, seconds of waiting) are the columns of
-    ``cost.base.Together``, packed by ``PACK_TOGETHER``.
+    ``cost.base.Together``, packed by ``PACK_TOGETHER``; ``drafting`` likewise (number of a row, drafts,
+    seconds of the first pass, of later ones, of the search) those of ``cost.base.Drafting``.
+    ``explicit_gaps`` are the instances of which all gaps stand in ``gaps``, ``later_stages`` those that are a
+    stage but the first of a pipeline; ``verified`` is what each that speculates has come to so far.
     """
 
     def __init__(self) -> None:
@@ -99,6 +103,10 @@ class Recorder:
         self.handovers = bytearray()
         self.failures: list[tuple[float, int]] = []
         self.retries: list[int] = []
+        self.drafting = bytearray()
+        self.explicit_gaps: set[int] = set()
+        self.later_stages: set[int] = set()
+        self.verified: dict[int, Verified] = {}
 
     def log(
         self,
@@ -118,6 +126,7 @@ class Recorder:
         prefill = np.bincount(chunk_row, chunks["tokens"], len(steps["chunks"])).astype(np.int64)
         gaps = np.frombuffer(self.gaps, [("seconds", "f8"), ("weight", "i8")])
         n, first, growth = steps["steps"], steps["first_step_s"], steps["growth_s"]
+        drafting = self._drafting(len(n))
         return RunLog(
             requests=self._requests(workload, np.inf if complete else end_s),
             steps=StepRows(
@@ -139,11 +148,12 @@ class Recorder:
                     longest=steps["longest"].astype(np.float64),
                     clock_share=steps["clock_share"],
                     seconds=n * first + growth * (n * (n - 1) / 2),
-                    samples=steps["samples"],
+                    samples=steps["samples"] if drafting is None else steps["samples"] + drafting.drafts,
                     chunk_row=chunk_row,
                     chunk_tokens=chunks["tokens"],
                     chunk_context=chunks["before"],
                     together=self._together(len(n)),
+                    drafting=drafting,
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),
@@ -152,6 +162,9 @@ class Recorder:
             complete=complete,
             num_blocks=num_blocks,
             wall_s=wall_s,
+            explicit_gaps=frozenset(self.explicit_gaps),
+            later_stages=frozenset(self.later_stages),
+            verified=self._verified(),
         )
 
     def _together(self, size: int) -> Together | None:
@@ -169,6 +182,29 @@ class Recorder:
         for name, column in columns.items():
             column[noted["row"]] = noted[name]
         return Together(rows, **columns)
+
+    def _verified(self) -> Verified | None:
+        """All instances that speculate together."""
+        if not self.verified:
+            return None
+        each = self.verified.values()
+        return Verified(sum(v.rows for v in each), sum(v.drafts for v in each), sum(v.accepted for v in each))
+
+    def _drafting(self, size: int) -> Drafting | None:
+        """The columns of speculative decoding, for ``size`` rows; None if there are none."""
+        if not self.drafting:
+            return None
+        floats = ("first_s", "later_s", "search_s")
+        noted = np.frombuffer(
+            self.drafting, [("row", "i8"), ("drafts", "i8"), *((name, "f8") for name in floats)]
+        )
+        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
+        drafts = np.zeros(size, np.int64)
+        drafts[noted["row"]] = noted["drafts"]
+        columns = {name: np.zeros(size) for name in floats}
+        for name, column in columns.items():
+            column[noted["row"]] = noted[name]
+        return Drafting(drafts, **columns)
 
     def _requests(self, workload: Workload, cut_s: float) -> RequestColumns:
         rows = _columns(self.requests, REQUEST_ROW)

@@ -18,7 +18,7 @@ import numpy as np
 from tokensim.metrics.attribution import TimeShares, time_shares
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import Distribution, distribution, request_latency
-from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
+from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, Verified
 from tokensim.metrics.slo import Slo, SloReport, judge
 from tokensim.metrics.spending import InstanceFacts, Spending, spending_of
 from tokensim.metrics.usage import Usage, usage_of
@@ -76,8 +76,21 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculated:
+    """Speculative decoding: ``drafted_tokens`` verified, ``accepted_tokens`` of them; a request got
+    ``mean_accepted_length`` tokens from a step that verified drafts of its own, the model's own among them
+    (vLLM's figures: ``v1/spec_decode/metrics.py``)."""
+
+    drafted_tokens: int
+    accepted_tokens: int
+    acceptance_rate: float | None
+    mean_accepted_length: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """The account of one run. ``slo`` is None when no bound was given."""
+    """The account of one run. ``slo`` is None when no bound was given, ``speculation`` when nobody
+    speculated."""
 
     complete: bool
     notes: tuple[str, ...]
@@ -93,6 +106,7 @@ class Summary:
     usage: Usage
     time: TimeShares
     spending: Spending
+    speculation: Speculated | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same tree as JSON-ready dicts and lists, in field order; a number that is not finite becomes
@@ -144,6 +158,7 @@ def summarize(log: RunLog, instances: Sequence[InstanceFacts], slo: Slo | None =
         spending=spending_of(
             instances, [i.busy_s for i in usage.instances], makespan_s, tokens.input, tokens.output
         ),
+        speculation=_speculated(log.verified),
     )
 
 
@@ -174,6 +189,15 @@ def _tokens(requests: RequestColumns, started: np.typing.NDArray[np.bool_]) -> T
         cached=cached,
         cached_share=cached / given if given else None,
         recomputed=int(requests.recomputed_tokens.sum()),
+    )
+
+
+def _speculated(verified: Verified | None) -> Speculated | None:
+    if verified is None:
+        return None
+    rows, drafts, accepted = verified.rows, verified.drafts, verified.accepted
+    return Speculated(
+        drafts, accepted, accepted / drafts if drafts else None, 1.0 + accepted / rows if rows else None
     )
 
 

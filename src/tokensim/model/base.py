@@ -59,7 +59,9 @@ class ModelSpec:
     ``learned_positions`` is the number of learned position vectors (OPT), ``rotary_dim`` the rotated numbers
     a head in ``rotary_layers`` layers. ``window_layers`` layers attend to the last ``window`` tokens only;
     Llama 4's chunks of local attention are described by their length, which is the most that a token there
-    can see. ``native_dtype`` is the format in which the weights are published.
+    can see. ``native_dtype`` is the format in which the weights are published. A stage of a pipeline
+    (``stages.py``) may be without the embeddings (``has_embedding``), or without final norm and LM head
+    (``has_head``).
     """
 
     name: str = ""
@@ -93,6 +95,8 @@ class ModelSpec:
     mla: MLA | None = None
     native_dtype: str = "bfloat16"
     source: str = ""
+    has_embedding: bool = True
+    has_head: bool = True
 
     @property
     def parameters(self) -> int:

@@ -73,15 +73,20 @@ def _share(model: ModelSpec, shard: Shard, tensor: int, expert: int, data: int) 
 
 
 def _ends(m: ModelSpec) -> list[Tensor]:
-    """Embeddings in, LM head out, and what lies between them and the blocks."""
+    """Embeddings in, LM head out, and what lies between them and the blocks.
+
+    Tied embeddings are on both ends of a pipeline.
+    """
+    start, end = m.has_embedding, m.has_head
     projected = m.embedding_dim != m.hidden
+    own_head = end and not (m.tied_embeddings and start)
     return [
-        Tensor("embedding", m.vocab * m.embedding_dim, 1, "vocab"),
-        Tensor("embedding_projection", m.embedding_dim * m.hidden if projected else 0, 2),
-        Tensor("positions", m.learned_positions * m.hidden, 1),
-        Tensor("lm_head", 0 if m.tied_embeddings else m.vocab * m.embedding_dim, 1, "vocab"),
-        Tensor("lm_head_bias", m.vocab if m.lm_head_bias else 0, 1, "vocab"),
-        Tensor("final_norm", m.hidden * (1 + m.norm_bias) if m.final_norm else 0, 1),
+        Tensor("embedding", m.vocab * m.embedding_dim, int(start), "vocab"),
+        Tensor("embedding_projection", m.embedding_dim * m.hidden if projected else 0, start + end),
+        Tensor("positions", m.learned_positions * m.hidden, int(start)),
+        Tensor("lm_head", m.vocab * m.embedding_dim, int(own_head), "vocab"),
+        Tensor("lm_head_bias", m.vocab if m.lm_head_bias else 0, int(end), "vocab"),
+        Tensor("final_norm", m.hidden * (1 + m.norm_bias) if m.final_norm else 0, int(end)),
     ]
 
 

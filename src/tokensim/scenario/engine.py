@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from tokensim.errors import InputError
 from tokensim.scenario.section import Count, CountOrZero, Flag, Name, Number, Section, refused
+from tokensim.scenario.speculative import Speculative
 from tokensim.scenario.versions import VERSIONED_OPTIONS, Version, parse_version
 
 KvCacheDtype = Literal["auto", "bfloat16", "float16", "fp8", "fp8_e4m3", "fp8_e5m2"]
@@ -70,6 +71,8 @@ class Engine(Section):
     """Token counts of a step for which CUDA graphs are captured; null: the engine's default."""
     preemption: Literal["recompute", "swap"] = "recompute"
     """What happens to the KV of a preempted request."""
+    speculative: Speculative | None = None
+    """Speculative decoding; null: none."""
 
     @field_validator("version", mode="before")
     @classmethod

@@ -3,11 +3,13 @@ interface."""
 
 from tokensim.scheduling.local.base import KvSource, Limits, LocalScheduler, Offer, Step
 from tokensim.scheduling.local.continuous import ContinuousBatching
+from tokensim.scheduling.local.in_flight import InFlightBatching, form_for
 from tokensim.scheduling.local.request import Request, Traits
 from tokensim.scheduling.local.vllm import Vllm
 
 __all__ = [
     "ContinuousBatching",
+    "InFlightBatching",
     "KvSource",
     "Limits",
     "LocalScheduler",
@@ -16,4 +18,5 @@ __all__ = [
     "Step",
     "Traits",
     "Vllm",
+    "form_for",
 ]

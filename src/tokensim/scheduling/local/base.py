@@ -16,6 +16,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol
 from tokensim.errors import SimulationError
 from tokensim.memory import KvPool
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,17 @@ class Limits:
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
     longest: bool = False
     """Whether the cost of a step depends on the longest context of those that decode."""
+    pipeline: int = 1
+    """Pipeline stages."""
+    v2_model_runner: bool = True
+    """Whether vLLM's second model runner is used: a request decodes once a round of the pipeline."""
+    speculation: Speculation | None = None
+    """Speculative decoding; None: there is none."""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request may have more on its way than one token: what ``in_flight.py`` is for."""
+        return self.pipeline > 1 or self.speculation is not None
 
 
 class Offer(NamedTuple):
@@ -152,6 +164,10 @@ class LocalScheduler(ABC):
     """Set by whoever assembles the instance, of policies that ``can_load``."""
     can_load: ClassVar[bool] = False
     """Whether the policy asks ``source``, and heeds ``Request.held``, ``loaded`` and ``release``."""
+    verified = 0
+    """Rows of drafts verified so far; ``drafted`` drafts in them, of which ``accepted`` were accepted."""
+    drafted = 0
+    accepted = 0
 
     @abstractmethod
     def add(self, request: Request) -> bool:
