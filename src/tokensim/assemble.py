@@ -25,8 +25,10 @@ from tokensim.engine.handover import Handover
 from tokensim.engine.hooks import Hook
 from tokensim.engine.mover import NetworkMover
 from tokensim.engine.network import Network
+from tokensim.engine.pipeline import Pipeline
 from tokensim.engine.ranks import RankGroup, RankSet
 from tokensim.engine.replica import ReplicaPool
+from tokensim.engine.speculative import SpeculativeInstance
 from tokensim.engine.tier_setup import Site
 from tokensim.engine.tiered import TieredKv
 from tokensim.engine.topology import Place, Topology
@@ -34,6 +36,7 @@ from tokensim.errors import InputError
 from tokensim.front_desk import add_gateway, make_router
 from tokensim.metrics.energy import InstanceFacts, RequestEnergy, instance_energy, request_energy
 from tokensim.metrics.log import RunLog
+from tokensim.metrics.recorder import Recorder
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import Electricity
 from tokensim.metrics.summary import Summary, span, summarize
@@ -45,9 +48,9 @@ from tokensim.registry import load_plugin
 from tokensim.report.files import write_run
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.scenario.network import Network as NetworkSection
-from tokensim.scheduling.local import ContinuousBatching, LocalScheduler
+from tokensim.scheduling.local import ContinuousBatching, InFlightBatching, LocalScheduler
 from tokensim.scheduling.local.adapters import Adapters
-from tokensim.scheduling.local.versions import rules_of
+from tokensim.scheduling.local.versions import queue_size, rules_of
 from tokensim.workload import Workload, build_workload
 from tokensim.workload.base import Floats
 
@@ -208,7 +211,9 @@ def rank_names(simulation: Simulation) -> list[str]:
 
 def rank_facts(simulation: Simulation) -> list[InstanceFacts]:
     """What the summary needs to know of all ranks that ever were, by index."""
-    return [_facts(replica.pool.facts) for replica in simulation.replicas for _ in replica.ranks]
+    return [
+        fact for replica in simulation.replicas for _ in replica.ranks for fact in _facts(replica.pool.facts)
+    ]
 
 
 def topology_of(given: NetworkSection, network: Network) -> Topology:
@@ -287,6 +292,11 @@ def _instance(
 
     notes = simulation.recorder
     encoder = _encoder(simulation.workload, plan)
+    if len(plan.stages) > 1:
+        pipelines = [
+            _pipeline(index + rank * len(plan.stages), plan, make(), notes, options) for rank in range(ranks)
+        ]
+        return pipelines[0] if ranks == 1 else RankSet(pipelines)
     schedulers = [make() for _ in range(ranks)]
     if plan.lockstep:
         if not schedulers[0].lockstep:
@@ -301,7 +311,7 @@ def _instance(
         _connect(simulation, plan, pool, group)
         return group
     alone = [
-        Instance(index + rank, scheduler, plan.cost, notes, **options(scheduler))
+        _alone(index + rank, plan, scheduler, notes, options(scheduler))
         for rank, scheduler in enumerate(schedulers)
     ]
     for instance in alone:
@@ -309,6 +319,46 @@ def _instance(
     runner = alone[0] if ranks == 1 else RankSet(alone)
     _connect(simulation, plan, pool, runner)
     return runner
+
+
+def _alone(
+    index: int, plan: PoolPlan, scheduler: LocalScheduler, notes: Recorder, options: dict[str, Any]
+) -> Instance:
+    """One rank that steps on its own."""
+    if plan.speculative is None:
+        return Instance(index, scheduler, plan.cost, notes, **options)
+    assert isinstance(scheduler, InFlightBatching)
+    return SpeculativeInstance(index, scheduler, plan.speculative, notes, **options)
+
+
+def _pipeline(
+    index: int,
+    plan: PoolPlan,
+    scheduler: LocalScheduler,
+    notes: Recorder,
+    options_of: Callable[[LocalScheduler], dict[str, Any]],
+) -> Pipeline:
+    """One rank whose steps pass through stages, each with the clock of its devices."""
+    rules, options = rules_of(plan.engine.version), options_of(scheduler)
+    assert isinstance(scheduler, InFlightBatching)
+    del options["clock"]
+    return Pipeline(
+        index,
+        scheduler,
+        plan.stages,
+        plan.sends,
+        plan.host,
+        notes,
+        queue_size=queue_size(
+            rules,
+            len(plan.stages),
+            asynchronous=plan.engine.async_scheduling,
+            v2_model_runner=plan.limits.v2_model_runner,
+        ),
+        queues_on_empty=rules.queues_on_empty,
+        clocks=None if plan.clock is None else [Clock(*plan.clock) for _ in plan.stages],
+        **options,
+    )
 
 
 def _encoder(workload: Workload, plan: PoolPlan) -> Encoder | None:
@@ -378,17 +428,21 @@ def _electricity(scenario: Scenario) -> Electricity | None:
     return None if given is None else Electricity(given.usd_per_kwh, given.pue)
 
 
-def _facts(plan: PoolPlan) -> InstanceFacts:
+def _facts(plan: PoolPlan) -> list[InstanceFacts]:
+    """Of one rank of an instance, stage by stage."""
     device, price = plan.device, plan.pool.price_per_hour
-    return InstanceFacts(
-        cost=plan.cost,
-        devices=plan.pool.parallel.tensor,
-        price_per_hour_usd=device.price_per_hour_usd if price is None else price,
-        tdp_w=device.tdp_w,
-        idle_w=device.idle_w,
-        draw=device.draw,
-        pool=plan.pool.name,
-    )
+    return [
+        InstanceFacts(
+            cost=cost,
+            devices=plan.pool.parallel.tensor,
+            price_per_hour_usd=device.price_per_hour_usd if price is None else price,
+            tdp_w=device.tdp_w,
+            idle_w=device.idle_w,
+            draw=device.draw,
+            pool=plan.pool.name,
+        )
+        for cost in ((plan.speculative,) if plan.speculative is not None else plan.stages)
+    ]
 
 
 def _alive(simulation: Simulation, log: RunLog) -> Floats:
@@ -398,7 +452,7 @@ def _alive(simulation: Simulation, log: RunLog) -> Floats:
         [
             max(0.0, min(replica.gone_s, end_s) - max(replica.born_s, start_s))
             for replica in simulation.replicas
-            for _ in replica.ranks
+            for _ in replica.pool.facts.names(replica.number)
         ]
     )
 

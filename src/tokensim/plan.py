@@ -7,7 +7,7 @@ refused here, before anything runs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tokensim.cost import CompiledStepCost, Host, Setting, build_cost, operator_sources
@@ -16,23 +16,38 @@ from tokensim.cost.calibration import Calibration, load_calibration
 from tokensim.cost.graphs import captured_batches, captured_sizes
 from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
 from tokensim.cost.lora import AdapterPlan, plan_adapters
+from tokensim.cost.sends import Send, stage_sends
+from tokensim.cost.speculative import DraftPasses, SpeculativeStepCost
 from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
 from tokensim.memory.capacity import derive_capacity, derive_static_capacity
-from tokensim.model import ModelSpec, operators
+from tokensim.model import ModelSpec, dtypes, operators
+from tokensim.model.drafts import Draft
 from tokensim.model.routing import ExpertLoad, expert_load, zipf
+from tokensim.model.shards import stage_output_bytes
 from tokensim.model.spread import recorded_popularity, redundant_bytes, spread_experts
+from tokensim.model.stages import stage_models
 from tokensim.model.vision import vision_operators
 from tokensim.policy import find_policy, policy_engine, swap_limits
 from tokensim.scenario import Engine, Pool, Scenario, resolved_engine
 from tokensim.scenario.memory import Memory
 from tokensim.scenario.performance import Performance
 from tokensim.scenario.sglang import memory_class, resolved_sglang, running_limit
-from tokensim.scheduling.local import Limits, LocalScheduler
+from tokensim.scenario.versions import Version, parse_version
+from tokensim.scheduling.local import Limits, LocalScheduler, form_for
+from tokensim.speculation import plan_speculation
 
-LIMITS = set(Limits.__slots__) - {"window", "longest", "swap_blocks", "swap_s_per_block"}
+LIMITS = set(Limits.__slots__) - {
+    "window",
+    "longest",
+    "swap_blocks",
+    "swap_s_per_block",
+    "pipeline",
+    "v2_model_runner",
+    "speculation",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +58,14 @@ class PoolPlan:
     device: Device
     engine: Engine
     limits: Limits
-    cost: CompiledStepCost
+    stages: tuple[CompiledStepCost, ...]
+    """The cost of a step on each pipeline stage; without a pipeline, of the whole step."""
+    sends: tuple[Send, ...]
+    """From each stage to the next."""
+    host: Host
+    """The host's times; they are part of the cost of a step where there is no pipeline."""
+    speculative: SpeculativeStepCost | None
+    """The cost of a step with speculative decoding; None: there is none."""
     operators: str
     """The source of operator times, with ``auto`` resolved."""
     front_end: dict[str, float] | None
@@ -71,10 +93,16 @@ class PoolPlan:
     """LoRA adapters, if the engine serves any."""
 
     def names(self, replica: int) -> list[str]:
-        """The names of the ranks of one instance in a log."""
+        """The names of the ranks and stages of one instance in a log."""
         name = f"{self.pool.name}-{replica}"
-        data = self.pool.parallel.data
-        return [name] if data == 1 else [f"{name}/rank-{rank}" for rank in range(data)]
+        data, stages = self.pool.parallel.data, len(self.stages)
+        names = [name] if data == 1 else [f"{name}/rank-{rank}" for rank in range(data)]
+        return names if stages == 1 else [f"{n}/stage-{stage}" for n in names for stage in range(stages)]
+
+    @property
+    def cost(self) -> CompiledStepCost:
+        """The cost of a step on the first stage, which is all of it without a pipeline."""
+        return self.stages[0]
 
 
 def plan_pool(
@@ -89,6 +117,14 @@ def plan_pool(
     model = model.for_task(scenario.workload.task)
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
     model.check_parallel(tensor, expert, data, where=f"{at}.parallel")
+    stages = stage_models(model, pool.parallel.pipeline, where=f"{at}.parallel")
+    if len(stages) > 1 and data > 1 and model.moe is not None:
+        raise InputError(
+            f"pipeline {len(stages)} with data {data}: data-parallel ranks of a model of experts step"
+            " together, and pipelines that do are not simulated",
+            where=f"{at}.parallel.pipeline",
+            hint="give pipeline: 1, or data: 1 and more replicas",
+        )
     own = f"{at}.engine" if pool.engine else "engine"
     asked = scenario.pool_engine(pool)
     serving = getattr(find_policy(asked.policy, own), "engine", LocalScheduler.engine)
@@ -126,32 +162,46 @@ def plan_pool(
     run = operators(model, scenario.weights, kv_dtype, tensor, expert, activation, data)
     load = _expert_load(scenario.performance, model, expert)
     lockstep = data > 1 and model.moe is not None
+    speculation = plan_speculation(
+        engine, model, pool.parallel, activation, scenario.weights, scenario.seed, own
+    )
+    draft = None if speculation is None else speculation.draft
+    if speculation is not None:
+        engine = engine.model_copy(update=speculation.engine)
+        notes = (*notes, *(f"{pool.name}: {note}" for note in speculation.notes))
+    _check_together(scenario, engine, model, len(stages), serving, own)
     adapters = None
     if engine.lora is not None:
         whole = operators(model, scenario.weights, kv_dtype, 1, 1, activation)
-        host = reached_bytes_per_s(device, "host")
-        adapters = plan_adapters(engine.lora, run, whole, host, f"{own}.lora", lockstep)
+        host_link = reached_bytes_per_s(device, "host")
+        adapters = plan_adapters(engine.lora, run, whole, host_link, f"{own}.lora", lockstep)
     blocks = engine.num_gpu_blocks
     if serving == "sglang":
         blocks, engine = _sglang_pool(scenario, index, engine, model, device, kv_dtype)
     elif blocks is None:
         assert engine.max_num_seqs and engine.max_num_batched_tokens
-        blocks = derive_capacity(
-            model,
-            device,
-            weights=scenario.weights,
-            kv_dtype=kv_dtype,
-            tensor=tensor,
-            expert=expert,
-            block_size=engine.block_size,
-            utilization=engine.gpu_memory_utilization,
-            max_num_batched_tokens=engine.max_num_batched_tokens,
-            max_num_seqs=engine.max_num_seqs,
-            where=f"{at}.hardware",
-            data=data,
-            extra_bytes=_redundant_bytes(scenario, model, expert)
-            + (adapters.slot_bytes if adapters is not None else 0.0),
-        ).num_gpu_blocks
+        beside = _redundant_bytes(scenario, model, expert)
+        beside += adapters.slot_bytes if adapters is not None else 0.0
+        beside += 0.0 if draft is None else draft.weight_bytes(tensor, 1, activation)
+        blocks = min(
+            derive_capacity(
+                stage,
+                device,
+                weights=scenario.weights,
+                kv_dtype=kv_dtype,
+                tensor=tensor,
+                expert=expert,
+                block_size=engine.block_size,
+                utilization=engine.gpu_memory_utilization,
+                max_num_batched_tokens=engine.max_num_batched_tokens,
+                max_num_seqs=engine.max_num_seqs,
+                where=f"{at}.hardware",
+                data=data,
+                extra_weight_bytes=beside,
+                extra_kv_bytes_per_token=0.0 if draft is None else draft.kv_bytes_per_token(kv_dtype, tensor),
+            ).num_gpu_blocks
+            for stage in stages  # vLLM takes the least of all workers (kv_cache_utils.py)
+        )
         blocks += memory.granularity == "contiguous"  # of whole requests, none is kept back
     assert engine.max_model_len is not None
     room = (blocks - 1) * engine.block_size
@@ -189,29 +239,53 @@ def plan_pool(
         own_links=device.intra_node == published.intra_node,
     )
     sources = operator_sources(performance.operators, setting)
-    cost = build_cost(
-        run if load is None else spread_experts(run, load, activation),
-        setting,
-        sources,
-        host_time(performance, calibration, engine.async_scheduling),
-        calibration=calibration,
-        graph_sizes=_graph_sizes(engine, serving, device, tensor),
-        adapters=None if adapters is None else adapters.cost(device, activation),
-    )
+    host = host_time(performance, calibration, engine.async_scheduling)
+    of_stage = host if len(stages) == 1 else Host(host.gap_s, 0.0, 0.0, asynchronous=True)
+    graph_sizes = _graph_sizes(engine, serving, device, tensor)
+    costs = []
+    for stage in stages:
+        of = (
+            run
+            if len(stages) == 1
+            else operators(stage, scenario.weights, kv_dtype, tensor, expert, activation, data)
+        )
+        costs.append(
+            build_cost(
+                of if load is None else spread_experts(of, load, activation),
+                setting,
+                sources,
+                of_stage,
+                calibration=calibration,
+                graph_sizes=graph_sizes,
+                adapters=None if adapters is None else adapters.cost(device, activation),
+            )
+        )
+    speculative = None
+    if speculation is not None:
+        passes = None
+        if draft is not None:
+            alone = replace(setting, model=draft.runs.name, expert=1, data=1)
+            passes = _draft_passes(draft, alone, performance.operators, calibration, graph_sizes)
+        speculative = SpeculativeStepCost(costs[0], passes, speculation.scheduling.tokens)
     encoder: CompiledStepCost | None = None
     if model.vision is not None:
         tower = vision_operators(model.vision, activation, tensor)
         encoder = build_cost(tower, setting, sources, Host(0.0, 0.0, 0.0, False), calibration=calibration)
     limits = Limits(
         **{name: getattr(engine, name) for name in LIMITS},
-        window=cost.window,
-        longest=cost.needs_longest,
+        window=next((cost.window for cost in costs if cost.window is not None), None),
+        longest=any(cost.needs_longest for cost in costs),
+        pipeline=len(stages),
+        v2_model_runner=serving == "vllm" and v2_model_runner(engine.version, model, scenario.weights),
+        speculation=None if speculation is None else speculation.scheduling,
         **swap_limits(
             engine,
             model.kv_bytes_per_token(kv_dtype, tensor) * engine.block_size,
             device.host_link.bandwidth_bytes_per_s,
         ),
     )
+    if limits.in_flight:
+        check_form(engine.policy, limits, f"{own}.policy")
     spec = resolved_operators(performance.operators, setting)
     notes = (*notes, *(note for source in sources for note in getattr(source, "notes", ())))
     if calibration.device and device.id not in calibration.device.split(", "):
@@ -224,7 +298,10 @@ def plan_pool(
         device,
         engine,
         limits,
-        cost,
+        tuple(costs),
+        stage_sends(device, len(stages), tensor, stage_output_bytes(model, dtypes.BYTES[activation])),
+        host,
+        speculative,
         spec,
         _front_end(performance, calibration),
         _clock(performance, calibration),
@@ -256,6 +333,26 @@ def with_granularity(engine: Engine, memory: Memory, where: str) -> Engine:
     return engine.model_copy(
         update={"block_size": 1 if memory.granularity == "token" else engine.max_model_len}
     )
+
+
+def _check_together(
+    scenario: Scenario, engine: Engine, model: ModelSpec, stages: int, serving: str, where: str
+) -> None:
+    """Refuse what is not simulated together with several batches in flight."""
+    what = "a pipeline" if stages > 1 else "speculative decoding" if engine.speculative is not None else None
+    if what is None:
+        return
+    others = {
+        "the policy 'sglang'": serving == "sglang",
+        "LoRA adapters": engine.lora is not None,
+        "an encoder": not model.causal,
+        "images": scenario.workload.images is not None,
+    }
+    for other, there in others.items():
+        if there:
+            raise InputError(
+                f"{what} and {other} are not simulated together", where=where, hint="leave out one of the two"
+            )
 
 
 def _check_sglang(model: ModelSpec, memory: Memory, at: str) -> None:
@@ -294,6 +391,47 @@ def _sglang_pool(
         )
     limit = running_limit(engine, pages * engine.block_size)
     return pages, engine.model_copy(update={"max_num_seqs": limit})
+
+
+def _draft_passes(
+    draft: Draft, setting: Setting, spec: str, calibration: Calibration, graph_sizes: Sequence[int]
+) -> DraftPasses:
+    """The cost of the drafter's passes on the device of ``setting``; the host's time is the target's."""
+    sources, host = operator_sources(spec, setting), Host(0.0, 0.0, 0.0, asynchronous=True)
+    first, later = (
+        build_cost(
+            draft.operators(setting.kv_dtype, setting.tensor, 1, setting.activation_dtype, first=first),
+            setting,
+            sources,
+            host,
+            calibration=calibration,
+            graph_sizes=graph_sizes,
+        )
+        for first in (True, False)
+    )
+    return DraftPasses(first, later)
+
+
+def v2_model_runner(version: str, model: ModelSpec, weights: str) -> bool:
+    """Whether vLLM ``version`` runs ``model`` in its second model runner by default: never in 0.19; in 0.23
+    dense Llama, Mistral and Qwen3 that are not quantised; in 0.33 always."""
+    number = parse_version(version)
+    if number >= Version(0, 33, 0):
+        return True
+    plain = model.weight_dtype(weights) in dtypes.FULL_PRECISION and model.moe is None
+    return number >= Version(0, 23, 0) and plain and model.family in ("llama", "mistral", "qwen3")
+
+
+def check_form(policy: str, limits: Limits, where: str) -> None:
+    """Refuse a local scheduler that knows nothing of several batches in flight, or of drafts."""
+    try:
+        form_for(find_policy(policy, where), limits)
+    except TypeError as error:
+        raise InputError(
+            f"the policy '{policy}' runs neither pipelines nor speculation: {error}",
+            where=where,
+            hint="take the policy vllm, or pipeline: 1 and no speculation",
+        ) from error
 
 
 def host_time(performance: Performance, calibration: Calibration, asynchronous: bool) -> Host:

@@ -14,7 +14,7 @@ from typing import Any, cast
 from tokensim.errors import InputError, nearest
 from tokensim.registry import register
 from tokensim.scenario import Engine
-from tokensim.scheduling.local import Limits, LocalScheduler
+from tokensim.scheduling.local import Limits, LocalScheduler, form_for
 
 GIB = 2**30
 
@@ -89,6 +89,9 @@ def scheduler_maker(
                 where=f"{where}.policy_options",
                 hint=nearest(option, known) if known else "it takes no options",
             )
+
+    if limits.in_flight:
+        policy = form_for(policy, limits)
 
     def make() -> LocalScheduler:
         try:

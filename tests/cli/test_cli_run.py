@@ -112,9 +112,10 @@ def test_set_and_short_options_win_over_the_file(runs: Runs, tokensim: Command) 
     tokensim(
         *("run", "s.yaml", "-q", "--max-num-seqs", "99", "--hardware", "l4-24gb", "--seed", "7", "-tp", "2"),
         *("--set", "engine.max_num_seqs=512", "--set", "cluster.pools[0].hardware=h200-sxm-141gb"),
-        "--exact-steps",
+        *("--exact-steps", "-pp", "3"),
     )
     scenario = runs.scenarios[0]
+    assert scenario.cluster.pools[0].parallel.pipeline == 3
     assert scenario.engine.max_num_seqs == 512
     assert scenario.cluster.pools[0].hardware == "h200-sxm-141gb"
     assert scenario.cluster.pools[0].parallel.tensor == 2

@@ -11,8 +11,8 @@ number of cached keys. A field or option that is not known makes the file fail.
 
 Each file is replayed twice side by side: every step walked request by request on a pool of single blocks, and
 by the aggregated form on extents that long simulations use. ``fq``, a checksum of the ids in the free
-queue, is compared now and then for the first only: extents have no physical ids. Pipeline parallelism and
-speculation are not modelled yet; files that need them fail.
+queue, is compared now and then for the first only: extents have no physical ids. With pipelines and
+speculation both walk, so that there the two differ in the pool alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tokensim.memory import BlockByBlockPool, Content
-from tokensim.scheduling.local import Limits, Request, Step, Vllm
+from tokensim.scheduling.local import ContinuousBatching, Limits, Request, Step, Vllm, form_for
+from tokensim.scheduling.local.flight import FlightStep
+from tokensim.scheduling.local.speculation import Recorded, Speculation
+from tokensim.scheduling.local.versions import queue_size, rules_of
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -38,10 +41,9 @@ FORMS = {"walked": True, "aggregated": False}  # form → exact_steps
 INTEGRITY_EVERY = 16  # iterations, and at the end: looks at every block
 MOST_DIFFERENCES = 5  # to report of each form
 
-LISTS = ("add", "s", "new", "res", "pre", "hit", "fin")  # absent: empty
+LISTS = ("add", "s", "new", "res", "pre", "hit", "fin", "spec", "tok")  # absent: empty
 VALUES = ("t", "u", "f", "w", "r", "ch", "fs", "ws", "rs")  # absent: none
 CHECKSUMS = ("fq", "fqs")
-SPECULATION = ("spec", "tok")
 
 LIMITS = {
     "num_gpu_blocks",
@@ -72,13 +74,14 @@ def content_of(record: Record) -> Content:
     return Content.of_runs(runs[:-1], runs[-1][0])
 
 
-def limits_of(config: Record) -> Limits:
+def limits_of(header: Record) -> Limits:
     """The scheduler's configuration from a header; raises ``NotModelled`` for what it does not know."""
-    if config["pipeline_parallel_size"] != 1:
-        raise NotModelled("pipeline parallelism")
-    if config["spec_tokens"]:
-        raise NotModelled("speculation")
-    if config["batch_queue_size"] != 1 + config["async_scheduling"]:
+    config = header["config"]
+    stages, runner = config["pipeline_parallel_size"], header.get("use_v2_model_runner", True)
+    queue = queue_size(
+        rules_of(header["vllm"]), stages, asynchronous=config["async_scheduling"], v2_model_runner=runner
+    )
+    if config["batch_queue_size"] != queue:
         raise NotModelled(f"a queue of {config['batch_queue_size']} batches")
     for key in config.keys() - LIMITS - LATER_LIMITS - OTHERS:
         if config[key] not in NEUTRAL:
@@ -86,7 +89,16 @@ def limits_of(config: Record) -> Limits:
     if config["policy"] not in ("fcfs", "priority"):
         raise NotModelled(f"the policy {config['policy']!r}")
     values = {key: config[key] for key in LIMITS} | {key: config[key] for key in LATER_LIMITS & config.keys()}
-    return Limits(scheduling_policy=config["policy"], **values)
+    speculation = None
+    if config["spec_tokens"]:
+        speculation = Speculation(config["spec_tokens"], Recorded(tuple(config["spec_accept"])))
+    return Limits(
+        scheduling_policy=config["policy"],
+        pipeline=stages,
+        v2_model_runner=runner,
+        speculation=speculation,
+        **values,
+    )
 
 
 class Replay:
@@ -94,7 +106,10 @@ class Replay:
 
     def __init__(self, header: Record, *, exact_steps: bool) -> None:
         config = header["config"]
-        self.scheduler = Vllm(limits_of(config), header["vllm"], exact_steps=exact_steps)
+        limits = limits_of(header)
+        form: type[ContinuousBatching] = form_for(Vllm, limits)
+        self.scheduler = form(limits, header["vllm"], exact_steps=exact_steps)
+        self.queues_on_empty = rules_of(header["vllm"]).queues_on_empty
         self.records: dict[int, Record] = {record["id"]: record for record in header["requests"]}
         self.max_model_len: int = config["max_model_len"]
         self.caching: bool = config["enable_prefix_caching"]
@@ -124,7 +139,10 @@ class Replay:
         """One iteration of the loop: add, schedule, update; returns the line that describes it."""
         scheduler = self.scheduler
         busy = scheduler.running or scheduler.waiting or self.to_announce
-        self.t = t = self.t + 1 if busy else min((t for t in self.arriving if t > self.t), default=self.t + 1)
+        follows = busy or self.batches
+        self.t = t = (
+            self.t + 1 if follows else min((t for t in self.arriving if t > self.t), default=self.t + 1)
+        )
         arrivals = self.arriving.get(t, [])
         for number in arrivals:
             scheduler.add(self.request(number))
@@ -139,12 +157,14 @@ class Replay:
             line["res"] = [r.index for r, _ in step.admitted if r.preemptions > 0]
             line["pre"] = [r.index for r, _ in step.preempted]
             line["hit"] = [[r.index, hit] for r, hit in step.admitted if hit]
-            left = not step.empty or bool(scheduler.running or scheduler.waiting)
+            line["spec"] = drafted(step)
+            left = (bool(scheduler.running or scheduler.waiting) and self.queues_on_empty) or not step.empty
             waits = left and len(self.batches) < self.queue_size
         before = self.counts()
         if self.batches and not waits:
             at, oldest = self.batches.popleft()
             line["fin"] = [request.index for request in scheduler.update(oldest.index)]
+            line["tok"] = returned(oldest) if scheduler.limits.speculation else []
             self.finished.update(line["fin"])
             self.to_announce = bool(line["fin"])
             if self.queue_size > 1:
@@ -181,8 +201,10 @@ class Replay:
         return [] if same else ["fq: other blocks are free, or in another order"]
 
 
-def scheduled(scheduler: Vllm, step: Step) -> list[list[int]]:
+def scheduled(scheduler: ContinuousBatching, step: Step) -> list[list[int]]:
     """[id, tokens, computed before] in scheduling order."""
+    if isinstance(step, FlightStep):
+        return [[row.request.index, row.tokens, row.before] for row in step.rows]
     chunks = dict(zip(step.chunk_requests, step.chunks, strict=True))
     rows = []
     for request in scheduler.running:
@@ -192,6 +214,18 @@ def scheduled(scheduler: Vllm, step: Step) -> list[list[int]]:
         elif request.decoding and request not in scheduler.sitting_out and request.finish_step >= step.index:
             rows.append([request.index, 1, request.base + step.index - 1])
     return rows
+
+
+def drafted(step: Step) -> list[list[int]]:
+    """[id, drafts] of those whose drafts the step verifies."""
+    rows = step.rows if isinstance(step, FlightStep) else []
+    return [[row.request.index, row.drafts] for row in rows if row.drafts]
+
+
+def returned(step: Step) -> list[list[int]]:
+    """[id, tokens] that the model returned for the step."""
+    rows = step.rows if isinstance(step, FlightStep) else []
+    return [[row.request.index, row.returned] for row in rows if row.returned]
 
 
 def differences_of_line(expected: Record, actual: Record) -> Iterator[str]:
@@ -206,7 +240,7 @@ def differences_of_line(expected: Record, actual: Record) -> Iterator[str]:
             yield f"{key} is {have}, recorded {want}"
     for key in expected:
         if key not in LISTS and key not in VALUES and key not in CHECKSUMS:
-            raise NotModelled("speculation" if key in SPECULATION else f"the field {key!r}")
+            raise NotModelled(f"the field {key!r}")
 
 
 REPLAYS: dict[str, type[Replay] | type[replay_sglang.Replay]] = {

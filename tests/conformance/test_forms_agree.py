@@ -2,7 +2,7 @@
 
 What the recorded scenarios exercise, mixed anew: conversations whose later turns contain earlier answers,
 answers still being generated when they are looked up, shared prefixes, priorities, scarce memory, all three
-versions, both time axes.
+versions, both time axes, pipelines, drafts.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from conformance.replay import Replay
+from tokensim.scheduling.local.versions import queue_size, rules_of
 
 NEWEST_ONLY: dict[str, Any] = {
     "max_num_active_seqs": None,
@@ -27,6 +28,9 @@ def draw_header(rng: random.Random) -> dict[str, Any]:
     """A recording's first line: configuration and requests."""
     version = rng.choice(["0.33.0", "0.33.0", "0.23.0", "0.19.0"])
     asynchronous = rng.random() < 0.5
+    stages = rng.choice([1, 1, 1, 2, 3])
+    drafts = rng.choice([0, 0, 2]) if stages == 1 else 0
+    runner = rng.random() < 0.8 and version != "0.19.0"
     blocks, size = rng.choice([20, 30, 60, 200]), rng.choice([1, 4, 8])
     config: dict[str, Any] = {
         "num_gpu_blocks": blocks,
@@ -41,10 +45,12 @@ def draw_header(rng: random.Random) -> dict[str, Any]:
         "policy": rng.choice(["fcfs", "priority"]),
         "scheduler_reserve_full_isl": rng.random() < 0.8,
         "async_scheduling": asynchronous,
-        "pipeline_parallel_size": 1,
-        "batch_queue_size": 1 + asynchronous,
-        "spec_tokens": 0,
-        "spec_accept": None,
+        "pipeline_parallel_size": stages,
+        "batch_queue_size": queue_size(
+            rules_of(version), stages, asynchronous=asynchronous, v2_model_runner=runner
+        ),
+        "spec_tokens": drafts,
+        "spec_accept": [rng.randrange(3) for _ in range(5)] if drafts else None,
     }
     if version == "0.33.0":
         config |= NEWEST_ONLY | {
@@ -53,6 +59,7 @@ def draw_header(rng: random.Random) -> dict[str, Any]:
         }
     return {
         "vllm": version,
+        "use_v2_model_runner": runner,
         "config": config,
         "requests": draw_requests(rng, (blocks - 1) * size, config["max_model_len"]),
     }

@@ -17,10 +17,8 @@ from conformance import recordings, replay
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 FOLDER = SHARED / "vllm"
-NEEDS_MORE = ("x_pp", "x_spec", "x_async_spec")  # pipeline parallelism, speculation: not modelled yet
 SGLANG = sorted((SHARED / "sglang" / "golden").glob("*.jsonl.gz"))
 PATHS = sorted(FOLDER.glob("golden*/*.jsonl.gz"))
-MODELLED = [path for path in PATHS if not path.name.startswith(NEEDS_MORE)]
 
 without_recordings = pytest.mark.skipif(not PATHS, reason="the recordings (../shared/vllm) are not there")
 
@@ -33,16 +31,9 @@ def name_of(path: Path) -> str:
 
 
 @without_recordings
-@pytest.mark.parametrize("path", MODELLED or [Path("absent")], ids=name_of)
+@pytest.mark.parametrize("path", PATHS or [Path("absent")], ids=name_of)
 def test_every_decision_of_the_recording_is_taken(path: Path) -> None:
     assert replay.check(path) == []
-
-
-@without_recordings
-@pytest.mark.parametrize("name", ["x_pp2_sync", "x_spec3_light", "x_async_spec3_light"])
-def test_a_recording_that_needs_what_is_not_modelled_does_not_match(name: str) -> None:
-    (only,) = replay.check(FOLDER / "golden" / f"{name}.jsonl.gz")
-    assert only.startswith("not modelled yet: ")
 
 
 @without_sglang
@@ -56,9 +47,9 @@ EXCERPT = 300  # lines of a recording with preemptions, resumptions and hits amo
 
 
 @cache
-def excerpt() -> str:
+def excerpt(name: str = "x_async_pressure_cache") -> str:
     """The first lines of a recording as one of its own, in JSON."""
-    header, *lines = recordings.lines_of(FOLDER / "golden" / "x_async_pressure_cache.jsonl.gz")
+    header, *lines = recordings.lines_of(FOLDER / "golden" / f"{name}.jsonl.gz")
     del lines[EXCERPT:]
     finished = {number for line in lines for number in line.get("fin", ())}
     unfinished = [record["id"] for record in header["requests"] if record["id"] not in finished]
@@ -126,6 +117,27 @@ def an_unknown_option(lines: list[Record]) -> None:
     lines[0]["config"]["novel_option"] = 7
 
 
+def another_draft_accepted(lines: list[Record]) -> None:
+    next(line for line in lines[10:] if any(n > 1 for _, n in line.get("tok", ())))["tok"][0][1] += 1
+
+
+def one_draft_less(lines: list[Record]) -> None:
+    first(lines, "spec")["spec"][0][1] -= 1
+
+
+def shorter_queue(lines: list[Record]) -> None:
+    lines[0]["config"]["batch_queue_size"] -= 1
+
+
+def another_stage(lines: list[Record]) -> None:
+    lines[0]["config"]["pipeline_parallel_size"] += 1
+    lines[0]["config"]["batch_queue_size"] += 1
+
+
+def other_drafts_accepted(lines: list[Record]) -> None:
+    lines[0]["config"]["spec_accept"].reverse()
+
+
 def another_budget(lines: list[Record]) -> None:
     lines[0]["config"]["max_num_batched_tokens"] -= 1
 
@@ -158,6 +170,27 @@ def test_an_excerpt_altered_in_one_place_does_not_match(
     change: Callable[[list[Record]], None], tmp_path: Path
 ) -> None:
     lines = json.loads(excerpt())
+    change(lines)
+    assert replay.check(written(lines, tmp_path)) != []
+
+
+SPECULATING = [another_draft_accepted, one_draft_less, other_drafts_accepted, without("tok")]
+
+
+@without_recordings
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(("x_async_spec3_pressure", change) for change in SPECULATING),
+        *(("x_pp4_async_pressure", change) for change in (shorter_queue, another_stage, one_more("u"))),
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_pipelines_and_drafts_altered_in_one_place_do_not_match(
+    name: str, change: Callable[[list[Record]], None], tmp_path: Path
+) -> None:
+    lines = json.loads(excerpt(name))
+    assert replay.check(written(lines, tmp_path)) == []
     change(lines)
     assert replay.check(written(lines, tmp_path)) != []
 

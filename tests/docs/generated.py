@@ -30,6 +30,7 @@ from tokensim.scenario.lora import Lora
 from tokensim.scenario.memory import Memory, MemoryTier
 from tokensim.scenario.network import GivenPort, Network, Spine
 from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance, Pool, Router, Scenario, Slo
+from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -338,6 +339,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "memory": lambda: keys_table(Memory),
     "tier": lambda: keys_table(MemoryTier),
     "memory-tiers": memory_tiers,
+    "speculative": lambda: keys_table(Speculative),
+    "acceptance": lambda: keys_table(Acceptance),
     "performance": lambda: keys_table(Performance),
     "workload": lambda: keys_table(WorkloadSpec),
     "trace": lambda: keys_table(TraceSpec),

@@ -117,10 +117,24 @@ def test_the_text_that_the_tests_edit_is_right(tmp_path: Path) -> None:
             "cluster: there are pools of role prefill, and none that could decode",
         ),
         (
-            "name: serve",
-            "parallel: {pipeline: 2}",
-            "s.yaml: line 4: cluster.pools[0].parallel.pipeline: pipeline parallelism is not simulated yet\n"
-            "  this version takes only 1",
+            "max_num_seqs: 64",
+            "speculative: {method: eagle, num_speculative_tokens: 3}",
+            "engine.speculative.acceptance: is missing",
+        ),
+        (
+            "max_num_seqs: 64",
+            "speculative: {method: eagle, num_speculative_tokens: 3, acceptance: {rate: 0.5, recorded: [1]}}",
+            "engine.speculative.acceptance: rate and recorded are given\n  exactly one of rate, per_position",
+        ),
+        (
+            "max_num_seqs: 64",
+            "speculative: {method: draft_model, num_speculative_tokens: 3, acceptance: {rate: 0.5}}",
+            "engine.speculative: method draft_model needs a model",
+        ),
+        (
+            "max_num_seqs: 64",
+            "speculative: {method: eagel, num_speculative_tokens: 3, acceptance: {rate: 0.5}}",
+            "engine.speculative.method: unknown value 'eagel'\n  did you mean 'eagle' or 'eagle3'?",
         ),
         (
             "name: serve",

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from conformance.replay import scheduled
 from tokensim.memory import Content
-from tokensim.scheduling.local import ContinuousBatching, Limits, Request, Step, Vllm
+from tokensim.scheduling.local import ContinuousBatching, Limits, Request, Step, Vllm, form_for
 
 
 class Row(NamedTuple):
@@ -40,7 +40,7 @@ class Drive:
             **limits,
         }
         self.limits = Limits(num_gpu_blocks=blocks + 1, **options)
-        self.scheduler = policy(self.limits, version, exact_steps=exact_steps)
+        self.scheduler = form_for(policy, self.limits)(self.limits, version, exact_steps=exact_steps)
         self.flying: Step | None = None
         self.last: Step
         self.number = 0

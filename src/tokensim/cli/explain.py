@@ -61,17 +61,17 @@ def explain(
     if operators is not None:
         document.set(("performance", "operators"), operators, f"--operators {operators}")
     choices: list[str | None] = [*hardware] if hardware else [None]
-    devices = [_explained(document, wanted, pool, choice) for choice in choices]
+    explained = [_explained(document, wanted, pool, choice) for choice in choices]
     if json_:
-        typer.echo(json.dumps(as_json(wanted, devices), indent=2))
-    elif len(devices) == 2:
-        typer.echo(render_two(wanted, *devices))
+        typer.echo(json.dumps(as_json(wanted, [d for devices in explained for d in devices]), indent=2))
+    elif len(explained) == 2:
+        typer.echo("\n\n".join(render_two(wanted, *pair) for pair in zip(*explained, strict=True)))
     else:
-        typer.echo(render_one(wanted, devices[0]))
+        typer.echo("\n\n".join(render_one(wanted, device) for device in explained[0]))
 
 
-def _explained(document: Document, step: Step, pool: str | None, hardware: str | None) -> OnDevice:
-    """``step`` on the pool of that name, on ``hardware`` if that is given."""
+def _explained(document: Document, step: Step, pool: str | None, hardware: str | None) -> list[OnDevice]:
+    """``step`` on the pool of that name, stage by stage, on ``hardware`` if that is given."""
     from tokensim.cost.explain import explain as explain_step
     from tokensim.errors import InputError
     from tokensim.model import load_model
@@ -85,11 +85,54 @@ def _explained(document: Document, step: Step, pool: str | None, hardware: str |
     scenario = document.check()
     try:
         plan = plan_pool(scenario, index, load_model(scenario.model, "model"))
-        explanation = explain_step(plan.cost, step)
+        explanations = [explain_step(cost, step) for cost in plan.stages]
     except InputError as error:
         raise document.locate(error) from None
-    notes = (*plan.notes, *_notes(plan, step, explanation.rows))
-    return OnDevice(plan.device.id, plan.device.name, plan.operators, explanation, notes)
+    stages = len(explanations)
+    explained = []
+    for stage, explanation in enumerate(explanations):
+        name = plan.device.name + (f", stage {stage + 1} of {stages}" if stages > 1 else "")
+        notes = (
+            *plan.notes,
+            *_notes(plan, step, explanation.rows),
+            *_sends(plan, step, stage),
+            *_drafts(plan, step),
+        )
+        explained.append(OnDevice(plan.device.id, name, plan.operators, explanation, notes))
+    return explained
+
+
+def _sends(plan: PoolPlan, step: Step, stage: int) -> list[str]:
+    """What a pipeline adds around the operators of ``stage``."""
+    from tokensim.report.numbers import duration
+
+    if stage >= len(plan.sends):
+        return []
+    notes = [f"to stage {stage + 2} the activations take {duration(plan.sends[stage].seconds(step.tokens))}"]
+    if stage == 0:
+        busy = duration(plan.host.busy_s(step.requests))
+        notes.append(f"before stage 1 the host takes {busy}, behind what the stages do")
+    return notes
+
+
+def _drafts(plan: PoolPlan, step: Step) -> list[str]:
+    """What speculation adds to the step."""
+    from tokensim.report.numbers import duration
+
+    cost = plan.speculative
+    if cost is None:
+        return []
+    drafts = cost.drafts * step.decode
+    context, longest = step.contexts()
+    capped, _ = step.contexts(cost.window)
+    spent = cost.verify_time(
+        step.decode, drafts, context, capped, longest, step.chunks, step.requests + drafts
+    )
+    drafter = spent.first_s + spent.later_s + spent.search_s
+    return [
+        f"with {cost.drafts} drafts a decode to verify the step lasts {duration(spent.step_s)}, of which the"
+        f" next drafts take {duration(drafter)}"
+    ]
 
 
 def _pool_index(document: Document, name: str | None) -> int:

@@ -21,6 +21,7 @@ PLACES: dict[str, Place] = {
     "hardware": (*POOL, "hardware"),
     "replicas": (*POOL, "replicas"),
     "tensor-parallel-size": (*POOL, "parallel", "tensor"),
+    "pipeline-parallel-size": (*POOL, "parallel", "pipeline"),
     "max-num-seqs": ("engine", "max_num_seqs"),
     "max-num-batched-tokens": ("engine", "max_num_batched_tokens"),
     "max-model-len": ("engine", "max_model_len"),

@@ -44,6 +44,9 @@ def run(
     tensor_parallel_size: Annotated[
         str | None, typer.Option("--tensor-parallel-size", "-tp", metavar="N", help="Devices of an instance.")
     ] = None,
+    pipeline_parallel_size: Annotated[
+        str | None, typer.Option("--pipeline-parallel-size", "-pp", metavar="N", help="Its stages.")
+    ] = None,
     max_num_seqs: Annotated[str | None, typer.Option(metavar="N", help="Requests in a step at most.")] = None,
     max_num_batched_tokens: Annotated[
         str | None, typer.Option(metavar="N", help="Tokens in a step at most.")
@@ -84,6 +87,7 @@ def run(
         "hardware": hardware,
         "replicas": replicas,
         "tensor-parallel-size": tensor_parallel_size,
+        "pipeline-parallel-size": pipeline_parallel_size,
         "max-num-seqs": max_num_seqs,
         "max-num-batched-tokens": max_num_batched_tokens,
         "max-model-len": max_model_len,

@@ -151,6 +151,20 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """What speculative decoding adds to ``StepColumns``, entry by entry (single steps).
+
+    ``drafts`` rows are verified beside the decodes; ``first_s`` and ``later_s`` are the seconds of the
+    drafter's first pass and of its later ones, ``search_s`` those of a search on the host.
+    """
+
+    drafts: Ints
+    first_s: Floats
+    later_s: Floats
+    search_s: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class StepColumns:
     """What was run, one entry a run of ``steps`` equal steps (a single step has ``steps`` 1).
 
@@ -181,6 +195,7 @@ class StepColumns:
     encoder_s: Floats | None = None
     adapters: Ints | None = None
     copies_s: Floats | None = None
+    drafting: Drafting | None = None
 
 
 @dataclass(frozen=True, slots=True)

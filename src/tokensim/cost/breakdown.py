@@ -67,6 +67,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     left -= _add_extras(tallies, cost, steps, new)
     alone_s = left.copy()  # without encoders, copies and adapters
     slowed_s = np.zeros(size)  # what falling clocks added
+    if steps.drafting is not None:
+        left -= steps.drafting.first_s + steps.drafting.later_s
     if steps.together is not None:
         left -= steps.together.wait_s
         waits = {"network": float(steps.together.wait_s.sum())}
@@ -91,6 +93,8 @@ def breakdown(cost: CompiledStepCost, steps: StepColumns) -> list[OperatorTime]:
     mixed = new > 0
     busy_s = cost.host.step_s + cost.host.request_s * (steps.decode + chunks)
     known_host = times * (cost.host.gap_s + (0.0 if cost.host.asynchronous else busy_s))
+    if steps.drafting is not None:
+        known_host = known_host + steps.drafting.search_s
     of_decodes = sum(decoding, np.zeros(size))
     attention_s = np.where(mixed, np.maximum(left - known_host, 0.0), of_decodes)
     if cost.host.asynchronous:
@@ -151,7 +155,10 @@ def rows_run(cost: CompiledStepCost, steps: StepColumns) -> Iterator[tuple[list[
     whether these are tokens)."""
     size = len(steps.steps)
     new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
-    padded = cost.padded(steps.decode.astype(np.float64) + new)
+    tokens = steps.decode.astype(np.float64) + new
+    if steps.drafting is not None:
+        tokens += steps.drafting.drafts
+    padded = cost.padded(tokens)
     own, pooled, exchanged = padded, padded, padded
     together = steps.together
     if together is not None:
@@ -194,6 +201,11 @@ def _decode_seconds(cost: CompiledStepCost, part: AttentionPart, steps: StepColu
             x = first[line.of][rows]
             ends = _evaluate(line, x) + _evaluate(line, x + later[rows] * growth[line.of][rows])
             seconds[rows] += ends / 2 * steps.steps[rows]
+    if steps.drafting is not None:  # more rows a request, which may make arithmetic bind
+        rows_each = 1.0 + steps.drafting.drafts / np.maximum(steps.decode, 1)
+        context = steps.context if part.op.window is None else steps.window_context
+        verified = part.arithmetic_s(1.0) * rows_each * context
+        seconds = np.where(steps.drafting.drafts > 0, np.maximum(seconds, verified), seconds)
     return seconds
 
 

@@ -68,6 +68,10 @@ class AttentionPart:
     ideal_s_per_flop: float
     ideal_s_per_byte: float
 
+    def arithmetic_s(self, pairs: float) -> float:
+        """Seconds of the arithmetic of ``pairs`` of query and context in all layers, at the peak."""
+        return pairs * self.work.flops_pair * self.op.count * self.ideal_s_per_flop
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
@@ -135,6 +139,7 @@ class CompiledStepCost:
         self._compute_s: list[float] = []
         self._grow(FIRST_SIZE)
         self._lines: dict[int, Compiled] = {}
+        self._lines_by_part: dict[int, list[list[Line]]] = {}
 
     # Hot path: the two methods below run once or twice a simulated request.
 
@@ -206,6 +211,23 @@ class CompiledStepCost:
             else:
                 seconds += time.mixed(chunks, decode, window_context, min(longest, window))
         return seconds
+
+    def decode_attention(
+        self, decode: int, context: float, window_context: float, longest: float
+    ) -> list[float]:
+        """Seconds of each attention operator in a step in which ``decode`` requests decode."""
+        lines = self._lines_by_part.get(decode)
+        if lines is None:
+            lines = [self.decode_lines(part, decode) for part in self.attention_parts]
+            self._lines_by_part[decode] = lines
+        along = (context, window_context, longest)
+        return [sum(line.at(along[line.of]) for line in part) for part in lines]
+
+    def rows_time(self, tokens: int, samples: int) -> float:
+        """Seconds of what depends on the number of tokens and of samples alone."""
+        if max(tokens, samples) >= len(self._token_s):
+            self._grow(max(tokens, samples) + 1)
+        return self._token_s[tokens] + self._sample_s[samples]
 
     def compute_time(self, tokens: int) -> float:
         """See ``StepCost.compute_time``."""

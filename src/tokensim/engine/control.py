@@ -288,7 +288,7 @@ def _holder(axis: Instance | RankGroup, request: Request) -> Instance | None:
 
 def _remove(rank: Instance, request: Request, now: float) -> None:
     """Take ``request`` out of ``rank``, whose last step ended at ``now``."""
-    if request in rank.scheduler.running and request.decoding:
+    if request in rank.scheduler.running and request.decoding and not rank.notes_gaps:
         request.last_token_s = rank.last_token_s(request, now)
     rank.scheduler.remove(request)
     request.held = False

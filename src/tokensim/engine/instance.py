@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from tokensim.cost.base import StepCost
 from tokensim.engine.axis import TimeAxis, layered
@@ -44,7 +44,15 @@ end by themselves."""
 
 
 class Instance(TimeAxis):
-    """Instance ``index``, in the middle of a run of equal steps or idle (``due_s`` is infinite)."""
+    """Instance ``index``, in the middle of a run of equal steps or idle (``due_s`` is infinite).
+
+    It has ``entries`` numbers in the log, from ``index`` on. ``notes_gaps``: it writes down every gap between
+    two outputs of a request (the durations of its steps do not say them), and ``Request.last_token_s`` is
+    always that of the last one.
+    """
+
+    entries = 1
+    notes_gaps: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -304,6 +312,15 @@ class Instance(TimeAxis):
 
     def _note_interruptions(self, step: Step, before_s: float) -> None:
         """Who lost its place in the batch: its last token came with the step before."""
+        self._check_progress(step)
+        for request, decoded in step.preempted:
+            if decoded:
+                request.last_token_s = self.last_token_s(request, before_s)
+        for request in step.sat_out:
+            request.last_token_s = self.last_token_s(request, before_s)
+
+    def _check_progress(self, step: Step) -> None:
+        """Say who was preempted; stop if requests do nothing but push each other out."""
         self._preemptions += len(step.preempted)
         scheduler = self.scheduler
         bound = FUTILE_PREEMPTIONS * (10 + len(scheduler.running) + len(scheduler.waiting))
@@ -316,11 +333,6 @@ class Instance(TimeAxis):
         if self.on_preempt is not None:
             for request, _ in step.preempted:
                 self.on_preempt(request, self)
-        for request, decoded in step.preempted:
-            if decoded:
-                request.last_token_s = self.last_token_s(request, before_s)
-        for request in step.sat_out:
-            request.last_token_s = self.last_token_s(request, before_s)
 
     def last_token_s(self, request: Request, before_s: float) -> float:
         """When the last token of ``request`` came, which does not decode after the step that ended at

@@ -93,7 +93,7 @@ class Simulation:
 
     @property
     def next_index(self) -> int:
-        """The index of the next instance: the number of ranks before it."""
+        """The index of the next instance: the number of ranks (and stages) before it."""
         return self.ranks
 
     # Replicas.
@@ -109,7 +109,7 @@ class Simulation:
         self.replicas.append(replica)
         self.loads.join(replica)
         self.instances += replica.axes
-        self.ranks += len(replica.ranks)
+        self.ranks += sum(rank.entries for rank in replica.ranks)
         for rank in replica.ranks:
             rank.on_held = self.on_held
             rank.on_preempt = self.hooks.on_preempt
@@ -300,7 +300,12 @@ class Simulation:
             self.workload,
             end_s=max([self.now, *(i.end_s for i in self.instances)]) if complete else self.now,
             complete=complete,
-            num_blocks=[rank.scheduler.pool.num_blocks for i in self.instances for rank in i.ranks],
+            num_blocks=[
+                rank.scheduler.pool.num_blocks
+                for i in self.instances
+                for rank in i.ranks
+                for _ in range(rank.entries)
+            ],
             wall_s=wall_s,
             links=self.network.use(self.now),
         )

@@ -41,7 +41,8 @@ def activation_bytes(model: ModelSpec, tokens: int, seqs: int, tensor: int) -> f
     """Peak of a step of ``tokens`` tokens: residual, input and output of the FFN with its gate, and the
     logits of ``seqs``."""
     ffn = max(model.intermediate, model.moe.intermediate * model.moe.top_k if model.moe else 0) / tensor
-    return tokens * 2 * (3 * model.hidden + 3 * ffn) + min(seqs, tokens) * model.vocab * LOGITS_BYTES
+    logits = min(seqs, tokens) * model.vocab * LOGITS_BYTES if model.has_head else 0
+    return tokens * 2 * (3 * model.hidden + 3 * ffn) + logits
 
 
 def derive_capacity(
@@ -58,14 +59,16 @@ def derive_capacity(
     max_num_seqs: int,
     where: str,
     data: int = 1,
-    extra_bytes: float = 0.0,
+    extra_weight_bytes: float = 0.0,
+    extra_kv_bytes_per_token: float = 0.0,
 ) -> Capacity:
-    """The KV capacity of one rank of ``model`` on ``device``; ``extra_bytes`` are held beside the model's
-    weights (copies of experts, slots of adapters). Raises ``InputError`` if the model does not fit."""
+    """The KV capacity of one rank of ``model`` (or of a stage of it) on ``device``. The extra bytes are those
+    of whatever shares the device: copies of experts, slots of adapters, a draft model. Raises ``InputError``
+    if the model does not fit."""
     usable = device.memory_bytes * utilization
-    weight = model.weight_bytes(weights, tensor, expert, data) + extra_bytes
+    weight = model.weight_bytes(weights, tensor, expert, data) + extra_weight_bytes
     activations = activation_bytes(model, max_num_batched_tokens, max_num_seqs, tensor)
-    block = model.kv_bytes_per_token(kv_dtype, tensor) * block_size
+    block = (model.kv_bytes_per_token(kv_dtype, tensor) + extra_kv_bytes_per_token) * block_size
     left = usable - weight - activations - RESERVED_BYTES
     if block:
         blocks = int(left // block)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tokensim.cost.base import OperatorTime, StepColumns, StepCost, Together
+from tokensim.cost.base import Drafting, OperatorTime, StepColumns, StepCost, Together
 from tokensim.metrics.log import StepRows
 
 
@@ -71,7 +71,7 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
     position[rows] = np.arange(len(rows))
     chunk_row = position[columns.chunk_row]
     chunks = chunk_row >= 0
-    together = columns.together
+    together, drafting = columns.together, columns.drafting
     return StepColumns(
         steps=columns.steps[rows],
         decode=columns.decode[rows],
@@ -96,6 +96,11 @@ def select_rows(columns: StepColumns, rows: np.typing.NDArray[np.int64]) -> Step
         encoder_s=None if columns.encoder_s is None else columns.encoder_s[rows],
         adapters=None if columns.adapters is None else columns.adapters[rows],
         copies_s=None if columns.copies_s is None else columns.copies_s[rows],
+        drafting=None
+        if drafting is None
+        else Drafting(
+            drafting.drafts[rows], drafting.first_s[rows], drafting.later_s[rows], drafting.search_s[rows]
+        ),
     )
 
 

@@ -94,6 +94,7 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
             "samples": what.samples,
             "adapters": _or_zero(what.adapters, what.steps),
             "copies_s": _or_zero(what.copies_s, what.seconds),
+            "drafts": np.zeros(len(what.steps), np.int64) if what.drafting is None else what.drafting.drafts,
             "row": np.arange(len(s.instance)),
         }
     )

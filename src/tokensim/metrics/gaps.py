@@ -97,6 +97,8 @@ def gaps_of(log: RunLog) -> Gaps:
     decode, steps = rows.what.decode, rows.what.steps
     if rows.idle is not None:
         decode = decode - rows.idle
+    if log.explicit_gaps:
+        decode = np.where(np.isin(rows.instance, sorted(log.explicit_gaps)), 0, decode)
     low = np.minimum(rows.first_step_s, rows.last_step_s)
     high = np.maximum(rows.first_step_s, rows.last_step_s)
     is_run = (decode > 0) & (steps > 1) & (high - low > EQUAL_STEPS * high * (steps - 1))

@@ -26,11 +26,29 @@ def queued_s(log: RunLog) -> Floats:
             continue
         rows = rows[np.argsort(steps.start_s[rows], kind="stable")]
         arrival = requests.arrival_s[own]
+        if instance + 1 in log.later_stages:
+            taken[own] = _taken_by_pipeline(log, int(instance), rows, arrival)
+            continue
         last = np.searchsorted(steps.start_s[rows], arrival, side="left") - 1
         row = rows[np.maximum(last, 0)]
         running = (last >= 0) & (arrival < steps.end_s[row])
         taken[own[running]] = _step_end(log, row[running], arrival[running])
     return taken
+
+
+def _taken_by_pipeline(log: RunLog, first: int, rows: np.typing.NDArray[np.int64], arrival: Floats) -> Floats:
+    """The core of a pipeline looks when a batch leaves the last stage: the next one to do so, if it was on
+    its way when the request arrived. ``rows`` are the batches on the first stage."""
+    last = first
+    while last + 1 in log.later_stages:
+        last += 1
+    ends = log.steps.end_s[log.steps.instance == last]
+    if not len(ends):  # an interruption fell between the stages of the first batch
+        return arrival
+    batch = np.searchsorted(ends, arrival, side="left")
+    there = np.minimum(batch, len(ends) - 1)
+    on_its_way = (batch < len(ends)) & (log.steps.start_s[rows][there] < arrival)
+    return np.where(on_its_way, ends[there], arrival)
 
 
 def _step_end(log: RunLog, row: np.typing.NDArray[np.int64], time: Floats) -> Floats:

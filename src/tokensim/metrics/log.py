@@ -146,6 +146,16 @@ class TierUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Verified:
+    """What speculative decoding came to: ``rows`` of drafts verified (a request in a step), ``drafts`` in
+    them, of which ``accepted``."""
+
+    rows: int
+    drafts: int
+    accepted: int
+
+
+@dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything recorded of one run.
 
@@ -173,3 +183,9 @@ class RunLog:
     """What was loaded from memory tiers; None: nothing."""
     tiers: tuple[TierUse, ...] = ()
     """The memory tiers behind the devices."""
+    explicit_gaps: frozenset[int] = frozenset()
+    """Instances whose step rows imply no gaps: all of theirs are in ``gap_s``."""
+    later_stages: frozenset[int] = frozenset()
+    """Instances that are a later stage of a pipeline: their rows repeat the requests of the first one."""
+    verified: Verified | None = None
+    """Of all instances that speculate; None: none does."""

@@ -12,8 +12,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from tokensim.cost.base import StepColumns, Together
-from tokensim.metrics.log import STATUSES, LinkUse, LoadRows, RequestColumns, RunLog, StepRows, TransferRows
+from tokensim.cost.base import Drafting, StepColumns, Together
+from tokensim.metrics.log import (
+    STATUSES,
+    LinkUse,
+    LoadRows,
+    RequestColumns,
+    RunLog,
+    StepRows,
+    TransferRows,
+    Verified,
+)
 
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Ints, Workload
@@ -88,6 +97,7 @@ PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 PACK_ENCODER = Struct("qd").pack
 PACK_LOAD = Struct(_codes(LOAD_ROW)).pack
 PACK_IDLE = Struct("qq").pack
+PACK_DRAFTING = Struct("qqddd").pack
 STEP_BYTES = Struct(_codes(STEP_ROW)).size
 
 
@@ -114,6 +124,10 @@ class Recorder:
     are what encoders of images added to steps, packed by ``PACK_ENCODER``. ``loads`` from memory
     tiers are rows with the columns of ``LoadRows``, packed by ``PACK_LOAD``. ``idle`` (number of a row of
     ``steps``, how many of its decodes are rows of requests that have finished), packed by ``PACK_IDLE``.
+    ``drafting``, as ``together``, (number of a row, drafts,
+    seconds of the first pass, of later ones, of the search) those of ``cost.base.Drafting``.
+    ``explicit_gaps`` are the instances of which all gaps stand in ``gaps``, ``later_stages`` those that are a
+    stage but the first of a pipeline; ``verified`` is what each that speculates has come to so far.
     """
 
     def __init__(self) -> None:
@@ -131,6 +145,10 @@ class Recorder:
         self.transfers = bytearray()
         self.transfer_kinds: dict[str, int] = {}
         self.idle = bytearray()
+        self.drafting = bytearray()
+        self.explicit_gaps: set[int] = set()
+        self.later_stages: set[int] = set()
+        self.verified: dict[int, Verified] = {}
 
     def transfer(self, transfer: MovedBytes, now: float, arrived: bool) -> None:
         """``transfer`` ended ``now``: it ``arrived``, or was cancelled."""
@@ -166,6 +184,7 @@ class Recorder:
         prefill = np.bincount(chunk_row, chunks["tokens"], len(steps["chunks"])).astype(np.int64)
         gaps = np.frombuffer(self.gaps, [("seconds", "f8"), ("weight", "i8")])
         n, first, growth = steps["steps"], steps["first_step_s"], steps["growth_s"]
+        drafting = self._drafting(len(n))
         return RunLog(
             requests=self._requests(workload, np.inf if complete else end_s),
             steps=StepRows(
@@ -188,7 +207,7 @@ class Recorder:
                     longest=steps["longest"].astype(np.float64),
                     clock_share=steps["clock_share"],
                     seconds=n * first + growth * (n * (n - 1) / 2),
-                    samples=steps["samples"],
+                    samples=steps["samples"] if drafting is None else steps["samples"] + drafting.drafts,
                     chunk_row=chunk_row,
                     chunk_tokens=chunks["tokens"],
                     chunk_context=chunks["before"],
@@ -196,6 +215,7 @@ class Recorder:
                     encoder_s=self._encoder_s(len(n)),
                     adapters=steps["adapters"],
                     copies_s=steps["copies_s"],
+                    drafting=drafting,
                 ),
             ),
             gap_s=np.ascontiguousarray(gaps["seconds"]),
@@ -207,6 +227,9 @@ class Recorder:
             transfers=self._transfers(),
             links=tuple(links) if any(link.peak_transfers for link in links) else (),
             loads=LoadRows(**_columns(self.loads, LOAD_ROW)) if self.loads else None,
+            explicit_gaps=frozenset(self.explicit_gaps),
+            later_stages=frozenset(self.later_stages),
+            verified=self._verified(),
         )
 
     def _transfers(self) -> TransferRows | None:
@@ -252,6 +275,29 @@ class Recorder:
         for name, column in columns.items():
             column[noted["row"]] = noted[name]
         return Together(rows, **columns)
+
+    def _verified(self) -> Verified | None:
+        """All instances that speculate together."""
+        if not self.verified:
+            return None
+        each = self.verified.values()
+        return Verified(sum(v.rows for v in each), sum(v.drafts for v in each), sum(v.accepted for v in each))
+
+    def _drafting(self, size: int) -> Drafting | None:
+        """The columns of speculative decoding, for ``size`` rows; None if there are none."""
+        if not self.drafting:
+            return None
+        floats = ("first_s", "later_s", "search_s")
+        noted = np.frombuffer(
+            self.drafting, [("row", "i8"), ("drafts", "i8"), *((name, "f8") for name in floats)]
+        )
+        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
+        drafts = np.zeros(size, np.int64)
+        drafts[noted["row"]] = noted["drafts"]
+        columns = {name: np.zeros(size) for name in floats}
+        for name, column in columns.items():
+            column[noted["row"]] = noted[name]
+        return Drafting(drafts, **columns)
 
     def _requests(self, workload: Workload, cut_s: float) -> RequestColumns:
         rows = _columns(self.requests, REQUEST_ROW)

@@ -19,7 +19,7 @@ from tokensim.metrics.attribution import TimeShares, time_shares
 from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import Distribution, distribution, request_latency
-from tokensim.metrics.log import STATUSES, RequestColumns, RunLog
+from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, Verified
 from tokensim.metrics.slo import Slo, SloReport, judge
 from tokensim.metrics.spending import Electricity, Spending, spending_of
 from tokensim.metrics.tenants import Tenants, tenants_of
@@ -81,8 +81,21 @@ class Throughput:
 
 
 @dataclass(frozen=True, slots=True)
+class Speculated:
+    """Speculative decoding: ``drafted_tokens`` verified, ``accepted_tokens`` of them; a request got
+    ``mean_accepted_length`` tokens from a step that verified drafts of its own, the model's own among them
+    (vLLM's figures: ``v1/spec_decode/metrics.py``)."""
+
+    drafted_tokens: int
+    accepted_tokens: int
+    acceptance_rate: float | None
+    mean_accepted_length: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class Summary:
-    """The account of one run. ``slo`` is None when no bound was given."""
+    """The account of one run. ``slo`` is None when no bound was given, ``speculation`` when nobody
+    speculated."""
 
     complete: bool
     notes: tuple[str, ...]
@@ -106,6 +119,7 @@ class Summary:
     """Memory tiers behind the devices, from the top; None: there are none."""
     tenants: Tenants | None = None
     """The account by tenant; None: the workload has none."""
+    speculation: Speculated | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The same tree as JSON-ready dicts and lists, in field order; a number that is not finite becomes
@@ -174,6 +188,7 @@ def summarize(
         links=link_shares(log.links, makespan_s) or None,
         tiers=tier_reports(log, tokens.input) or None,
         tenants=tenants_of(requests, tenant_weights or {}),
+        speculation=_speculated(log.verified),
     )
 
 
@@ -206,6 +221,15 @@ def _tokens(requests: RequestColumns, started: np.typing.NDArray[np.bool_]) -> T
         cached=cached,
         cached_share=cached / given if given else None,
         recomputed=int(requests.recomputed_tokens.sum()),
+    )
+
+
+def _speculated(verified: Verified | None) -> Speculated | None:
+    if verified is None:
+        return None
+    rows, drafts, accepted = verified.rows, verified.drafts, verified.accepted
+    return Speculated(
+        drafts, accepted, accepted / drafts if drafts else None, 1.0 + accepted / rows if rows else None
     )
 
 

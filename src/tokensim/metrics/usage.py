@@ -51,7 +51,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """All instances together, then each; ``busy_share`` is their mean share of the makespan."""
+    """All instances together, then each; ``busy_share`` is their mean share of the makespan.
+
+    A step of a pipeline counts once, on its first stage; the busy share is the mean of all stages.
+    """
 
     steps: int
     busy_share: float | None
@@ -90,8 +93,9 @@ def usage_of(log: RunLog, duration_s: float, points: int = SERIES_POINTS) -> Usa
             )
         )
     shares = [i.busy_share for i in instances if i.busy_share is not None]
+    first = [i for i in instances if i.instance not in log.later_stages]
     return Usage(
-        steps=int(rows.what.steps.sum()),
+        steps=sum(i.steps for i in first),
         busy_share=sum(shares) / len(shares) if shares else None,
         kv_mean=_mean(kv, seconds),
         kv_max=float(kv.max()) if len(kv) else None,
@@ -115,8 +119,9 @@ def series_of(log: RunLog, points: int = SERIES_POINTS) -> Series:
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
         used += _interval_means(edges, start, end, rows.used_blocks[own])
-        running += _interval_means(edges, start, end, rows.running[own])
-        waiting += _interval_means(edges, start, end, rows.waiting[own])
+        if i not in log.later_stages:
+            running += _interval_means(edges, start, end, rows.running[own])
+            waiting += _interval_means(edges, start, end, rows.waiting[own])
         busy += _interval_means(edges, start, end, np.ones(len(own)))
     return Series(
         interval_s=log.end_s / points,

@@ -71,6 +71,9 @@ class ModelSpec:
     ``head``: what follows the last layer: logits and sampling (``lm``), nothing but the pooled vector
     (``pool``), or one score (``score``; ``head_dense``: behind a square matrix). ``causal`` false is an
     encoder: every token sees all others, and no KV is kept.
+
+    A stage of a pipeline (``stages.py``) may be without the embeddings (``has_embedding``), or without final
+    norm and LM head (``has_head``).
     """
 
     name: str = ""
@@ -108,6 +111,8 @@ class ModelSpec:
     causal: bool = True
     native_dtype: str = "bfloat16"
     source: str = ""
+    has_embedding: bool = True
+    has_head: bool = True
 
     @property
     def parameters(self) -> int:

@@ -33,7 +33,16 @@ def operators(
     """
     model.check_parallel(tensor, expert, data)
     plan = _Plan(model, model.weight_dtype(weights), kv_dtype, tensor, expert, activation_dtype, data)
-    return [op for op in (*plan.start(), *plan.attention(), *plan.ffn(), *plan.end()) if op.count]
+    start = plan.start() if model.has_embedding else plan.received()
+    end = plan.end() if model.has_head else []
+    norms = plan.norms()
+    return [op for op in (*start, *norms, *plan.attention(), *plan.ffn(), *end) if op.count]
+
+
+def stage_output_bytes(model: ModelSpec, bytes_each: float) -> float:
+    """Bytes of one token that a pipeline stage hands to the next: hidden state and residual
+    (``make_empty_intermediate_tensors_factory`` in ``vllm/model_executor/models/llama.py``)."""
+    return 2 * model.hidden * bytes_each
 
 
 class _Plan:
@@ -67,9 +76,22 @@ class _Plan:
         ops += self._reduced("embedding_all_reduce", 1)
         if m.embedding_dim != m.hidden:
             ops.append(Gemm("embedding_projection", m.hidden, m.embedding_dim, 1, self.rest))
-        # A norm is fused with the residual before it: reads both, writes the sum and the normalised.
-        ops.append(Elementwise("norm", 4 * m.hidden * self.x, m.norms_per_layer * m.layers))
         return ops
+
+    def received(self) -> list[Operator]:
+        """What a later stage of a pipeline starts with: each rank has got its slice of the hidden states and
+        the residual from its counterpart, and gathers the others' (``recv_tensor_dict`` in
+        ``vllm/distributed/parallel_state.py``)."""
+        if self.tensor == 1:
+            return []
+        slice_ = stage_output_bytes(self.model, self.x) / self.tensor
+        return [Collective("stage_all_gather", "all_gather", slice_, self.tensor, 1)]
+
+    def norms(self) -> list[Operator]:
+        """Norms over the hidden size; one is fused with the residual before it: reads both, writes the sum
+        and the normalised."""
+        m = self.model
+        return [Elementwise("norm", 4 * m.hidden * self.x, m.norms_per_layer * m.layers)]
 
     def attention(self) -> list[Operator]:
         """Projections, attention over the cache, and the way back to the hidden size."""

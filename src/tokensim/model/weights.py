@@ -73,27 +73,32 @@ def _share(model: ModelSpec, shard: Shard, tensor: int, expert: int, data: int) 
 
 
 def _ends(m: ModelSpec) -> list[Tensor]:
-    """Embeddings in, LM head out, and what lies between them and the blocks."""
+    """Embeddings in, LM head out, and what lies between them and the blocks.
+
+    Tied embeddings are on both ends of a pipeline.
+    """
+    start, end = m.has_embedding, m.has_head
     projected = m.embedding_dim != m.hidden
     return [
-        Tensor("embedding", m.vocab * m.embedding_dim, 1, "vocab"),
-        Tensor("embedding_projection", m.embedding_dim * m.hidden if projected else 0, 2),
-        Tensor("positions", m.learned_positions * m.hidden, 1),
+        Tensor("embedding", m.vocab * m.embedding_dim, int(start), "vocab"),
+        Tensor("embedding_projection", m.embedding_dim * m.hidden if projected else 0, start + end),
+        Tensor("positions", m.learned_positions * m.hidden, int(start)),
+        Tensor("vision_tower", m.vision.parameters if m.vision else 0, int(start), "tensor"),
         *_head(m),
-        Tensor("final_norm", m.hidden * (1 + m.norm_bias) if m.final_norm else 0, 1),
+        Tensor("final_norm", m.hidden * (1 + m.norm_bias) if m.final_norm else 0, int(end)),
     ]
 
 
 def _head(m: ModelSpec) -> list[Tensor]:
-    """What turns the last hidden state into logits or a score; and the vision tower."""
-    own = 0 if m.tied_embeddings or m.head != "lm" else m.vocab * m.embedding_dim
+    """What turns the last hidden state into logits or a score."""
+    end, logits = m.has_head, m.head == "lm"
+    own_head = end and logits and not (m.tied_embeddings and m.has_embedding)
     dense = m.hidden * m.hidden + m.hidden if m.head_dense else 0
     return [
-        Tensor("lm_head", own, 1, "vocab"),
-        Tensor("lm_head_bias", m.vocab if m.lm_head_bias and m.head == "lm" else 0, 1, "vocab"),
-        Tensor("score_dense", dense, 1),
-        Tensor("score_head", m.hidden if m.head == "score" else 0, 1),
-        Tensor("vision_tower", m.vision.parameters if m.vision else 0, 1, "tensor"),
+        Tensor("lm_head", m.vocab * m.embedding_dim, int(own_head), "vocab"),
+        Tensor("lm_head_bias", m.vocab if m.lm_head_bias and logits else 0, int(end), "vocab"),
+        Tensor("score_dense", dense, int(end)),
+        Tensor("score_head", m.hidden if m.head == "score" else 0, int(end)),
     ]
 
 

@@ -30,8 +30,11 @@ def header_of(scenario: Scenario) -> Header:
     changed = {
         name: value
         for name, value in engine.model_dump(exclude_defaults=True).items()
-        if name not in ("policy", "version")
+        if name not in ("policy", "version", "speculative")
     }
+    if engine.speculative is not None:
+        drafts = engine.speculative
+        changed["speculative"] = f"{drafts.method}, {drafts.num_speculative_tokens} drafts"
     return Header(
         title=scenario.name or f"{model} on {' + '.join(pools)}",
         lines=(
@@ -66,7 +69,8 @@ def _times(performance: Performance) -> str:
 
 def _pool(pool: Pool) -> str:
     many = f"{pool.replicas} x " if pool.replicas > 1 else ""
-    degrees = {"tensor": pool.parallel.tensor, "data": pool.parallel.data}
+    parallel = pool.parallel
+    degrees = {"tensor": parallel.tensor, "pipeline": parallel.pipeline, "data": parallel.data}
     layout = ", ".join(f"{name} {ranks}" for name, ranks in degrees.items() if ranks > 1)
     devices = f" ({layout})" if layout else ""
     return f"{many}{_name(pool.hardware)}{devices}"

@@ -166,6 +166,12 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         ("energy", _energy(summary)),
         *((_clip(pool.pool), _of_pool(pool)) for pool in spending.pools if len(spending.pools) > 1),
     ]
+    drafts = summary.speculation
+    if drafts is not None:
+        accepted = f"{share(drafts.acceptance_rate)} of {count(drafts.drafted_tokens)} drafts accepted"
+        lines.append(
+            ("speculation", f"{accepted}; {count(drafts.mean_accepted_length)} tokens a verification")
+        )
     if wall_s is not None:
         ended = summary.requests.total - summary.requests.unfinished
         speed = f"; {count(ended / wall_s)} requests/s" if wall_s > 0 else ""

@@ -14,6 +14,7 @@ from tokensim.errors import InputError
 from tokensim.scenario import sglang
 from tokensim.scenario.lora import Lora
 from tokensim.scenario.section import Count, CountOrZero, Flag, Name, Number, Section, refused
+from tokensim.scenario.speculative import Speculative
 from tokensim.scenario.units import Size
 from tokensim.scenario.versions import VERSIONED_OPTIONS, Version, parse_version
 
@@ -77,6 +78,8 @@ class Engine(Section):
     """What happens to the KV of a preempted request; vLLM's V1 engine only recomputes."""
     swap_space: Size | None = None
     """Host memory of each device for swapped KV; null: 4 GiB, if the engine swaps."""
+    speculative: Speculative | None = None
+    """Speculative decoding; null: none."""
 
     @field_validator("version", mode="before")
     @classmethod

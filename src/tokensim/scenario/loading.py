@@ -160,14 +160,29 @@ def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
         experts = performance.get("experts")
         if isinstance(experts, dict) and isinstance(experts.get("file"), str):
             result["performance"]["experts"] = {**experts, "file": resolve(experts["file"])}
+
+    def engine(section: Any) -> Any:
+        drafts = section.get("speculative") if isinstance(section, dict) else None
+        if not isinstance(drafts, dict):
+            return section
+        model, accepted = drafts.get("model"), drafts.get("acceptance")
+        if isinstance(model, str) and _is_path(model):
+            drafts = {**drafts, "model": resolve(model)}
+        if isinstance(accepted, dict) and isinstance(accepted.get("recorded"), str):
+            drafts = {**drafts, "acceptance": {**accepted, "recorded": resolve(accepted["recorded"])}}
+        return {**section, "speculative": drafts}
+
+    if "engine" in result:
+        result["engine"] = engine(result["engine"])
     cluster = result.get("cluster")
     if isinstance(cluster, dict) and isinstance(cluster.get("pools"), list):
-        pools = [
-            {**pool, "hardware": resolve(pool["hardware"])}
-            if isinstance(pool, dict) and _is_path(pool.get("hardware"))
-            else pool
-            for pool in cluster["pools"]
-        ]
+        pools = []
+        for pool in cluster["pools"]:
+            if isinstance(pool, dict) and _is_path(pool.get("hardware")):
+                pool = {**pool, "hardware": resolve(pool["hardware"])}
+            if isinstance(pool, dict) and "engine" in pool:
+                pool = {**pool, "engine": engine(pool["engine"])}
+            pools.append(pool)
         result["cluster"] = {**cluster, "pools": pools}
     return result
 

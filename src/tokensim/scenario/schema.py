@@ -34,7 +34,6 @@ from tokensim.scenario.section import (
     Number,
     OverridesOf,
     Section,
-    not_built,
     refused,
 )
 from tokensim.scenario.units import Duration
@@ -49,31 +48,26 @@ class Parallel(Section):
     tensor: Count = 1
     """Tensor-parallel ranks."""
     pipeline: Count = 1
-    """Pipeline stages."""
+    """Pipeline stages, of `tensor` devices each; vLLM's rule deals out the layers."""
     data: Count = 1
-    """Data-parallel ranks of one instance, each an engine core of `tensor` devices; they share experts."""
+    """Data-parallel ranks of one instance, each an engine core of its own; they share experts."""
     expert: Count = 1
     """Ranks that whole experts are spread over: tensor x data; or 1, to slice every expert instead."""
 
     @property
     def devices(self) -> int:
         """Devices of one instance."""
-        return self.tensor * self.data
-
-    @field_validator("pipeline")
-    @classmethod
-    def _no_pipeline_yet(cls, value: int) -> int:
-        not_built(value, 1, "pipeline parallelism")
-        return value
+        return self.tensor * self.pipeline * self.data
 
     @model_validator(mode="after")
     def _experts_over_all_ranks(self) -> Parallel:
-        if self.expert not in (1, self.devices):
+        ranks = self.tensor * self.data
+        if self.expert not in (1, ranks):
             raise refused(
                 f"expert is {self.expert} with tensor {self.tensor} and data {self.data}"
                 if self.data > 1
                 else f"expert is {self.expert} with tensor {self.tensor}",
-                f"vLLM spreads experts over all ranks or none: 1 or {self.devices}",
+                f"vLLM spreads experts over all ranks or none: 1 or {ranks}",
             )
         return self
 

@@ -5,6 +5,7 @@ from tokensim.scheduling.local.base import KvSource, Limits, LocalScheduler, Off
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.edf import EarliestDeadlineFirst
 from tokensim.scheduling.local.fair import Fair
+from tokensim.scheduling.local.in_flight import InFlightBatching, form_for
 from tokensim.scheduling.local.orca import Orca
 from tokensim.scheduling.local.priority import Priority
 from tokensim.scheduling.local.request import Request, Traits
@@ -20,6 +21,7 @@ __all__ = [
     "ContinuousBatching",
     "EarliestDeadlineFirst",
     "Fair",
+    "InFlightBatching",
     "KvSource",
     "Limits",
     "LocalScheduler",
@@ -36,4 +38,5 @@ __all__ = [
     "Traits",
     "Vllm",
     "VllmV0",
+    "form_for",
 ]

@@ -17,6 +17,7 @@ from tokensim.errors import SimulationError
 from tokensim.memory import Pool
 from tokensim.scheduling.local.outlook import Outlook, cached_tokens, walked
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.speculation import Speculation
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,17 @@ class Limits:
     """The model's sliding window, if the cost of a step depends on contexts capped at it."""
     longest: bool = False
     """Whether the cost of a step depends on the longest context of those that decode."""
+    pipeline: int = 1
+    """Pipeline stages."""
+    v2_model_runner: bool = True
+    """Whether vLLM's second model runner is used: a request decodes once a round of the pipeline."""
+    speculation: Speculation | None = None
+    """Speculative decoding; None: there is none."""
+
+    @property
+    def in_flight(self) -> bool:
+        """Whether a request may have more on its way than one token: what ``in_flight.py`` is for."""
+        return self.pipeline > 1 or self.speculation is not None
 
 
 EMPTY_STEP_PAUSE_S = 1e-3
@@ -203,6 +215,11 @@ class LocalScheduler(ABC):
     def rejects_from(self, max_model_len: int) -> int:
         """The shortest prompt (tokens) that it rejects, in a context of ``max_model_len`` tokens."""
         return max_model_len
+
+    verified = 0
+    """Rows of drafts verified so far; ``drafted`` drafts in them, of which ``accepted`` were accepted."""
+    drafted = 0
+    accepted = 0
 
     @abstractmethod
     def add(self, request: Request) -> bool:

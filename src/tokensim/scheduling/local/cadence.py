@@ -42,10 +42,13 @@ class PrefillCadence:
 
     def count(self, step: Step) -> None:
         """``step`` was scheduled."""
-        if step.empty:
-            return
+        if not step.empty:
+            self.note(self.interval > 1 and self._prefills(step))
+
+    def note(self, prefilled: bool) -> None:
+        """A step ran something; ``prefilled``: some prompt among it."""
         self.executed += 1
-        if self.interval > 1 and self._prefills(step):
+        if prefilled:
             self._last = self.executed
 
     def _prefills(self, step: Step) -> bool:

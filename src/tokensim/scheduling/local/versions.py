@@ -21,6 +21,15 @@ class Rules:
     ones are still served. ``index_moves_only_for_served``: a victim that stood earlier but was not served in
     this step makes the loop pass over one. ``pause_before_idle``: after an empty step the engine sleeps 1 ms
     also when only a finish is left to announce.
+
+    With several batches in flight: ``recalls_output``: what a preempted request has in flight is taken off
+    its account at once, and it waits until that has come back. ``registers_all_output``: tokens that are
+    known only after a step enter the prefix cache then in every mode, not with asynchronous scheduling alone.
+    ``decodes_once_a_round``: with asynchronous scheduling a request decodes in every pp-th step only.
+    ``pads_admissions``: with speculation an admission of one token is filled up to the size of a decode.
+    ``queues_on_empty``: after an empty step the engine schedules another one before it waits for a batch.
+    ``batches_beyond_stages``: what the queue of batches holds besides one a stage, with asynchronous
+    scheduling.
     """
 
     unhashed_blocks_first: bool
@@ -28,6 +37,12 @@ class Rules:
     self_preemption_goes_on: bool
     index_moves_only_for_served: bool
     pause_before_idle: bool
+    recalls_output: bool
+    registers_all_output: bool
+    decodes_once_a_round: bool
+    pads_admissions: bool
+    queues_on_empty: bool
+    batches_beyond_stages: int
 
 
 _V0_19 = Rules(
@@ -36,14 +51,32 @@ _V0_19 = Rules(
     self_preemption_goes_on=False,
     index_moves_only_for_served=True,
     pause_before_idle=False,
+    recalls_output=False,
+    registers_all_output=False,
+    decodes_once_a_round=False,
+    pads_admissions=False,
+    queues_on_empty=False,
+    batches_beyond_stages=0,
 )
-_V0_23 = replace(_V0_19, pause_before_idle=True)
+_V0_23 = replace(
+    _V0_19,
+    pause_before_idle=True,
+    decodes_once_a_round=True,
+    queues_on_empty=True,
+    batches_beyond_stages=1,
+)
 _V0_33 = Rules(
     unhashed_blocks_first=True,
     lone_request_uncapped=True,
     self_preemption_goes_on=True,
     index_moves_only_for_served=False,
     pause_before_idle=True,
+    recalls_output=True,
+    registers_all_output=True,
+    decodes_once_a_round=True,
+    pads_admissions=True,
+    queues_on_empty=True,
+    batches_beyond_stages=1,
 )
 
 STARTS: dict[Version, Rules] = {
@@ -58,3 +91,11 @@ def rules_of(version: str) -> Rules:
     """The rules that hold in ``version``; raises ``ValueError`` for a version that is not modelled."""
     number = parse_version(version)
     return STARTS[max(start for start in STARTS if start <= number)]
+
+
+def queue_size(rules: Rules, stages: int, *, asynchronous: bool, v2_model_runner: bool = True) -> int:
+    """How many batches the engine keeps in flight: synchronous one a stage, asynchronous one more (with a
+    pipeline, only in later versions with the second model runner)."""
+    if asynchronous and stages == 1:
+        return 2
+    return stages + (rules.batches_beyond_stages if asynchronous and v2_model_runner else 0)

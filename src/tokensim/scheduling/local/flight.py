@@ -1,0 +1,97 @@
+"""What of a request is on its way: tokens scheduled whose output has not come back, drafts that wait.
+
+Names are those of the scheduler's specification: ``placeholders`` stand for tokens that are not known yet but
+that the next step builds on (asynchronous scheduling).
+"""
+
+from __future__ import annotations
+
+from tokensim.scheduling.local.base import Step
+from tokensim.scheduling.local.request import Request
+
+
+class Flight:
+    """The account of one request.
+
+    ``tokens`` in steps whose output has not been processed; ``stale``: of them, those of before a preemption.
+    ``drafts`` wait to be verified. ``eligible``: the first step in which it may decode again. ``chunk``: the
+    last step that it was in left something of its prompt undone. ``full`` blocks are in the prefix cache.
+    ``sampled_in``: the last step that sampled for it.
+    """
+
+    __slots__ = ("chunk", "drafts", "eligible", "full", "placeholders", "sampled_in", "stale", "tokens")
+
+    def __init__(self) -> None:
+        self.tokens = 0
+        self.stale = 0
+        self.placeholders = 0
+        self.drafts = 0
+        self.eligible = 0
+        self.chunk = True
+        self.full = 0
+        self.sampled_in = 0
+
+
+class Row:
+    """One request in one step: ``tokens`` after ``before`` computed ones, of which the last ``drafts`` are
+    drafts (``padded``: fillers). ``samples``: its output has tokens; ``returned`` of them came back, before
+    what is beyond the request's end was cut off. ``served_running``: it ran before.
+    """
+
+    __slots__ = (
+        "before",
+        "drafts",
+        "flight",
+        "padded",
+        "request",
+        "returned",
+        "samples",
+        "served_running",
+        "tokens",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        flight: Flight,
+        tokens: int,
+        before: int,
+        drafts: int,
+        served_running: bool,
+    ) -> None:
+        self.request = request
+        self.flight = flight
+        self.tokens = tokens
+        self.before = before
+        self.drafts = drafts
+        self.padded = False
+        self.served_running = served_running
+        self.samples = False
+        self.returned = 0
+
+
+class FlightStep(Step):
+    """A step as a list of ``rows``, in scheduling order.
+
+    ``drafts`` are verified beside the decodes: the step has ``decode + drafts`` rows, and as many samples,
+    besides its chunks. ``put_out`` are the requests that its output had tokens for,
+    with their number. ``prefills``: it admitted
+    somebody with more than one token to compute. ``builds_on``: the last step whose samples it decodes (0:
+    none).
+    """
+
+    __slots__ = ("builds_on", "drafts", "prefills", "put_out", "rows")
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.rows: list[Row] = []
+        self.chunks, self.chunk_requests, self.firsts, self.admitted = [], [], [], []
+        self.put_out: list[tuple[Request, int]] = []
+        self.drafts = 0
+        self.builds_on = 0
+        self.prefills = False
+
+    @property
+    def empty(self) -> bool:
+        """Nothing runs."""
+        return not self.rows
