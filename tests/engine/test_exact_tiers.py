@@ -217,7 +217,7 @@ def assert_same_story(seed: int) -> None:
         assert not scheduler.running and not scheduler.waiting and not scheduler.loading
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**48))
 def test_step_runs_equal_single_steps_with_tiers(seed: int) -> None:
     assert_same_story(seed)

@@ -95,7 +95,7 @@ class TwoTiers(RuleBasedStateMachine):
 
 class TestTwoTiers(TwoTiers.TestCase):  # type: ignore[misc]
     settings = settings(
-        max_examples=120,
+        max_examples=80,
         stateful_step_count=40,
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow],
