@@ -1,4 +1,4 @@
-"""The index of several pools says what each of them caches, at most; random use of the pools does not fool it."""
+"""The index of several pools says what each caches at most; random use of the pools does not fool it."""
 
 from __future__ import annotations
 
