@@ -1,4 +1,4 @@
-"""The index of what several pools cache: it says of each what the pool itself would say."""
+"""The index of several pools says what each caches at most; random use of the pools does not fool it."""
 
 from __future__ import annotations
 
