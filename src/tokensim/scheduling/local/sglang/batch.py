@@ -147,12 +147,13 @@ class DecodeBatch(RunningBatch):
 
     def _enter(self, row: Row) -> None:
         request = row.request
-        request.base = base = row.end - self.k
-        request.finish_step = request.length - 1 - base
+        request.base = row.end - self.k
+        row.born = row.made - self.k
+        request.finish_step = row.goal - row.born
         self.decoding.join(request, self.k)
         if request.finish_step <= self.k:
             self.decoding.withdraw(request)  # its only token comes with the prefill
-        total = row.max_new + row.prompt - 1 - base
+        total = row.max_new - row.born
         self._expected[row.ignore_eos].add(total)
         self._totals.add(total)
 
@@ -160,7 +161,7 @@ class DecodeBatch(RunningBatch):
         request = row.request
         row.alloc, row.outs = self.alloc(row), self.outs(row)
         self.decoding.leave(request, self.k)
-        total = row.max_new + row.prompt - 1 - request.base
+        total = row.max_new - row.born
         self._expected[row.ignore_eos].remove(total)
         self._totals.remove(total)
 
@@ -170,8 +171,7 @@ class DecodeBatch(RunningBatch):
 
     def outs(self, row: Row) -> int:
         """See ``RunningBatch.outs``."""
-        made = row.request.base + self.k - row.prompt + 1
-        return min(made, row.goal) - self.in_flight(row)
+        return min(row.born + self.k, row.goal) - self.in_flight(row)
 
     def need(self) -> int:
         """See ``RunningBatch.need``."""

@@ -316,6 +316,7 @@ class Sglang(LocalScheduler):
         for row in rows:
             self.kv.extend(row)
             row.step = step.index
+            row.made = row.outs + 1
             row.request.computed = row.end
             step.chunks.append((row.end - row.prefix, row.prefix))
             step.chunk_requests.append(row.request)

@@ -14,17 +14,20 @@ class Row:
     An extension computes tokens ``[prefix, end)``; ``alloc`` tokens hold KV slots, of which the tree owns the
     first ``owned``; ``node`` is what it locks. ``unfinished``: chunks in flight that do not complete the
     prompt. ``unseen``: nothing of its content can be in the tree. ``step``: the launched step that completed
-    its last prefill. For rows of the running batch in closed form, ``outs`` and ``alloc`` are out of date:
-    ask the batch.
+    its last prefill, with which it has ``made`` that many outputs; ``born + k`` after ``k`` decodes of the
+    batch that it joined. For rows of the running batch in closed form, ``outs`` and ``alloc`` are out of
+    date: ask the batch.
     """
 
     __slots__ = (
         "alloc",
+        "born",
         "content",
         "end",
         "finished",
         "goal",
         "ignore_eos",
+        "made",
         "max_new",
         "node",
         "outs",
@@ -57,6 +60,8 @@ class Row:
         self.finished = False
         self.retracted = False
         self.seq = 0
+        self.born = 0
+        self.made = 0
         self.step = 0
 
     @property
