@@ -119,8 +119,9 @@ class TierBook:
                 where=f"{where}.capacity",
                 hint=f"at least {block_bytes:.6g} bytes, or fewer block_tokens",
             )
-        eviction = register.eviction.get(spec.policy, f"{where}.policy")
-        tier = Tier(capacity, block_tokens, eviction(), whole=spec.granularity == "contiguous", tells=tells)
+        kind = register.eviction.get(spec.policy, f"{where}.policy")
+        eviction = make_eviction(kind, f"{where}.policy")
+        tier = Tier(capacity, block_tokens, eviction, whole=spec.granularity == "contiguous", tells=tells)
         store = Store(
             list(self._stores).index(name),
             name,

@@ -97,6 +97,7 @@ class TenantQueues(Backlog):
     counters: Counters
 
     def __init__(self) -> None:
+        super().__init__()
         self.queues: dict[int, deque[Request]] = {}  # of tenants that wait, in the order in which they began
         self.levels: dict[int, float] = {}
         self.newcomers: list[int] = []  # tenants that have begun to wait since the last step

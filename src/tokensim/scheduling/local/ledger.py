@@ -119,7 +119,9 @@ class Ledger:
                 f"lets {step.decode - step.idle} requests decode and {len(step.chunk_requests)} prefill,"
                 f" though {running} run",
             )
-        if step.window_context > step.context or not step.idle and step.context > step.decode * self._longest:
+        if step.window_context > step.context or (
+            not step.idle and step.context > step.decode * self._longest
+        ):
             raise self.blame(
                 "schedule",
                 f"returned a step of {step.decode} decodes with a context of {step.context} tokens"
