@@ -19,6 +19,7 @@ from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device
 from tokensim.memory.tiers import Tier
+from tokensim.memory.tiers.guard import make_eviction
 from tokensim.metrics.log import TierUse
 from tokensim.registry import register
 from tokensim.scenario.memory import LATENCY_S, OWN_BANDWIDTH, Memory, MemoryTier
