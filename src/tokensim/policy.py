@@ -82,11 +82,11 @@ def scheduler_maker(
     take."""
     policy = find_policy(engine.policy, where)
     options = engine.policy_options
-    known = _options_of(policy)
     try:
         kind: Any = guarded(policy)
     except InputError as error:
         raise InputError(error.message, where=f"{where}.policy", hint=error.hint) from None
+    known = _options_of(policy)
     for option in options:
         if known is not None and option not in known:
             raise InputError(
