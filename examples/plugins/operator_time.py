@@ -9,8 +9,6 @@ different.
 
 from __future__ import annotations
 
-from collections import Counter
-
 from tokensim import register
 from tokensim.cost.base import OperatorTime
 from tokensim.engine import Instance
@@ -23,13 +21,14 @@ class OperatorClock(Hook):
     """``hooks: [operator-time]``."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}
 
     def on_operator(self, instance: Instance, step: Step, operator: OperatorTime) -> None:
         """All layers of one operator in one step."""
-        self.seconds[operator.kind] += operator.seconds
+        kind = operator.kind
+        self.seconds[kind] = self.seconds.get(kind, 0.0) + operator.seconds
 
     def on_end(self) -> None:
         """Show the account."""
-        for kind, seconds in self.seconds.most_common():
+        for kind, seconds in sorted(self.seconds.items()):
             print(f"{kind:12} {seconds:10.3f} s")

@@ -86,7 +86,7 @@ class Twice(Misbehaving):
             step.firsts = []
             step.chunks = step.chunks[:1] * 2
             step.chunk_requests = step.chunk_requests[:1] * 2
-            step.decode = 0
+            step.decode = step.context = 0
 
 
 class NeverAdded(Misbehaving):

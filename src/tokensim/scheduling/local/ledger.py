@@ -55,8 +55,9 @@ class Ledger:
     def enter(self, request: Request) -> None:
         """``request`` is added."""
         self.here[request] = False
-        self.owed += request.length - request.tokens
-        self._longest = max(self._longest, request.length)
+        most = request.length + 1  # an engine that overlaps computes one more before it knows of the end
+        self.owed += most - request.tokens
+        self._longest = max(self._longest, most)
 
     def leave(self, request: Request) -> None:
         """``request`` was removed; one whose KV was kept for somebody had left before."""
@@ -98,9 +99,11 @@ class Ledger:
             )
 
     def _check_numbers(self, step: Step, running: int) -> None:
-        if not isinstance(step.index, Integral) or step.index <= self._index:
+        idle = not (step.decode or step.chunks)  # a policy may not count it as a step
+        if not isinstance(step.index, Integral) or step.index < self._index + (not idle):
             raise self.blame("schedule", f"numbered its step {step.index!r} after step {self._index}")
-        self._index = step.index
+        if not idle:
+            self._index = step.index
         for name in COUNTS:
             value: Any = getattr(step, name)
             if not isinstance(value, Integral) or value < 0:
