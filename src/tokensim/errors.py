@@ -1,9 +1,13 @@
-"""The two errors that a user of TokenSim meets, and the way to suggest a near name."""
+"""The two errors that a user of TokenSim meets, the way to suggest a near name, and the way to name a plug-in
+that fails."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -23,6 +27,19 @@ class InputError(ValueError):
 
 class SimulationError(RuntimeError):
     """The simulation started and could not be completed (exit code 1)."""
+
+
+def asked(kind: str, part: object, method: str, act: Callable[..., T], *what: object) -> T:
+    """``act(*what)``, which is ``method`` of ``part``, a user's own of that ``kind``; raises
+    ``SimulationError`` that names it if that fails."""
+    try:
+        return act(*what)
+    except (SimulationError, InputError):
+        raise
+    except Exception as error:
+        raise SimulationError(
+            f"the {kind} {type(part).__name__} failed in {method}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

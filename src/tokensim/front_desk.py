@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Collection
 from math import inf
-from typing import Any, cast
+from typing import Any
 
 from tokensim.engine import Simulation
 from tokensim.engine.gateway import Gateway, Limit, Rules, TenantRules
@@ -16,6 +16,7 @@ from tokensim.scenario.admission import Admission, Tenant, TenantLimits
 from tokensim.scenario.schema import Router
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.cluster.gateway import GatewayOrder
+from tokensim.scheduling.cluster.guard import GuardedOrder
 
 
 def make_router(router: Router, seed: int, pools: Collection[str], where: str) -> GlobalScheduler:
@@ -34,7 +35,13 @@ def make_router(router: Router, seed: int, pools: Collection[str], where: str) -
                 hint=nearest(name, known) if known else "it has none",
             )
     try:
-        made = cast(GlobalScheduler, policy(seed=seed, **router.options))
+        made: Any = policy(seed=seed, **router.options)
+        if not isinstance(made, GlobalScheduler):
+            raise InputError(
+                f"the policy '{router.policy}' made {made!r}, which is no global scheduler",
+                where=f"{where}.policy",
+                hint="derive its class from tokensim.scheduling.cluster.GlobalScheduler",
+            )
         made.check(pools)
     except InputError as error:
         raise InputError(error.message, where=error.where or f"{where}.options", hint=error.hint) from None
@@ -43,6 +50,12 @@ def make_router(router: Router, seed: int, pools: Collection[str], where: str) -
             f"the router '{router.policy}' does not take these options: {error}",
             where=f"{where}.options",
             hint="a policy is made as Policy(seed=…, **options)",
+        ) from error
+    except Exception as error:
+        raise InputError(
+            f"the router '{router.policy}' failed when it was made: {type(error).__name__}: {error}",
+            where=f"{where}.policy",
+            hint="a policy raises InputError for options that it cannot work with",
         ) from error
     return made
 
@@ -60,11 +73,31 @@ def add_gateway(simulation: Simulation, admission: Admission) -> None:
     )
     simulation.gateway = Gateway(
         rules,
-        cast(GatewayOrder, order()),
+        _order(order),
         simulation.agenda,
         simulation.dispatch,
         lambda request: simulation.give_up(request, REJECTED),
     )
+
+
+def _order(kind: Any) -> GatewayOrder:
+    """An order of that class; one that is not ours stands under guard."""
+    where = "cluster.admission.order"
+    if not (isinstance(kind, type) and issubclass(kind, GatewayOrder)):
+        raise InputError(
+            f"{kind!r} is no gateway order",
+            where=where,
+            hint="register a class that is derived from tokensim.scheduling.cluster.gateway.GatewayOrder",
+        )
+    try:
+        order: GatewayOrder = kind()
+    except Exception as error:
+        raise InputError(
+            f"the gateway order {kind.__name__} failed when it was made: {type(error).__name__}: {error}",
+            where=where,
+            hint="an order is made without arguments",
+        ) from error
+    return order if kind.__module__.startswith("tokensim.") else GuardedOrder(order)
 
 
 def _rules(limits: TenantLimits) -> TenantRules:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import inf
-from typing import cast
 
 from tokensim.engine.autoscaler import METRICS, Autoscaler, Schedule
 from tokensim.engine.failures import FailureAt, RandomFailures, Throttle
@@ -110,10 +109,24 @@ def _plugged_in(specs: Sequence[HookSpec]) -> Iterable[Hook]:
         kind = register.hook.get(spec.hook, where)
         try:
             hook = kind(**spec.options)
+        except InputError:
+            raise
         except TypeError as error:
             raise InputError(
                 f"the hook '{spec.hook}' does not take these options: {error}",
                 where=f"{where}.options",
                 hint="a hook is made as Hook(**options)",
             ) from error
-        yield cast(Hook, hook)
+        except Exception as error:
+            raise InputError(
+                f"the hook '{spec.hook}' failed when it was made: {type(error).__name__}: {error}",
+                where=where,
+                hint="a hook raises InputError for options that it cannot work with",
+            ) from error
+        if not isinstance(hook, Hook):
+            raise InputError(
+                f"the hook '{spec.hook}' made {hook!r}, which is no hook",
+                where=where,
+                hint="derive its class from tokensim.engine.hooks.Hook",
+            )
+        yield hook

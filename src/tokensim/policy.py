@@ -15,6 +15,7 @@ from tokensim.errors import InputError, nearest
 from tokensim.registry import register
 from tokensim.scenario import Engine
 from tokensim.scheduling.local import Limits, LocalScheduler, form_for
+from tokensim.scheduling.local.guard import guarded
 
 GIB = 2**30
 
@@ -81,6 +82,10 @@ def scheduler_maker(
     take."""
     policy = find_policy(engine.policy, where)
     options = engine.policy_options
+    try:
+        kind: Any = guarded(policy)
+    except InputError as error:
+        raise InputError(error.message, where=f"{where}.policy", hint=error.hint) from None
     known = _options_of(policy)
     for option in options:
         if known is not None and option not in known:
@@ -95,7 +100,7 @@ def scheduler_maker(
 
     def make() -> LocalScheduler:
         try:
-            made = policy(limits, engine.version, exact_steps=exact_steps, **options)
+            return cast(LocalScheduler, kind(limits, engine.version, exact_steps=exact_steps, **options))
         except InputError as error:
             place = error.where or "policy_options"
             raise InputError(error.message, where=f"{where}.{place}", hint=error.hint) from error
@@ -105,7 +110,12 @@ def scheduler_maker(
                 where=f"{where}.policy_options",
                 hint="a policy is made as Policy(limits, version, exact_steps=…, **policy_options)",
             ) from error
-        return cast(LocalScheduler, made)
+        except Exception as error:
+            raise InputError(
+                f"the policy '{engine.policy}' failed when it was made: {type(error).__name__}: {error}",
+                where=f"{where}.policy",
+                hint="a policy raises InputError for limits and options that it cannot work with",
+            ) from error
 
     return make
 

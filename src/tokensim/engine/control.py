@@ -12,6 +12,7 @@ from math import inf
 from typing import TYPE_CHECKING, Literal
 
 from tokensim.engine.replica import Replica, ReplicaPool, Role, State
+from tokensim.errors import InputError, SimulationError
 from tokensim.memory import Content
 from tokensim.metrics.recorder import FAILED
 from tokensim.scheduling.local import Request
@@ -75,7 +76,7 @@ class Control:
 
         def tick(now: float) -> None:
             if self._simulation.left:
-                act()
+                _do(act)
 
         self._simulation.agenda.action(max(time_s, self.now), tick)
 
@@ -88,7 +89,7 @@ class Control:
         def tick(now: float) -> None:
             if not self._simulation.left or self._in_vain():
                 return
-            act()
+            _do(act)
             self._simulation.agenda.action(now + period_s, tick)
 
         self._simulation.agenda.action(self.now + period_s if start_s is None else start_s, tick)
@@ -250,6 +251,19 @@ class Control:
 
     def _replace(self, pool: ReplicaPool) -> None:
         self.add_replica(pool)
+
+
+def _do(act: Callable[[], None]) -> None:
+    """Call ``act``, which some hook has asked for; an error there names it."""
+    try:
+        act()
+    except (SimulationError, InputError):
+        raise
+    except Exception as error:
+        name = getattr(act, "__qualname__", None) or getattr(getattr(act, "func", act), "__qualname__", "act")
+        raise SimulationError(
+            f"what a hook had planned failed ({name}): {type(error).__name__}: {error}"
+        ) from error
 
 
 def _evict(axis: Instance | RankGroup, handover: Handover | None, now: float) -> list[Request]:

@@ -22,6 +22,7 @@ import numpy as np
 
 from tokensim.engine.prefixes import Prefixes
 from tokensim.engine.rows import Rows
+from tokensim.errors import asked
 from tokensim.scheduling.cluster import GlobalScheduler, Target
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Floats, Ints
@@ -152,10 +153,10 @@ class ClusterLoads:
         for router in self._routers:
             for target in before:
                 if target not in up:
-                    router.left(target)
+                    asked("global scheduler", router, "left", router.left, target)
             for target in up:
                 if target not in before:
-                    router.joined(target)
+                    asked("global scheduler", router, "joined", router.joined, target)
 
     def at(self, now: float, follows: bool) -> None:
         """It is ``now``; ``follows``: decisions of this very instant have been taken, and who finishes now
@@ -168,7 +169,8 @@ class ClusterLoads:
             if slot is not None:
                 self._outstanding[slot] -= 1
                 for router in self._told:
-                    router.finished(request, self._targets[slot], time)
+                    target = self._targets[slot]
+                    asked("global scheduler", router, "finished", router.finished, request, target, time)
         if self.active:
             self._rows.at(now, follows)
             self._prefixes.at(now, follows)
@@ -186,7 +188,7 @@ class ClusterLoads:
         if self.transfer is not None:
             self._origin[request.index] = slot
         for router in self._told:
-            router.sent(request, target, self.now)
+            asked("global scheduler", router, "sent", router.sent, request, target, self.now)
 
     def leaves(self, request: Request) -> None:
         """``request`` is on its way through the front end of its instance."""

@@ -19,6 +19,7 @@ from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device
 from tokensim.memory.tiers import Tier
+from tokensim.memory.tiers.guard import make_eviction
 from tokensim.metrics.log import TierUse
 from tokensim.registry import register
 from tokensim.scenario.memory import LATENCY_S, OWN_BANDWIDTH, Memory, MemoryTier
@@ -119,8 +120,9 @@ class TierBook:
                 where=f"{where}.capacity",
                 hint=f"at least {block_bytes:.6g} bytes, or fewer block_tokens",
             )
-        eviction = register.eviction.get(spec.policy, f"{where}.policy")
-        tier = Tier(capacity, block_tokens, eviction(), whole=spec.granularity == "contiguous", tells=tells)
+        kind = register.eviction.get(spec.policy, f"{where}.policy")
+        eviction = make_eviction(kind, f"{where}.policy")
+        tier = Tier(capacity, block_tokens, eviction, whole=spec.granularity == "contiguous", tells=tells)
         store = Store(
             list(self._stores).index(name),
             name,

@@ -91,6 +91,7 @@ class BlockPool:
         while blocks > 0:
             extent = self._queue.after
             assert extent is not None
+            assert extent is not self._queue, "more KV blocks are taken than are free"
             node = extent.node
             if self.evicting is not None and node is not None:
                 count = min(extent.count, blocks)

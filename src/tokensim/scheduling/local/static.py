@@ -97,6 +97,6 @@ class Static(ReservedBatching):
         """See ``LocalScheduler.check_integrity``."""
         rows = len(self._rows)
         assert self.decoding.n == rows, f"{self.decoding.n} rows decode of {rows}"
-        live = [r for r in self.running if r.finish_step > self.index or r in self.leaving]
+        live = [r for r in self.running if r.finish_step >= self.index or r in self.leaving]
         assert len(live) + self._idle >= rows, "a row belongs to nobody"
         self.pool.check_integrity([self._memory])
