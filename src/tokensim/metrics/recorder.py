@@ -13,7 +13,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tokensim.cost.base import StepColumns, Together
-from tokensim.metrics.log import STATUSES, LinkUse, LoadRows, RequestColumns, RunLog, StepRows, TransferRows
+from tokensim.metrics.log import (
+    STATUSES,
+    HandoverRows,
+    LinkUse,
+    LoadRows,
+    RequestColumns,
+    RunLog,
+    StepRows,
+    TransferRows,
+)
 
 if TYPE_CHECKING:
     from tokensim.workload.base import Floats, Ints, Workload
@@ -32,6 +41,9 @@ TIMES = {
     "growth_s",
     "end_s",
     "bytes",
+    "stopped_s",
+    "granted_s",
+    "arrived_s",
 }
 """The columns that are doubles; the others are 64-bit integers."""
 
@@ -70,6 +82,16 @@ STEP_ROW = (
 )
 TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
+HANDOVER_ROW = (
+    "request",
+    "source",
+    "preemptions",
+    "migrates",
+    "stopped_s",
+    "granted_s",
+    "arrived_s",
+    "bytes",
+)
 LOAD_ROW = ("request", "tier", "hit_tokens", "tokens", "bytes", "start_s", "end_s")
 
 
@@ -83,7 +105,7 @@ PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
-PACK_HANDOVER = Struct("qqqqdddd").pack
+PACK_HANDOVER = Struct(_codes(HANDOVER_ROW)).pack
 PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 PACK_ENCODER = Struct("qd").pack
 PACK_LOAD = Struct(_codes(LOAD_ROW)).pack
@@ -114,6 +136,8 @@ class Recorder:
     are what encoders of images added to steps, packed by ``PACK_ENCODER``. ``loads`` from memory
     tiers are rows with the columns of ``LoadRows``, packed by ``PACK_LOAD``. ``idle`` (number of a row of
     ``steps``, how many of its decodes are rows of requests that have finished), packed by ``PACK_IDLE``.
+    ``handovers`` are rows with the columns of ``HandoverRows``, packed by ``PACK_HANDOVER``; ``failures``
+    (when, index of the replica) and ``retries`` (index of the request), one each time.
     """
 
     def __init__(self) -> None:
@@ -207,6 +231,8 @@ class Recorder:
             transfers=self._transfers(),
             links=tuple(links) if any(link.peak_transfers for link in links) else (),
             loads=LoadRows(**_columns(self.loads, LOAD_ROW)) if self.loads else None,
+            handovers=HandoverRows(**_columns(self.handovers, HANDOVER_ROW)) if self.handovers else None,
+            retries=np.bincount(self.retries, minlength=len(workload)) if self.failures else None,
         )
 
     def _transfers(self) -> TransferRows | None:
