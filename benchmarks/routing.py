@@ -3,12 +3,11 @@
     python benchmarks/routing.py              # the table of docs/routing.md, some minutes
     python benchmarks/routing.py --quick      # fewer requests and replicas
 
-Llama-3.1-8B, each replica one H100 with 25 requests a second of 512 tokens in and 256 out, so that the load of
-a replica does not depend on their number. The second table has chats (five rounds over a shared system prompt,
-5 requests a second a replica), where prompts are looked up in every prefix cache. Each figure is the best of
-several runs of the event loop, in processor time, all in one process; in brackets, how many times the figure
-of round-robin on one replica.
-"""
+Llama-3.1-8B, each replica one H100 with 25 requests a second of 512 tokens in and 256 out, so that the
+load of a replica does not depend on their number. The second table has chats (five rounds over a shared
+system prompt, 5 requests a second a replica), where prompts are looked up in every prefix cache. Each
+figure is the best of several runs of the event loop, in processor time, all in one process; in brackets,
+how many times the figure of round-robin on one replica."""
 
 from __future__ import annotations
 

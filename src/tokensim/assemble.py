@@ -41,7 +41,7 @@ from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import Electricity
 from tokensim.metrics.summary import Summary, span, summarize
 from tokensim.model import ModelSpec, load_model
-from tokensim.operations import hooks_of, terms_of
+from tokensim.operations import hooks_of, lives_of, terms_of
 from tokensim.plan import PoolPlan, plan_pool
 from tokensim.policy import scheduler_maker, settled_options
 from tokensim.registry import load_plugin
@@ -140,13 +140,19 @@ def simulate(
     )
     facts, alive_s = rank_facts(simulation), _alive(simulation, log)
     summary = summarize(
-        log, facts, slo, _weights(scenario), alive_s=alive_s, electricity=_electricity(scenario)
+        log,
+        facts,
+        slo,
+        _weights(scenario),
+        alive_s=alive_s,
+        electricity=_electricity(scenario),
+        replicas=lives_of(simulation),
     )
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
 
     def energy() -> RequestEnergy:
-        return request_energy(log.requests, instance_energy(log.steps, facts, alive_s))
+        return request_energy(log.requests, instance_energy(log.steps, facts, alive_s), log.prefilled_on)
 
     return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation), energy)
 

@@ -11,7 +11,9 @@ from tokensim.engine.failures import FailureAt, RandomFailures, Throttle
 from tokensim.engine.handover import Terms
 from tokensim.engine.hooks import Hook
 from tokensim.engine.restarts import RollingRestart
+from tokensim.engine.simulation import Simulation
 from tokensim.errors import InputError
+from tokensim.metrics.operations import ReplicaLife
 from tokensim.model import ModelSpec
 from tokensim.plan import PoolPlan
 from tokensim.registry import register
@@ -68,6 +70,22 @@ def hooks_of(scenario: Scenario) -> list[Hook]:
         duration = inf if throttle.duration is None else throttle.duration
         hooks.append(Throttle(throttle.pool, throttle.at, throttle.max_running, duration))
     return [*hooks, *_plugged_in(scenario.hooks)]
+
+
+def lives_of(simulation: Simulation) -> list[ReplicaLife]:
+    """What became of each replica of ``simulation``, which is over."""
+    died = {index for _, index in simulation.recorder.failures}
+    return [
+        ReplicaLife(
+            replica.name,
+            replica.pool.name,
+            replica.born_s,
+            replica.up_s,
+            replica.gone_s if replica.gone_s < inf else None,
+            replica.index in died,
+        )
+        for replica in simulation.replicas
+    ]
 
 
 def _scaler(pool: Pool) -> Iterable[Hook]:

@@ -29,6 +29,7 @@ from tokensim.scenario.experts import ExpertSpread
 from tokensim.scenario.lora import Lora
 from tokensim.scenario.memory import Memory, MemoryTier
 from tokensim.scenario.network import GivenPort, Network, Spine
+from tokensim.scenario.operations import Autoscale, Disaggregation, Failure, Restart, Throttle
 from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
@@ -312,6 +313,17 @@ def step_times(model: str, hardware: str, parallel: dict[str, int], experts: Any
     ]
 
 
+def compare_links() -> str:
+    """What ``examples/compare_links.py`` prints: a table."""
+    return output_of([sys.executable, str(ROOT / "examples" / "compare_links.py")], ROOT)
+
+
+def lines_of_run(name: str, *labels: str) -> str:
+    """Lines of the report on an example: those that begin with one of ``labels``."""
+    report = output_of([*CLI, "run", str(ROOT / "examples" / f"{name}.yaml"), "--no-output"], ROOT)
+    return fenced("\n".join(line for line in report.splitlines() if line.startswith(labels)))
+
+
 def output_of(command: list[str], folder: str | Path) -> str:
     """What ``command`` prints in ``folder``."""
     done = subprocess.run(
@@ -355,6 +367,14 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "arrivals": lambda: kinds_table(PROCESSES, "process"),
     "think": lambda: kinds_table(THINK_TIMES, "distribution"),
     "lengths": lambda: kinds_table(DISTRIBUTIONS, "distribution"),
+    "disaggregation": lambda: keys_table(Disaggregation),
+    "compare-links": compare_links,
+    "autoscale": lambda: keys_table(Autoscale),
+    "failure": lambda: keys_table(Failure),
+    "restart": lambda: keys_table(Restart),
+    "throttle": lambda: keys_table(Throttle),
+    "autoscale-run": lambda: lines_of_run("autoscale", "latency", "TTFT", "TPOT", "replicas", "cost"),
+    "failures-run": lambda: lines_of_run("failures", "latency", "TTFT", "TPOT", "replicas", "cost"),
     "quickstart": quickstart,
     "caching": caching,
     "measured": measured,

@@ -25,6 +25,8 @@ def requests_frame(log: RunLog, energy: RequestEnergy | None = None) -> pl.DataF
     ``first_token_s`` and ``finish_s`` are the engine's times, ``first_delivery_s`` and ``last_delivery_s``
     those at which the client gets the tokens, which latencies count; ``queued_s`` is when the engine's core
     took the request in. ``prefill_j`` and ``decode_j`` are what it stands for of ``energy``, where given.
+    If KV was handed over: ``prefill_instance``, and ``kv_arrived_s``, when it had come (the last time);
+    if something failed: ``retries``.
     """
     import polars as pl
 
@@ -57,6 +59,16 @@ def requests_frame(log: RunLog, energy: RequestEnergy | None = None) -> pl.DataF
             **{f"cached_tokens_{name}": hits for name, hits in hits_by_tier(log).items()},
         }
     )
+    if (moved := log.handovers) is not None:
+        arrived_s = np.full(len(r.status), np.nan)
+        arrived_s[moved.request] = moved.arrived_s  # the last time, of several
+        given_by = pl.Series("prefill_instance", log.prefilled_on)
+        frame = frame.with_columns(
+            pl.when(given_by >= 0).then(given_by).alias("prefill_instance"),
+            pl.Series("kv_arrived_s", arrived_s),
+        )
+    if log.retries is not None:
+        frame = frame.with_columns(pl.Series("retries", log.retries))
     if energy is not None:
         frame = frame.with_columns(
             pl.Series("prefill_j", energy.prefill_j), pl.Series("decode_j", energy.decode_j)

@@ -156,6 +156,25 @@ class Verified:
 
 
 @dataclass(frozen=True, slots=True)
+class HandoverRows:
+    """One entry each time that the KV of a request had come from one instance to another, in order.
+
+    ``request`` by index; ``source``: the rank that gave it; ``preemptions`` there; ``migrates``: 1 if the
+    request had begun to decode, else 0 (prefill and decode apart). ``stopped_s``: the last token there;
+    ``granted_s``: the other side had memory for it; ``arrived_s``: all ``bytes`` had come.
+    """
+
+    request: Ints
+    source: Ints
+    preemptions: Ints
+    migrates: Ints
+    stopped_s: Floats
+    granted_s: Floats
+    arrived_s: Floats
+    bytes: Floats
+
+
+@dataclass(frozen=True, slots=True)
 class RunLog:
     """Everything recorded of one run.
 
@@ -189,3 +208,17 @@ class RunLog:
     """Instances that are a later stage of a pipeline: their rows repeat the requests of the first one."""
     verified: Verified | None = None
     """Of all instances that speculate; None: none does."""
+    handovers: HandoverRows | None = None
+    """KV that went from one instance to another; None: none did."""
+    retries: Ints | None = None
+    """How often each request was taken up again after a failure; None: nothing failed."""
+
+    @property
+    def prefilled_on(self) -> Ints | None:
+        """The instance that computed each prompt; None: everywhere the one that decoded."""
+        if self.handovers is None:
+            return None
+        where = self.requests.instance.copy()
+        first = self.handovers.migrates == 0
+        where[self.handovers.request[first]] = self.handovers.source[first]
+        return where

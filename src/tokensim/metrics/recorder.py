@@ -15,6 +15,7 @@ import numpy as np
 from tokensim.cost.base import Drafting, StepColumns, Together
 from tokensim.metrics.log import (
     STATUSES,
+    HandoverRows,
     LinkUse,
     LoadRows,
     RequestColumns,
@@ -41,6 +42,9 @@ TIMES = {
     "growth_s",
     "end_s",
     "bytes",
+    "stopped_s",
+    "granted_s",
+    "arrived_s",
 }
 """The columns that are doubles; the others are 64-bit integers."""
 
@@ -79,6 +83,16 @@ STEP_ROW = (
 )
 TRANSFER_ROW = ("start_s", "end_s", "bytes", "source", "target", "kind", "arrived")
 
+HANDOVER_ROW = (
+    "request",
+    "source",
+    "preemptions",
+    "migrates",
+    "stopped_s",
+    "granted_s",
+    "arrived_s",
+    "bytes",
+)
 LOAD_ROW = ("request", "tier", "hit_tokens", "tokens", "bytes", "start_s", "end_s")
 
 
@@ -92,7 +106,7 @@ PACK_CHUNK = Struct("qq").pack
 PACK_GAP = Struct("dq").pack
 PACK_DELIVERY = Struct("qqd").pack
 PACK_TOGETHER = Struct("qqddd").pack
-PACK_HANDOVER = Struct("qqqqdddd").pack
+PACK_HANDOVER = Struct(_codes(HANDOVER_ROW)).pack
 PACK_TRANSFER = Struct(_codes(TRANSFER_ROW)).pack
 PACK_ENCODER = Struct("qd").pack
 PACK_LOAD = Struct(_codes(LOAD_ROW)).pack
@@ -128,6 +142,8 @@ class Recorder:
     seconds of the first pass, of later ones, of the search) those of ``cost.base.Drafting``.
     ``explicit_gaps`` are the instances of which all gaps stand in ``gaps``, ``later_stages`` those that are a
     stage but the first of a pipeline; ``verified`` is what each that speculates has come to so far.
+    ``handovers`` are rows with the columns of ``HandoverRows``, packed by ``PACK_HANDOVER``; ``failures``
+    (when, index of the replica) and ``retries`` (index of the request), one each time.
     """
 
     def __init__(self) -> None:
@@ -230,6 +246,8 @@ class Recorder:
             explicit_gaps=frozenset(self.explicit_gaps),
             later_stages=frozenset(self.later_stages),
             verified=self._verified(),
+            handovers=HandoverRows(**_columns(self.handovers, HANDOVER_ROW)) if self.handovers else None,
+            retries=np.bincount(self.retries, minlength=len(workload)) if self.failures else None,
         )
 
     def _transfers(self) -> TransferRows | None:

@@ -20,6 +20,7 @@ from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.latency import Distribution, distribution, request_latency
 from tokensim.metrics.log import STATUSES, RequestColumns, RunLog, Verified
+from tokensim.metrics.operations import Operations, ReplicaLife, operations_of
 from tokensim.metrics.slo import Slo, SloReport, judge
 from tokensim.metrics.spending import Electricity, Spending, spending_of
 from tokensim.metrics.tenants import Tenants, tenants_of
@@ -120,6 +121,8 @@ class Summary:
     tenants: Tenants | None = None
     """The account by tenant; None: the workload has none."""
     speculation: Speculated | None = None
+    operations: Operations | None = None
+    """Replicas that came and went; None: all were there from start to end."""
 
     def to_dict(self) -> dict[str, Any]:
         """The same tree as JSON-ready dicts and lists, in field order; a number that is not finite becomes
@@ -138,11 +141,12 @@ def summarize(
     *,
     alive_s: Floats | None = None,
     electricity: Electricity | None = None,
+    replicas: Sequence[ReplicaLife] = (),
 ) -> Summary:
     """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``).
 
     ``tenant_weights``: of tenants that do not weigh 1 in fair sharing. ``alive_s`` is for how long each
-    instance was up (default: the whole makespan).
+    instance was up (default: the whole makespan), ``replicas`` what became of each of them.
     """
     requests = log.requests
     latency = request_latency(requests)
@@ -182,13 +186,20 @@ def summarize(
         usage=usage,
         time=time_shares(log.steps, [f.cost for f in instances]),
         spending=spending_of(
-            log.steps, requests, instances, makespan_s, alive_s=alive_s, electricity=electricity
+            log.steps,
+            requests,
+            instances,
+            makespan_s,
+            alive_s=alive_s,
+            electricity=electricity,
+            prefilled_on=log.prefilled_on,
         ),
         transfers=None if log.transfers is None else transfer_totals(log.transfers),
         links=link_shares(log.links, makespan_s) or None,
         tiers=tier_reports(log, tokens.input) or None,
         tenants=tenants_of(requests, tenant_weights or {}),
         speculation=_speculated(log.verified),
+        operations=operations_of(log, replicas),
     )
 
 

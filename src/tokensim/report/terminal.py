@@ -157,6 +157,7 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
         *((f"in {tier.use.name}"[:LABEL], _tier(tier)) for tier in summary.tiers or ()),
         ("preemptions", _preemptions(summary)),
         *_network(summary),
+        *_operations(summary),
         (
             "cost",
             f"{money(spending.usd)}; per million tokens: {money(spending.usd_per_million_input_tokens)} in, "
@@ -224,6 +225,21 @@ def _network(summary: Summary) -> list[tuple[str, str]]:
         f" at most {count(link.peak_transfers)} at once"
     )
     return [*([("network", "; ".join(moved))] if moved else []), ("busiest link", use)]
+
+
+def _operations(summary: Summary) -> list[tuple[str, str]]:
+    """How the cluster changed during the run; nothing if it did not."""
+    done = summary.operations
+    if done is None:
+        return []
+    sizes = "; ".join(
+        f"{size.pool} {count(size.least)} to {count(size.most)}, {size.mean:.3g} on average"
+        for size in done.pools
+    )
+    events = [f"{count(done.started)} started", f"{count(done.removed)} removed"]
+    if done.failures:
+        events.append(f"{count(done.failures)} failed ({count(done.retries)} retries of requests)")
+    return [("replicas", f"{sizes}; {', '.join(events)}")]
 
 
 def _tier(tier: TierReport) -> str:
