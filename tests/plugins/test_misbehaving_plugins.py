@@ -329,7 +329,7 @@ def test_a_global_scheduler_that_chooses_an_instance_that_is_down_is_stopped() -
             self.first = self.first or instances[0]
             return self.first  # type: ignore[no-any-return]
 
-    with pytest.raises(SimulationError, match="Nostalgic chose Replica.*down"):
+    with pytest.raises(SimulationError, match=r"Nostalgic chose Replica.*down"):
         run(
             router="nostalgic",
             pools=[{"name": "p", "hardware": "l4", "replicas": 2}],
@@ -443,5 +443,5 @@ def test_an_eviction_policy_is_stopped_by_name(method: str, answer: Callable[...
 def test_an_eviction_policy_that_lacks_a_method_is_refused() -> None:
     from tokensim.memory.tiers.guard import make_eviction
 
-    with pytest.raises(InputError, match="memory.tiers: the eviction policy dict has no 'refreshes'"):
+    with pytest.raises(InputError, match=r"memory.tiers: the eviction policy dict has no 'refreshes'"):
         make_eviction(dict, "memory.tiers")
