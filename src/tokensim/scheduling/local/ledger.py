@@ -55,7 +55,7 @@ class Ledger:
     def enter(self, request: Request) -> None:
         """``request`` is added."""
         self.here[request] = False
-        most = request.length + 1  # an engine that overlaps computes one more before it knows of the end
+        most = request.length + 2  # an engine that overlaps computes more before it knows of the end
         self.owed += most - request.tokens
         self._longest = max(self._longest, most)
 
@@ -82,7 +82,7 @@ class Ledger:
         for request, _ in step.preempted:
             self.must_be_here("schedule", request, "preempted")
             self.ends.pop(request, None)
-            self.owed += 2  # what was in flight may be given again
+            self.owed += request.length + 2 - request.tokens  # what it was given may be lost
         self._check_admitted(step)
         for request in (*step.sat_out, *step.came_back):
             self.must_be_here("schedule", request, "left out")
@@ -122,8 +122,9 @@ class Ledger:
                 f"lets {step.decode - step.idle} requests decode and {len(step.chunk_requests)} prefill,"
                 f" though {running} run",
             )
+        # Twice: an engine that overlaps decodes some rows beyond their end.
         if step.window_context > step.context or (
-            not step.idle and step.context > step.decode * self._longest
+            not step.idle and step.context > 2 * step.decode * self._longest
         ):
             raise self.blame(
                 "schedule",
