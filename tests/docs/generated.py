@@ -337,8 +337,6 @@ def fenced(text: str) -> str:
     return "```text\n" + "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n```\n"
 
 
-OPERATIONS_LINES = ("latency", "TTFT", "TPOT", "replicas", "changes", "cost")
-
 PARTS: dict[str, Callable[[], str | None]] = {
     "scenario": lambda: keys_table(Scenario),
     "cluster": lambda: keys_table(Cluster),
