@@ -373,8 +373,12 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "failure": lambda: keys_table(Failure),
     "restart": lambda: keys_table(Restart),
     "throttle": lambda: keys_table(Throttle),
-    "autoscale-run": lambda: lines_of_run("autoscale", "latency", "TTFT", "TPOT", "replicas", "cost"),
-    "failures-run": lambda: lines_of_run("failures", "latency", "TTFT", "TPOT", "replicas", "cost"),
+    "autoscale-run": lambda: lines_of_run(
+        "autoscale", "latency", "TTFT", "TPOT", "replicas", "changes", "cost"
+    ),
+    "failures-run": lambda: lines_of_run(
+        "failures", "latency", "TTFT", "TPOT", "replicas", "changes", "cost"
+    ),
     "quickstart": quickstart,
     "caching": caching,
     "measured": measured,

@@ -174,7 +174,9 @@ def test_the_metrics_are_what_they_say() -> None:
     look.control = made.control
     look.on_start()
     made.run()
-    assert seen == [(3 + 3, 2 * 2 / 20)]  # two of five run, with two blocks each; three more are parked
+    assert seen == [
+        (3 + 3, pytest.approx(2 * 2 / 20))
+    ]  # two of five run, with two blocks each; three more are parked
     assert queue([], 4) == 4 and kv_use([], 4) == 1 and kv_use([], 0) == 0
 
 

@@ -239,7 +239,7 @@ def _operations(summary: Summary) -> list[tuple[str, str]]:
     events = [f"{count(done.started)} started", f"{count(done.removed)} removed"]
     if done.failures:
         events.append(f"{count(done.failures)} failed ({count(done.retries)} retries of requests)")
-    return [("replicas", f"{sizes}; {', '.join(events)}")]
+    return [("replicas", sizes), ("changes", ", ".join(events))]
 
 
 def _tier(tier: TierReport) -> str:
