@@ -12,7 +12,7 @@ from tokensim.engine import Instance, Simulation
 from tokensim.engine.autoscaler import Autoscaler, Schedule, kv_use, queue
 from tokensim.engine.failures import FailureAt, RandomFailures, Throttle
 from tokensim.engine.hooks import Hook
-from tokensim.engine.replica import Replica, ReplicaPool, State
+from tokensim.engine.replica import ReplicaPool, State
 from tokensim.engine.restarts import RollingRestart
 from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.metrics.operations import operations_of
@@ -158,26 +158,29 @@ def test_a_burst_that_has_passed_keeps_its_replicas_for_the_patience() -> None:
     assert all(gone_s >= 5.0 for gone_s in gone)
 
 
-def test_the_metrics_are_what_they_say() -> None:
-    made = cluster(workload([0.0] * 5, [50] * 5, [8] * 5), slots=2, blocks=20)
-    seen: list[tuple[float, float]] = []
+@pytest.mark.parametrize("exact_steps", [True, False], ids=["walked", "runs"])
+def test_the_metrics_are_what_they_say(exact_steps: bool) -> None:
+    """Two of five run, at 30.5 s with 39 tokens in ten blocks each; nobody is parked."""
+    requests = workload([0.0] * 5, [50] * 5, [8] * 5)
+    made = cluster(requests, slots=2, blocks=40, exact_steps=exact_steps)
+    seen: list[tuple[float, float, float, float]] = []
 
     class Look(Hook):
         def on_start(self) -> None:
-            self.control.at(0.5, self.look)
+            self.control.read_loads()
+            self.control.at(30.5, self.look)
 
         def look(self) -> None:
-            replicas: list[Replica] = list(self.control.replicas)
-            seen.append((queue(replicas, 3), kv_use(replicas, 0)))
+            control, replicas = self.control, list(self.control.replicas)
+            seen.append(
+                (queue(control, replicas), kv_use(control, replicas), queue(control, []), kv_use(control, []))
+            )
 
     look = Look()
     look.control = made.control
     look.on_start()
     made.run()
-    assert seen == [
-        (3 + 3, pytest.approx(2 * 2 / 20))
-    ]  # two of five run, with two blocks each; three more are parked
-    assert queue([], 4) == 4 and kv_use([], 4) == 1 and kv_use([], 0) == 0
+    assert seen == [(3, pytest.approx(2 * 10 / 40), 0, 0)]
 
 
 # Failures.

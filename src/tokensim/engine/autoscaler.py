@@ -6,28 +6,28 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from math import ceil
 
+from tokensim.engine.control import Control
 from tokensim.engine.hooks import Hook
 from tokensim.engine.replica import Replica, ReplicaPool, State
 
 TOLERANCE = 0.1
 """No change while metric / target is within this of 1 (Kubernetes, horizontal pod autoscaler)."""
 
-Metric = Callable[[Sequence[Replica], int], float]
-"""Of the replicas that are up, and the number of requests that no replica could take: the metric's mean."""
+Metric = Callable[[Control, Sequence[Replica]], float]
+"""Of the replicas that are up: the mean of what is measured."""
 
 
-def queue(replicas: Sequence[Replica], parked: int) -> float:
-    """Requests that wait, for each replica."""
-    waiting = parked + sum(len(rank.scheduler.waiting) for replica in replicas for rank in replica.ranks)
-    return waiting / max(1, len(replicas))
+def queue(control: Control, replicas: Sequence[Replica]) -> float:
+    """Requests that wait, those that no replica could take among them, for each replica."""
+    waiting = sum(len(rank.scheduler.waiting) for replica in replicas for rank in replica.ranks)
+    return (control.parked + waiting) / max(1, len(replicas))
 
 
-def kv_use(replicas: Sequence[Replica], parked: int) -> float:
-    """Share of the KV pools in use; 1 if requests wait and there is no pool at all."""
-    pools = [rank.scheduler.pool for replica in replicas for rank in replica.ranks]
-    if not pools:
-        return float(parked > 0)
-    return sum(1 - pool.free / pool.num_blocks for pool in pools) / len(pools)
+def kv_use(control: Control, replicas: Sequence[Replica]) -> float:
+    """Share of the KV pools in use; 1 if requests wait and there is no replica at all."""
+    if not replicas:
+        return float(control.parked > 0)
+    return sum(control.kv_use(replica) for replica in replicas) / len(replicas)
 
 
 METRICS: dict[str, Metric] = {"queue": queue, "kv": kv_use}
@@ -72,6 +72,8 @@ class Autoscaler(Hook):
 
     def on_start(self) -> None:
         """See ``Hook``."""
+        if self.metric is kv_use:
+            self.control.read_loads()
         self.control.every(self.interval_s, self.look)
 
     def look(self) -> None:
@@ -80,7 +82,7 @@ class Autoscaler(Hook):
         pool = control.pool(self.pool)
         up = [replica for replica in pool.replicas if replica.state is State.UP]
         now, standing = control.now, len(pool.standing())
-        ratio = self.metric(up, control.parked) / self.target
+        ratio = self.metric(control, up) / self.target
         wanted = standing
         if abs(ratio - 1) > TOLERANCE:
             wanted = ceil(max(1, len(up)) * ratio)

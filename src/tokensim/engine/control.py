@@ -69,6 +69,16 @@ class Control:
                 return pool
         raise ValueError(f"no pool {name!r}; there are {', '.join(pool.name for pool in self.pools)}")
 
+    def read_loads(self) -> None:
+        """Announce, before the run, that ``kv_use`` will be asked for."""
+        self._simulation.loads.activate()
+
+    def kv_use(self, replica: Replica) -> float:
+        """The share of the KV pools of ``replica`` that requests hold now, exact also within a run of
+        steps."""
+        self._simulation.loads.at(self.now, False)
+        return replica.load.kv_use
+
     # When.
 
     def at(self, time_s: float, act: Callable[[], None]) -> None:

@@ -124,11 +124,16 @@ class ClusterLoads:
         kind = type(router)
         if kind.sent is not GlobalScheduler.sent or kind.finished is not GlobalScheduler.finished:
             self._told.append(router)
-        if router.reads_load and not self.active:
-            self.active = True
+        if router.reads_load:
+            self.activate()
+        self.counts = self.active or bool(self._told)
+
+    def activate(self) -> None:
+        """Somebody reads loads."""
+        if not self.active:
+            self.active = self.counts = True
             for target in self._targets:
                 self._add(target)
-        self.counts = self.active or bool(self._told)
 
     def join(self, target: Any) -> None:
         """``target`` is one of the cluster from now on."""
