@@ -12,6 +12,7 @@ import pytest
 from tokensim import Scenario, simulate
 from tokensim.assemble import Result
 from tokensim.errors import InputError
+from tokensim.registry import load_plugin
 from tokensim.scenario import from_mapping
 
 DRAFTS: dict[str, Any] = {"method": "eagle3", "num_speculative_tokens": 3, "acceptance": {"rate": 0.7}}
@@ -160,6 +161,42 @@ def test_recorded_acceptance_is_read_from_a_file_beside_the_scenario(tmp_path: P
         engine={"speculative": {**drafts, "acceptance": {"recorded": [0, 2, 3]}}}
     ).summary.speculation
     assert recorded == inline
+
+
+SHORTEST_FIRST = """
+from tokensim import register
+from tokensim.scheduling.local import ContinuousBatching
+
+@register.local_scheduler("by-length")
+class ByLength(ContinuousBatching):
+    def __init__(self, limits, version, *, exact_steps=False, sign=1):
+        super().__init__(limits, version, exact_steps=exact_steps)
+        self.sign = sign
+
+    def admission_order(self, waiting):
+        return sorted(waiting, key=lambda request: self.sign * request.input_tokens)
+"""
+
+
+@pytest.mark.parametrize("extra", [{"parallel": {"pipeline": 2}}, {"speculative": DRAFTS}])
+def test_a_users_order_of_admission_holds_here_too_with_its_options(
+    extra: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "by_length.py").write_text(SHORTEST_FIRST)
+    load_plugin(tmp_path / "by_length.py")
+    crowd = {
+        "arrivals": {"process": "all-at-once"},
+        "input_tokens": {"distribution": "uniform", "min": 10, "max": 400},
+        "output_tokens": 30,
+        "num_requests": 40,
+    }
+    for sign in (1, -1):
+        engine = {"policy": "by-length", "policy_options": {"sign": sign}, "max_num_seqs": 2}
+        engine |= {k: v for k, v in extra.items() if k == "speculative"}
+        log = run(extra.get("parallel"), engine, workload=crowd).log
+        prompts = sign * log.requests.input_tokens
+        order = np.lexsort((prompts, log.requests.scheduled_s))  # by length among those admitted together
+        assert (np.diff(prompts[order]) >= 0).all()
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections import Counter
-from functools import partial
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from engine.in_flight_runs import NO_HOST, StageCost, workload
-from tokensim import assemble
+from tokensim import simulate
 from tokensim.cost import OperatorTime
 from tokensim.cost.sends import Send
+from tokensim.cost.staged import StagedEstimate
 from tokensim.engine import Instance, Simulation
 from tokensim.engine.hooks import Hook
 from tokensim.engine.pipeline import Pipeline
 from tokensim.engine.replica import Replica
 from tokensim.engine.speculative import SpeculativeInstance
 from tokensim.scenario import from_mapping
-from tokensim.scheduling.cluster import RoundRobin
+from tokensim.scheduling.cluster import GlobalScheduler, RoundRobin
+from tokensim.scheduling.cluster.base import T
 from tokensim.scheduling.local import Limits, Request, Step, Vllm, form_for
 from tokensim.scheduling.local.speculation import Sampled, Speculation
 
@@ -62,12 +64,18 @@ class Listener(Hook):
         self.steps["after"] += 1
 
 
-def build(kind: str, listener: Listener, requests: int, asynchronous: bool) -> Simulation:
+def build(
+    kind: str,
+    listener: Listener,
+    requests: int,
+    asynchronous: bool,
+    router: GlobalScheduler | None = None,
+) -> Simulation:
     rng = np.random.default_rng(5)
     prompts, outputs = rng.integers(1, 30, requests), rng.integers(1, 40, requests)
     arrivals = np.cumsum(rng.exponential(3.0, requests))
     simulation = Simulation(
-        workload(prompts.tolist(), outputs.tolist(), arrivals.tolist()), RoundRobin(), [listener]
+        workload(prompts.tolist(), outputs.tolist(), arrivals.tolist()), router or RoundRobin(), [listener]
     )
     drafts = Speculation(3, Sampled((0.6,))) if kind == "speculation" else None
     limits = Limits(
@@ -132,6 +140,41 @@ def test_every_token_is_told_once_and_nothing_is_lost(kind: str, act: str, async
     assert len(log.num_blocks) == simulation.next_index == entries
 
 
+class Doubting(GlobalScheduler):
+    """Looks for itself whether what it is told of an instance is so, and takes the emptier one."""
+
+    looked = 0
+
+    def route(self, request: Request, instances: Sequence[T], now: float) -> T:
+        for instance in instances:
+            scheduler, load = instance.scheduler, instance.load
+            there = [*scheduler.running, *scheduler.waiting]
+            output = sum(r.length - r.tokens for r in there)
+            prompt = sum(max(r.tokens - r.computed, 0) for r in there if not r.decoding)
+            assert (load.running, load.waiting) == (len(scheduler.running), len(scheduler.waiting))
+            assert load.outstanding_tokens == output + prompt
+            assert load.free_blocks == scheduler.pool.free  # type: ignore[attr-defined]
+            assert (load.predicted_work_s > 0) == bool(there)
+            self.looked += bool(there)
+        return min(instances, key=lambda i: i.load.predicted_work_s)
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("kind", ["pipeline", "speculation"])
+def test_routers_see_the_load_as_it_is(kind: str, asynchronous: bool) -> None:
+    router = Doubting()
+    log = build(kind, Listener(), 60, asynchronous, router).run()
+    assert (log.requests.status == 1).all()
+    assert router.looked > 60
+    assert len(set(log.requests.instance.tolist())) == 2
+
+
+def test_a_lone_step_of_a_pipeline_is_estimated_as_the_sum_of_its_stages() -> None:
+    estimate = StagedEstimate([StageCost(1.0, 0.01), StageCost(3.0, 0.02)], [Send(0.5, 0.001)])
+    assert estimate.step_time(2, 0.0, 0.0, 0.0, [(10, 0)], 3) == pytest.approx(4.0 + 12 * 0.03 + 0.512)
+    assert estimate.decode_run(5, 100.0, 0.0, 0.0, 0.0)[0] == pytest.approx(4.0 + 5 * 0.03 + 0.505)
+
+
 class Operators(Hook):
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -140,7 +183,7 @@ class Operators(Hook):
         self.seconds.append(operator.seconds)
 
 
-def test_operators_of_all_stages_and_of_the_drafter_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_operators_of_all_stages_and_of_the_drafter_are_told() -> None:
     drafts = {"method": "eagle", "num_speculative_tokens": 2, "acceptance": {"rate": 0.5}}
     for parallel, engine in (({"pipeline": 2}, {}), ({}, {"speculative": drafts})):
         tree = {
@@ -157,6 +200,5 @@ def test_operators_of_all_stages_and_of_the_drafter_are_told(monkeypatch: pytest
         }
         scenario = from_mapping(tree, "test")
         heard = Operators()
-        monkeypatch.setattr(assemble, "Simulation", partial(Simulation, hooks=[heard]))
-        result = assemble.simulate(scenario)
+        result = simulate(scenario, hooks=[heard])
         assert sum(heard.seconds) == pytest.approx(result.summary.time.step_s)

@@ -226,14 +226,11 @@ class Activity:
     prefill_share: Floats
 
 
-class StepCost(Protocol):
-    """The price of steps of one model on one device under one parallel plan, compiled once."""
+class StepEstimate(Protocol):
+    """How long steps last."""
 
     window: int | None
     """The sliding window (tokens) whose capped context sum the engine must keep; None if there is none."""
-
-    needs_longest: bool
-    """Whether the engine must keep the longest context of the decoding requests (else it passes 0)."""
 
     def decode_run(
         self, decode: int, context: float, window_context: float, window_growth: float, longest: float
@@ -257,6 +254,13 @@ class StepCost(Protocol):
     ) -> float:
         """Seconds of one step with prefill ``chunks`` of (tokens, cached before) beside the decodes."""
         ...
+
+
+class StepCost(StepEstimate, Protocol):
+    """The price of steps of one model on one device under one parallel plan, compiled once."""
+
+    needs_longest: bool
+    """Whether the engine must keep the longest context of the decoding requests (else it passes 0)."""
 
     def compute_time(self, tokens: int) -> float:
         """Of a step of ``tokens`` rows, the seconds in GEMMs and experts that are bound by arithmetic."""

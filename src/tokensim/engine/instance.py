@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, ClassVar
 
-from tokensim.cost.base import StepCost
+from tokensim.cost.base import StepCost, StepEstimate
 from tokensim.engine.axis import TimeAxis, layered
 from tokensim.engine.clock import Clock
 from tokensim.engine.encoder import Encoder
@@ -75,7 +75,6 @@ class Instance(TimeAxis):
         self.looks_once_more = scheduler.looks_once_more
         self.index = index
         self.scheduler = scheduler
-        self.cost = cost
         self.ranks = (self,)
         self.axis: Instance | RankGroup = self  # what decides for it
         self.on_held: Callable[[Instance, Request, float], None] | None = None
@@ -83,6 +82,7 @@ class Instance(TimeAxis):
         self.on_preempt: Callable[[Request, Instance], None] | None = None
         self.on_chunks: Callable[[Instance, Step, float, float], None] | None = None
         self.cost = cost
+        self.estimate: StepEstimate = cost  # for routers
         self.tiers: TieredKv | None = None
         self._step_time = cost.step_time
         self._decode_run = cost.decode_run

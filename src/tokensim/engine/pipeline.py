@@ -22,6 +22,7 @@ from typing import Any
 from tokensim.cost.base import StepCost
 from tokensim.cost.host import Host
 from tokensim.cost.sends import Send
+from tokensim.cost.staged import StagedEstimate
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import Outputs
 from tokensim.engine.instance import Instance
@@ -103,6 +104,7 @@ class Pipeline(Instance):
         **options: Any,
     ) -> None:
         super().__init__(index, scheduler, costs[0], recorder, **options)
+        self.estimate = StagedEstimate(costs, sends)
         self.entries = len(costs)
         recorder.explicit_gaps.update(range(index, index + len(costs)))
         recorder.later_stages.update(range(index + 1, index + len(costs)))
@@ -123,11 +125,15 @@ class Pipeline(Instance):
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
         """Take a request while busy: the core sees it when it schedules next. See ``Instance.arrive``."""
+        if self.in_view:
+            self.before_change(self, now)
         self.scheduler.add(request)
         return False
 
     def decide(self, now: float) -> None:
         """The core is free: process the output that it waited for, schedule what the queue has room for."""
+        if self.in_view:
+            self.before_change(self, now)
         scheduler, batches = self.scheduler, self._batches
         if self._awaited:
             self._awaited = False

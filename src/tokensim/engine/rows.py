@@ -55,11 +55,11 @@ class Rows:
         for rank in target.ranks:
             axis = rank.axis
             self._rows_of.setdefault(axis, []).append(len(self._parts))
-            self._parts.append((axis, rank.scheduler, rank.cost))
+            self._parts.append((axis, rank.scheduler, rank.estimate))
             self._kept_s[axis] = 0.0
             axis.before_change = self._on_event if self.staleness_s == 0.0 else self._keep
             axis.in_view = True
-            self._grow(rank.scheduler, rank.cost)
+            self._grow(rank.scheduler, rank.estimate)
             self._write(axis)
         self._columns.clear()
 

@@ -45,6 +45,8 @@ class SpeculativeInstance(Instance):
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the step before, schedule the next one."""
+        if self.in_view:
+            self.before_change(self, now)
         flying = self._flying
         if flying is not None:
             self._record(flying)

@@ -19,6 +19,7 @@ from tokensim.scheduling.local.base import Limits, Step
 from tokensim.scheduling.local.cadence import prefill_cap
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.flight import Flight, FlightStep, Row
+from tokensim.scheduling.local.outlook import Outlook
 from tokensim.scheduling.local.request import Request
 
 
@@ -27,14 +28,14 @@ class InFlightBatching(ContinuousBatching):
 
     can_load = False
 
-    def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
-        super().__init__(limits, version, exact_steps=exact_steps)
+    def __init__(
+        self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False, **options: Any
+    ) -> None:
+        super().__init__(limits, version, exact_steps=exact_steps, **options)
         speculation = limits.speculation
         self.drafts = 0 if speculation is None else speculation.tokens
         self.lookahead = 0 if speculation is None else speculation.lookahead
         self.draft_slots = 0 if speculation is None else speculation.slots
-        scheduled = limits.max_num_scheduled_tokens
-        self.token_budget = limits.max_num_batched_tokens if scheduled is None else scheduled
         self.flights: dict[Request, Flight] = {}
         self.flying: dict[int, FlightStep] = {}  # scheduled, their output not processed yet
         self._asynchronous = limits.async_scheduling
@@ -112,6 +113,27 @@ class InFlightBatching(ContinuousBatching):
             self.pool.forget(request.content)
         request.computed = 0
         request.decoding = False
+
+    def outlook(self) -> Outlook:
+        """See ``LocalScheduler.outlook``; output counts as left until it has come back."""
+        prefill = decode = decoding = context = 0
+        for request in (*self.running, *self.waiting):
+            if request.decoding:
+                decoding += 1
+            else:
+                prefill += max(request.tokens - request.computed, 0)
+            decode += request.length - request.tokens
+            context += request.computed
+        return Outlook(
+            running=len(self.running),
+            waiting=len(self.waiting),
+            prefill_tokens=prefill,
+            decode_tokens=decode,
+            decoding=decoding,
+            context=context,
+            free_blocks=self.pool.free,
+            phase=(0,) * self.block_size,  # each step is a run of its own
+        )
 
     def computed(self, request: Request) -> int:
         """See ``ContinuousBatching.computed``; drafts that are not verified yet are among them."""
@@ -339,8 +361,8 @@ class InFlightBatching(ContinuousBatching):
             self.pool.release(request)
 
 
-HOOKS = ("admission_order", "victim", "horizon")
-"""What a policy may say of its own and still run in this form."""
+HOOKS = ("__init__", "admission_order", "victim", "horizon")
+"""What a policy may say of its own and still run in this form: its options, and what it is asked."""
 
 
 def form_for(policy: Any, limits: Limits) -> Any:
@@ -365,4 +387,5 @@ def form_for(policy: Any, limits: Limits) -> Any:
             + " is changed keeps account of"
             " what is in flight" + (f" (changed: {', '.join(sorted(changed))})" if changed else "")
         )
-    return type(f"InFlight{policy.__name__}", (InFlightBatching, policy), {})
+    own_module = {"__module__": policy.__module__}  # whose it is, decides whether it is watched
+    return type(f"InFlight{policy.__name__}", (InFlightBatching, policy), own_module)

@@ -25,7 +25,7 @@ def serve_in_order(policy: InFlightBatching, step: FlightStep, cap: int, deferre
     pool, size, rules, flights = policy.pool, policy.block_size, policy.rules, policy.flights
     max_len, slots, lookahead = policy.limits.max_model_len, policy.draft_slots, policy.lookahead
     goes_on = rules.self_preemption_goes_on and policy.limits.scheduling_policy == "priority"
-    tokens_left, input_left = policy.token_budget, policy.limits.max_num_batched_tokens
+    tokens_left, input_left = policy.budget, policy.limits.max_num_batched_tokens
     running = list(policy.running)
     served: dict[Request, Row] = {}
     at = 0
