@@ -83,7 +83,7 @@ def scheduler_maker(
     policy = find_policy(engine.policy, where)
     options = engine.policy_options
     try:
-        kind: Any = guarded(policy)
+        kind: Any = guarded(form_for(policy, limits) if limits.in_flight else policy)
     except InputError as error:
         raise InputError(error.message, where=f"{where}.policy", hint=error.hint) from None
     known = _options_of(policy)
@@ -94,9 +94,6 @@ def scheduler_maker(
                 where=f"{where}.policy_options",
                 hint=nearest(option, known) if known else "it takes no options",
             )
-
-    if limits.in_flight:
-        policy = form_for(policy, limits)
 
     def make() -> LocalScheduler:
         try:
