@@ -365,4 +365,4 @@ def form_for(policy: Any, limits: Limits) -> Any:
             + " is changed keeps account of"
             " what is in flight" + (f" (changed: {', '.join(sorted(changed))})" if changed else "")
         )
-    return type(f"InFlight{policy.__name__}", (InFlightBatching, policy), {})
+    return type(f"InFlight{policy.__name__}", (InFlightBatching, policy), {"__module__": policy.__module__})
