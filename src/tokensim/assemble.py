@@ -152,7 +152,8 @@ def simulate(
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
 
     def energy() -> RequestEnergy:
-        return request_energy(log.requests, instance_energy(log.steps, facts, alive_s), log.prefilled_on)
+        drawn = instance_energy(log.steps, facts, alive_s)
+        return request_energy(log.requests, drawn, log.prefilled_on, log.later_stages)
 
     return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation), energy)
 

@@ -324,6 +324,29 @@ def lines_of_run(name: str, *labels: str) -> str:
     return fenced("\n".join(line for line in report.splitlines() if line.startswith(labels)))
 
 
+def slots() -> str:
+    """What the example with adapters gives with more and fewer slots."""
+    rows = [
+        "| `max_loras` | TTFT p50 | TTFT p99 | TPOT | KV blocks | swaps | kernels of adapters |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    tree = Scenario.from_yaml(ROOT / "examples" / "lora.yaml").model_dump()
+    tree["performance"]["operators"] = "builtin"
+    for most in (4, 8, 16, 32):
+        tree["engine"]["lora"]["max_loras"] = most
+        summary = tokensim.simulate(Scenario.model_validate(tree)).summary
+        ttft, tpot = summary.latency.ttft_s, summary.latency.tpot_s
+        seconds = {share.operator: share.seconds for share in summary.time.operators}
+        blocks = sum(instance.num_blocks for instance in summary.usage.instances)
+        kernels = seconds["adapters"] / summary.time.step_s
+        assert ttft.p50 and ttft.p99 and tpot.mean
+        rows.append(
+            f"| {most} | {ttft.p50:.2f} s | {ttft.p99:.2f} s | {tpot.mean * 1e3:.1f} ms | {blocks:,} |"
+            f" {seconds['wait_for_copies']:.1f} s | {kernels:.0%} of the time |"
+        )
+    return "\n".join(rows) + "\n"
+
+
 def output_of(command: list[str], folder: str | Path) -> str:
     """What ``command`` prints in ``folder``."""
     done = subprocess.run(
@@ -389,6 +412,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "experts": lambda: keys_table(ExpertSpread),
     "mixtures": mixtures,
     "lora": lambda: keys_table(Lora),
+    "slots": slots,
 }
 
 

@@ -244,7 +244,7 @@ def test_kernels_of_adapters_take_overhead_weights_and_rows() -> None:
 def test_a_run_says_what_adapters_took() -> None:
     # The section of workloads that names adapters is not needed: without any, there are only the slots.
     summary = simulate(scenario({"max_loras": 2})).summary
-    assert not any(o.operator in ("adapters", "copies") for o in summary.time.operators)
+    assert not any(o.operator in ("adapters", "wait_for_copies") for o in summary.time.operators)
     cost = plan({"max_loras": 2}).cost
     assert cost.adapters is not None
     log = run(asked((0, 100, 20, 0), (0, 100, 20, 1)), (2, 2, 0.5, 0.0), cost=cost)
@@ -252,7 +252,7 @@ def test_a_run_says_what_adapters_took() -> None:
 
     shares = time_shares(log.steps, [cost])
     times = {o.operator: o.seconds for o in shares.operators}
-    assert times["copies"] == pytest.approx(1.0)
+    assert times["wait_for_copies"] == pytest.approx(1.0)
     steps = log.steps.what
     assert times["adapters"] == pytest.approx(
         cost.adapters.seconds(200, 2) + 19 * cost.adapters.seconds(2, 2)

@@ -76,7 +76,9 @@ def test_a_prompt_that_was_computed_elsewhere_is_charged_there() -> None:
     log = run_log(requests=request_columns(instance=ints(1, 1, 1, -1, 1)))
     energy = instance_energy(log.steps, facts(), floats(2.0, 2.0))
     shares = request_energy(log.requests, energy, prefilled_on=ints(0, 0, 0, -1, 1))
-    assert shares.prefill_j[:3].sum() == pytest.approx(60)
+    # No request decodes on instance 0: what decoding cost there goes to its prompts.
+    assert shares.prefill_j[:3].sum() == pytest.approx(800)
+    assert shares.prefill_j[4] == pytest.approx(120)
     assert shares.decode_j.sum() == pytest.approx(680)
 
 
@@ -201,3 +203,43 @@ def test_electricity_of_a_scenario_is_charged() -> None:
     spending = simulate(scenario(cluster=cluster)).summary.spending
     assert spending.devices_usd == 0.0
     assert spending.usd == spending.electricity_usd == pytest.approx(spending.energy_kwh * 0.12)
+
+
+def test_later_stages_of_a_pipeline_work_for_the_requests_of_the_first() -> None:
+    log = run_log(requests=request_columns(instance=ints(0, 0, 0, -1, 0)))
+    energy = instance_energy(log.steps, facts(), floats(2.0, 2.0))
+    shares = request_energy(log.requests, energy, later_stages={1})
+    assert shares.prefill_j.sum() == pytest.approx(180)
+    assert shares.decode_j.sum() == pytest.approx(1420)
+
+
+def plain(**pool: object) -> Scenario:
+    return scenario(cluster={"pools": [{"hardware": "h100-sxm-80gb", **pool}]})
+
+
+def apart() -> Scenario:
+    pools = [{"name": role, "role": role, "hardware": "h100-sxm-80gb"} for role in ("prefill", "decode")]
+    return scenario(cluster={"pools": pools})
+
+
+@pytest.mark.parametrize(
+    "made",
+    [plain(parallel={"pipeline": 2}), plain(parallel={"data": 2}), apart()],
+    ids=["pipeline", "data parallel", "prefill apart"],
+)
+def test_every_plan_is_accounted_for_to_the_joule(made: Scenario) -> None:
+    result = simulate(made)
+    spending, table = result.summary.spending, result.requests
+    idle_kwh = spending.energy_kwh_by_phase["idle"]
+    mine_j = table["prefill_j"].sum() + table["decode_j"].sum()
+    assert mine_j == pytest.approx((spending.energy_kwh - idle_kwh) * 3.6e6)
+    assert sum(p.input_tokens for p in spending.pools) == result.summary.tokens.input
+    assert sum(p.output_tokens for p in spending.pools) == result.summary.tokens.output
+
+
+def test_a_prefill_pool_pays_for_input_tokens_and_a_decode_pool_for_output_tokens() -> None:
+    prefill, decode = simulate(apart()).summary.spending.pools
+    assert prefill.input_tokens > 0 and prefill.output_tokens == 0
+    assert decode.output_tokens > 0
+    assert prefill.account.energy_kwh_by_phase["decode"] == 0.0
+    assert decode.account.usd_per_million_output_tokens is not None

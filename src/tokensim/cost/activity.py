@@ -70,7 +70,7 @@ def activity(cost: CompiledStepCost, steps: StepColumns) -> Activity:
         contexts = contexts_of(attention, steps)
         moved = work.bytes_token * contexts + work.bytes_query * steps.decode * times
         decode.add(work.flops_pair * contexts, moved, attention)
-    tokens = new + steps.decode
+    tokens = new + steps.decode + (0 if steps.drafting is None else steps.drafting.drafts)
     by_tokens = np.divide(new, tokens, out=np.full(size, np.nan), where=tokens > 0)
     total = rows_work.total + prefill.total + decode.total
     mine = rows_work.total * by_tokens + prefill.total

@@ -11,7 +11,7 @@ first): who decodes at a long context takes more than it is charged with. Idle e
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,34 +111,50 @@ def instance_energy(steps: StepRows, instances: Sequence[InstanceFacts], alive_s
 
 
 def request_energy(
-    requests: RequestColumns, energy: InstanceEnergy, prefilled_on: Ints | None = None
+    requests: RequestColumns,
+    energy: InstanceEnergy,
+    prefilled_on: Ints | None = None,
+    later_stages: Collection[int] = (),
 ) -> RequestEnergy:
     """What each request stands for; over the requests of an instance it sums to the instance's prefill and
     decode.
 
     ``prefilled_on`` is the instance that computed each prompt, where that is not the one that decoded
-    (``requests.instance``).
+    (``requests.instance``). ``later_stages`` of a pipeline follow the first one, which has their requests.
+    What an instance spends on a phase of which no request has tokens there goes to the other phase.
     """
+    stages = np.arange(len(energy.prefill_j))
+    heads = np.maximum.accumulate(np.where(np.isin(stages, list(later_stages)), 0, stages))
+
+    def of_pipelines(values: Floats) -> Floats:
+        return np.bincount(heads, weights=values, minlength=len(stages)).astype(np.float64)
+
     started = ~np.isnan(requests.scheduled_s)
+    where = requests.instance if prefilled_on is None else prefilled_on
     computed = requests.input_tokens - requests.cached_tokens + requests.recomputed_tokens
+    computed = np.where(started, computed, 0)
+    decoded = np.where(started, np.maximum(requests.output_tokens - 1, 0), 0)
+    prompts, answers = _by_instance(where, computed, stages), _by_instance(requests.instance, decoded, stages)
+    prefill_j, decode_j = of_pipelines(energy.prefill_j), of_pipelines(energy.decode_j)
+    # An instance that decodes what others prefilled computes the last token of each prompt again.
+    stray = np.where(prompts > 0, 0.0, prefill_j) - np.where(answers > 0, 0.0, decode_j)
+    prefill_j, decode_j = prefill_j - stray, decode_j + stray
     return RequestEnergy(
-        prefill_j=_shared_out(
-            energy.prefill_j,
-            requests.instance if prefilled_on is None else prefilled_on,
-            np.where(started, computed, 0),
-        ),
-        decode_j=_shared_out(
-            energy.decode_j,
-            requests.instance,
-            np.where(started, np.maximum(requests.output_tokens - 1, 0), 0),
-        ),
+        prefill_j=_shared_out(prefill_j, prompts, where, computed),
+        decode_j=_shared_out(decode_j, answers, requests.instance, decoded),
     )
 
 
-def _shared_out(joules: Floats, instance: Ints, tokens: Ints) -> Floats:
-    """``joules`` of each instance, shared among its requests by ``tokens``; −1: of no instance."""
+def _by_instance(instance: Ints, tokens: Ints, instances: Ints) -> Floats:
+    """The tokens on each instance; −1: on none."""
     some = instance >= 0
-    totals = np.bincount(instance[some], weights=tokens[some], minlength=len(joules))
+    totals = np.bincount(instance[some], weights=tokens[some], minlength=len(instances))
+    return totals.astype(np.float64)
+
+
+def _shared_out(joules: Floats, totals: Floats, instance: Ints, tokens: Ints) -> Floats:
+    """``joules`` of each instance, shared among its requests by ``tokens``, of which it has ``totals``."""
+    some = instance >= 0
     each = np.divide(joules, totals, out=np.zeros(len(joules)), where=totals > 0)
     shares = np.zeros(len(tokens))
     shares[some] = each[instance[some]] * tokens[some]

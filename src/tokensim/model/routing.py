@@ -61,7 +61,7 @@ def zipf(experts: int, exponent: float, layers: int, seed: int = 0) -> Floats:
 def chances(popularity: Floats, top_k: int) -> Floats:
     """The probability [layer, expert] that a token goes to each expert: in proportion to ``popularity``, at
     most 1, ``top_k`` in all. The rule is that of sampling with probability proportional to size."""
-    chance = np.zeros_like(popularity)
+    chance = np.zeros(popularity.shape)
     for layer, weights in enumerate(popularity):
         certain = np.zeros(len(weights), dtype=bool)
         while True:
@@ -135,7 +135,8 @@ def expert_load(
         hit = -np.expm1(np.log1p(-np.minimum(each, 1.0 - 1e-12))[:, np.newaxis] * GRID)  # [expert, tokens]
         expected = by_rank(hit)
         found = greatest(expected, by_rank(hit * (1.0 - hit)))
-        hits += np.clip(found, expected.max(axis=0), np.minimum(slots.max(), most.max(axis=0)))
+        found = np.clip(found, expected.max(axis=0), np.minimum(slots.max(), most.max(axis=0)))
+        hits += np.maximum.accumulate(found)  # the normal law may lose a little where chances are 0 or 1
         imbalance += float(mean.max() / mean.mean())
     return ExpertLoad(visits / layers, hits / layers, imbalance / layers)
 
