@@ -24,6 +24,7 @@ from pydantic import BaseModel
 import tokensim
 from tokensim.hardware.links import link_presets
 from tokensim.scenario import arrivals, lengths, sessions, traits
+from tokensim.scenario.admission import Admission, TenantLimits
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.experts import ExpertSpread
 from tokensim.scenario.lora import Lora
@@ -366,6 +367,8 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "pool": lambda: keys_table(Pool),
     "parallel": lambda: keys_table(Parallel),
     "router": lambda: keys_table(Router),
+    "admission": lambda: keys_table(Admission),
+    "limits": lambda: keys_table(TenantLimits),
     "network": lambda: keys_table(Network),
     "link": lambda: keys_table(GivenPort),
     "spine": lambda: keys_table(Spine),

@@ -12,6 +12,7 @@ import pytest
 from tokensim import simulate
 from tokensim.assemble import Result
 from tokensim.errors import InputError
+from tokensim.registry import register
 from tokensim.scenario import from_mapping
 
 BASE: dict[str, Any] = {
@@ -152,3 +153,21 @@ def test_tenants_get_what_they_weigh() -> None:
 def test_slips_are_refused_with_what_would_be_right(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         simulate(from_mapping(merged(BASE, {"cluster": changes})))
+
+
+@pytest.mark.parametrize("policy", register.local_scheduler.names())
+def test_loads_are_exact_over_every_local_scheduler(policy: str) -> None:
+    spec = merged(
+        BASE,
+        {
+            "cluster": {
+                "router": "shortest-queue",
+                "pools": [{**BASE["cluster"]["pools"][0], "replicas": 3}],
+            },
+            "engine": {"policy": policy, "num_gpu_blocks": 400, "max_num_seqs": 16, "max_model_len": 1024},
+            "workload": {"num_requests": 120, "predicted_tokens": "oracle"},
+        },
+    )
+    one, other = (simulate(from_mapping(spec), exact_steps=exact) for exact in (False, True))
+    assert one.log.requests.instance.tolist() == other.log.requests.instance.tolist()
+    np.testing.assert_allclose(one.log.requests.finish_s, other.log.requests.finish_s, rtol=1e-9)

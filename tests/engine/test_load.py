@@ -119,13 +119,13 @@ def assert_same_sight(seed: int, staleness_s: float = 0.0) -> Probe | str:
     return runs
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=120, deadline=None)
 @given(seed=st.integers(0, 2**48))
 def test_loads_in_the_middle_of_a_run_are_those_of_single_steps(seed: int) -> None:
     assert_same_sight(seed)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(seed=st.integers(0, 2**48), staleness=st.sampled_from([0.5, 3.0, 1000.0]))
 def test_stale_loads_are_those_of_single_steps_too(seed: int, staleness: float) -> None:
     assert_same_sight(seed, staleness)

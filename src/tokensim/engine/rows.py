@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import floor
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,14 @@ import numpy as np
 from tokensim.engine.axis import TimeAxis
 from tokensim.workload.base import Floats
 
-(START, FIRST, GROWTH, RUN, DECODING, PREFILL, DECODE, RUNNING, WAITING, FREE, DECODE_S) = range(11)
-"""The run (seconds, seconds, seconds a step, steps), ``Outlook``, and seconds for one token of output."""
+START, FIRST, GROWTH, RUN, LINEAR, SQUARE, DECODING, PREFILL, DECODE, RUNNING, WAITING, FREE, DECODE_S = (
+    range(13)
+)
+"""The run (seconds, seconds, seconds a step, steps), ``first − growth/2`` and its square, ``Outlook``, and
+seconds for one token of output."""
+
+WRITE = Struct("13d").pack_into
+ROW_BYTES = Struct("13d").size
 
 CHUNK = 2048
 """Tokens of the prefill chunk that prices prompts, where the budget of a step allows it: vLLM's smallest
@@ -40,7 +47,8 @@ class Rows:
         self._now = 0.0
         self._follows = False
         self._columns: dict[str, Any] = {}  # of this instant
-        self._table = np.zeros((11, 0))
+        self._table = np.zeros((13, 0))  # by column; in memory, row after row
+        self._memory = memoryview(bytearray())
         self._late = np.zeros(0)  # 1 where the next step is scheduled as one starts
         self._seats = np.zeros(0)
         self._blocks = np.zeros(0)
@@ -143,6 +151,7 @@ class Rows:
     def _write(self, axis: TimeAxis) -> None:
         """What stands in the rows of ``axis``."""
         run = axis.run
+        linear = run[1] - run[2] / 2
         for row in self._rows_of[axis]:
             _, scheduler, cost = self._parts[row]
             (running, waiting, prefill, decode, decoding, context, free, phase) = scheduler.outlook()
@@ -154,7 +163,20 @@ class Rows:
                 mean = max(1.0, (context + prefill + decode) / there)
                 window = 0.0 if cost.window is None else batch * min(mean, cost.window)
                 decode_s = cost.decode_run(batch, batch * mean, window, 0.0, mean)[0] / batch
-            self._table[:, row] = (*run, decoding, prefill, decode, running, waiting, free, decode_s)
+            WRITE(
+                self._memory,
+                row * ROW_BYTES,
+                *run,
+                linear,
+                linear * linear,
+                decoding,
+                prefill,
+                decode,
+                running,
+                waiting,
+                free,
+                decode_s,
+            )
             if run[3] > 1 and self._dear:
                 self._taken[row, 1 : len(phase) + 1] = np.cumsum(phase)
 
@@ -162,7 +184,9 @@ class Rows:
         limits, pool = getattr(scheduler, "limits", None), scheduler.pool
         size = getattr(pool, "block_size", 1)
         budget = min(CHUNK, getattr(limits, "max_num_batched_tokens", CHUNK))
-        self._table = np.column_stack((self._table, np.zeros(len(self._table))))
+        table = np.zeros((len(self._parts), len(self._table)))
+        table[:-1] = self._table.T
+        self._table, self._memory = table.T, table.data.cast("B")
         self._late = np.append(self._late, 1.0 if self._parts[-1][0].asynchronous else 0.0)
         self._seats = np.append(self._seats, float(getattr(limits, "max_num_seqs", 1 << 30)))
         self._blocks = np.append(self._blocks, float(pool.num_blocks))
@@ -181,12 +205,11 @@ class Rows:
     def _scheduled(self) -> Floats:
         """Steps of each run that have been scheduled by now, after the first one."""
         now, follows = (self._period_s, False) if self.staleness_s else (self._now, self._follows)
-        start, first, growth, run = self._table[:4]
-        ahead = np.maximum(now - start, 0.0)
-        linear = first - growth / 2
-        root = np.sqrt(np.maximum(linear * linear + 2 * growth * ahead, 0.0))
+        start, first, growth, run, linear, square = self._table[:6]
+        ahead = 2 * np.maximum(now - start, 0.0)
+        root = np.sqrt(np.maximum(square + growth * ahead, 0.0))
         # The nearest whole number is the only one in doubt: the end of that step decides.
-        steps = np.rint(np.minimum(2 * ahead / np.maximum(linear + root, TINY), run))
+        steps = np.rint(np.minimum(ahead / np.maximum(linear + root, TINY), run))
         end = start + steps * first + growth * (steps * (steps - 1) / 2)
         steps -= end > now if follows else end >= now
         steps = np.maximum(steps, 0.0) + self._late * (start <= now if follows else start < now)

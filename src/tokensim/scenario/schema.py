@@ -113,7 +113,7 @@ class Router(Section):
     options: dict[str, Any] = Field(default_factory=dict)
     """Parameters of the policy."""
     staleness: Duration = 0.0
-    """How old what the router sees of the engines may be: it looks every so often. 0: always up to date."""
+    """How often the router looks at the engines, a duration; 0: what it sees is always up to date."""
 
 
 class Electricity(Section):
@@ -147,7 +147,7 @@ class Cluster(Section):
     network: Network = Network()
     """Links, and how instances lie on nodes."""
     admission: Admission | None = None
-    """The gateway before it: limits, priorities, fair sharing. Null: every request enters at once."""
+    """The gateway before the router: limits, priorities, fair sharing. Null: every request enters at once."""
 
     @field_validator("router", "decode_router", mode="before")
     @classmethod
