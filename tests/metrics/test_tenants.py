@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from handmade import floats, ints, request_columns, run_log, summary
 
+from handmade import floats, ints, request_columns, run_log, summary
 from tokensim.metrics.tenants import jain, tenants_of
 
 
