@@ -74,7 +74,7 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
     n = rng.randrange(1, 28)
     room = min(limits.num_gpu_blocks * limits.block_size - limits.block_size - 8, 300)
     prompts = [rng.randrange(1, max(2, room // rng.choice([2, 4, 8]))) for _ in range(n)]
-    if rng.random() < 0.1:
+    if rng.random() < 0.2:
         prompts[0] = limits.num_gpu_blocks * limits.block_size  # too long: rejected
     outputs = [rng.randrange(1, rng.choice([3, 40, 80])) for _ in prompts]
     spread = rng.choice([0.0, 1.0, 4.0, 20.0]) * step_s

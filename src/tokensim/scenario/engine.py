@@ -104,6 +104,10 @@ class Engine(Section):
                 "cudagraph_capture_sizes are given, but enforce_eager captures no CUDA graphs",
                 "leave out one of the two",
             )
+        if self.swap_space is not None and self.preemption != "swap":
+            raise refused(
+                "swap_space is given, but nothing is swapped", "set preemption: swap, or leave it out"
+            )
         if self.policy == sglang.POLICY:
             sglang.settle(self)
             return self
@@ -118,10 +122,6 @@ class Engine(Section):
             raise refused(
                 "long_prefill_token_threshold_adaptive needs a threshold to adapt",
                 "set long_prefill_token_threshold, or leave the other out",
-            )
-        if self.swap_space is not None and self.preemption != "swap":
-            raise refused(
-                "swap_space is given, but nothing is swapped", "set preemption: swap, or leave it out"
             )
         _check_budget(self, self.max_num_batched_tokens, self.max_num_seqs, self.max_model_len)
         return self
