@@ -86,6 +86,11 @@ def test_no_more_requests_run_than_half_the_tokens_of_the_pool() -> None:
         ({"version": "0.33.0"}, "SGLang 0.33.0 are not modelled", "0.5.23"),
         ({"watermark": 0.1}, "watermark is an option of vLLM", "schedule_conservativeness"),
         ({"prefill_schedule_interval": 4}, "is an option of vLLM", "prefill_decode_interval"),
+        (
+            {"speculative": {"method": "ngram", "num_speculative_tokens": 3, "acceptance": {"rate": 0.5}}},
+            "speculative decoding is not simulated",
+            "vllm",
+        ),
         ({"swap_space": "1GB"}, "nothing is swapped", "leave it out"),
         ({"block_size": 16, "max_num_batched_tokens": 1000}, "not a multiple", "992"),
     ],

@@ -57,6 +57,11 @@ def settle(engine: Engine) -> None:
     for name, instead in NOT_HERE.items():
         if getattr(engine, name) != type(engine).model_fields[name].default:
             raise refused(f"{name} is an option of vLLM, not of SGLang", f"leave it out; {instead}")
+    if engine.speculative is not None:
+        raise refused(
+            "speculative decoding is not simulated under the policy 'sglang'",
+            "leave it out, or use the policy vllm",
+        )
     tokens, page = engine.max_num_batched_tokens, engine.block_size
     if engine.enable_chunked_prefill and tokens is not None and tokens % page:
         raise refused(
