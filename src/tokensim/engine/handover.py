@@ -308,8 +308,9 @@ class Handover:
 
     def migrate(self, rank: Instance, request: Request, target: Replica, now: float) -> None:
         """``request``, which ``rank`` has stopped at ``now`` and holds, goes on in ``target``."""
+        if request not in rank.scheduler.holding:  # its replica has died since
+            return
         passage = Passage(request, rank.replica, request.computed)
-        self.passages[request.index] = passage
         request.held = True
         passage.migrates = passage.announced = True
         passage.source, passage.stopped_s = rank, now
@@ -317,6 +318,11 @@ class Handover:
         second = self._successor(passage)
         self._inform(passage)
         second.preemptions, second.recomputed_tokens = request.preemptions, request.recomputed_tokens
+        if not target.up:  # it has gone since that was ordered
+            self._drop(rank, request, now)
+            self.simulation.dispatch(second, now, False)
+            return
+        self.passages[request.index] = passage
         if not self.simulation.deliver(second, target.take(), now, False):
             self._abandon(passage, now)
 

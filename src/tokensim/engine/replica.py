@@ -113,6 +113,11 @@ class Replica:
         return self.runner.ranks
 
     @property
+    def up(self) -> bool:
+        """It takes requests."""
+        return self.state is State.UP
+
+    @property
     def idle(self) -> bool:
         """Nothing is, or will be, going on in it: no request runs, waits, loads, or is held for others."""
         return not any(
