@@ -260,39 +260,19 @@ class Recorder:
 
     def _encoder_s(self, size: int) -> Floats | None:
         """What encoders added to each of ``size`` rows; None if there are none."""
-        if not self.encoders:
-            return None
-        noted = np.frombuffer(self.encoders, [("row", "i8"), ("seconds", "f8")])
-        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
-        seconds = np.zeros(size)
-        seconds[noted["row"]] = noted["seconds"]
-        return seconds
+        return _spread(self.encoders, size, (), ("seconds",))["seconds"] if self.encoders else None
 
     def _idle(self, size: int) -> Ints | None:
         """The column of idle decodes, for ``size`` rows; None if there are none."""
-        if not self.idle:
-            return None
-        noted = np.frombuffer(self.idle, [("row", "i8"), ("rows", "i8")])
-        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
-        idle = np.zeros(size, np.int64)
-        idle[noted["row"]] = noted["rows"]
-        return idle
+        return _spread(self.idle, size, ("rows",), ())["rows"] if self.idle else None
 
     def _together(self, size: int) -> Together | None:
         """The columns of ranks that step together, for ``size`` rows; None if there are none."""
         if not self.together:
             return None
-        floats = ("pooled_rows", "exchanged_rows", "wait_s")
-        noted = np.frombuffer(
-            self.together, [("row", "i8"), ("rows", "i8"), *((name, "f8") for name in floats)]
+        return Together(
+            **_spread(self.together, size, ("rows",), ("pooled_rows", "exchanged_rows", "wait_s"))
         )
-        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
-        rows = np.zeros(size, np.int64)
-        rows[noted["row"]] = noted["rows"]
-        columns = {name: np.zeros(size) for name in floats}
-        for name, column in columns.items():
-            column[noted["row"]] = noted[name]
-        return Together(rows, **columns)
 
     def _verified(self) -> Verified | None:
         """All instances that speculate together."""
@@ -305,17 +285,7 @@ class Recorder:
         """The columns of speculative decoding, for ``size`` rows; None if there are none."""
         if not self.drafting:
             return None
-        floats = ("first_s", "later_s", "search_s")
-        noted = np.frombuffer(
-            self.drafting, [("row", "i8"), ("drafts", "i8"), *((name, "f8") for name in floats)]
-        )
-        noted = noted[noted["row"] < size]  # an interruption may fall between this and its row
-        drafts = np.zeros(size, np.int64)
-        drafts[noted["row"]] = noted["drafts"]
-        columns = {name: np.zeros(size) for name in floats}
-        for name, column in columns.items():
-            column[noted["row"]] = noted[name]
-        return Drafting(drafts, **columns)
+        return Drafting(**_spread(self.drafting, size, ("drafts",), ("first_s", "later_s", "search_s")))
 
     def _requests(self, workload: Workload, cut_s: float) -> RequestColumns:
         rows = _columns(self.requests, REQUEST_ROW)
@@ -362,6 +332,18 @@ class Recorder:
             names=workload.names,
             tenant=workload.tenant,
         )
+
+
+def _spread(notes: bytearray, size: int, whole: tuple[str, ...], floats: tuple[str, ...]) -> dict[str, Any]:
+    """``notes``, each (number of a row of ``steps``, ``whole`` numbers, ``floats``), as columns of ``size``
+    rows; 0 where a row has no note."""
+    kinds = [*((name, "i8") for name in whole), *((name, "f8") for name in floats)]
+    noted = np.frombuffer(notes, [("row", "i8"), *kinds])
+    noted = noted[noted["row"] < size]  # an interruption may fall between a note and its row
+    columns = {name: np.zeros(size, kind) for name, kind in kinds}
+    for name, column in columns.items():
+        column[noted["row"]] = noted[name]
+    return columns
 
 
 def _columns(rows: bytearray, names: tuple[str, ...]) -> dict[str, Any]:
