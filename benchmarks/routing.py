@@ -59,7 +59,10 @@ def scenario(policy: str, replicas: int, requests: int, chats: bool) -> Any:
 
 def microseconds(policy: str, replicas: int, requests: int, chats: bool, repeats: int) -> float:
     """Of processor time of the event loop, a request."""
-    from tokensim.assemble import build_simulation, build_workload, load_model, plan_pool
+    from tokensim.assemble import build_simulation
+    from tokensim.model import load_model
+    from tokensim.plan import plan_pool
+    from tokensim.workload import build_workload
 
     spec = scenario(policy, replicas, requests, chats)
     model = load_model(spec.model, "model")

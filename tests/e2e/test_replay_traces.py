@@ -42,7 +42,7 @@ def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Simulation]]:
             ran.append(self)
             return super().run(progress)
 
-    monkeypatch.setattr("tokensim.assemble.Simulation", Kept)
+    monkeypatch.setattr("tokensim.assemble.cluster.Simulation", Kept)
     yield ran
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from test_exact_steps import LineCost, draw_limits, draw_workload, single_steps
 
 from tokensim import Scenario, simulate
-from tokensim.assemble import _check_adapters
+from tokensim.assemble.run import check_adapters
 from tokensim.engine import Instance, Simulation
 from tokensim.engine.requests import Requests
 from tokensim.engine.topology import reached_bytes_per_s
@@ -275,6 +275,6 @@ def test_what_cannot_be_is_refused() -> None:
     assert "share experts" in refusal({}, model="Qwen/Qwen3-30B-A3B", parallel=ranks)
     requests = asked((0, 8, 3, 0))
     with pytest.raises(InputError, match="pool 'serve' serves none"):
-        _check_adapters(requests, [plan(None)])
-    _check_adapters(requests, [plan({})])
-    _check_adapters(workload([0.0], [3]), [plan(None)])
+        check_adapters(requests, [plan(None)])
+    check_adapters(requests, [plan({})])
+    check_adapters(workload([0.0], [3]), [plan(None)])

@@ -8,6 +8,7 @@ from math import inf
 import pytest
 from axis import ConstantCost, workload
 
+from tokensim.assemble.operations import lives_of
 from tokensim.engine import Instance, Simulation
 from tokensim.engine.autoscaler import Autoscaler, Schedule, kv_use, queue
 from tokensim.engine.failures import FailureAt, RandomFailures, Throttle
@@ -16,7 +17,6 @@ from tokensim.engine.replica import ReplicaPool, State
 from tokensim.engine.restarts import RollingRestart
 from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.metrics.operations import operations_of
-from tokensim.operations import lives_of
 from tokensim.scheduling.cluster import LeastRequests
 from tokensim.scheduling.local import Limits, Vllm
 from tokensim.workload import Workload

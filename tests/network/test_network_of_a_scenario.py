@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tokensim import Scenario, simulate
-from tokensim.assemble import place_of, topology_of
+from tokensim.assemble.cluster import place_of, topology_of
 from tokensim.engine.agenda import Agenda
 from tokensim.engine.network import Network
 from tokensim.errors import InputError

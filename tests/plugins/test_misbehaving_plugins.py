@@ -407,7 +407,7 @@ def test_what_a_hook_has_planned_is_named_when_it_fails() -> None:
 
 
 def test_what_is_no_hook_is_refused() -> None:
-    from tokensim.operations import hooks_of
+    from tokensim.assemble.operations import hooks_of
 
     register.hook("odd")(dict)
     scenario = {

@@ -1,0 +1,134 @@
+"""From plans to a cluster: routers, gateway, network, pools and their replicas, in one simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from tokensim.assemble.front_desk import add_gateway, make_router
+from tokensim.assemble.instance import make_instance, rank_scheduler_maker
+from tokensim.assemble.operations import hooks_of, terms_of
+from tokensim.engine import Simulation
+from tokensim.engine.handover import Handover
+from tokensim.engine.hooks import Hook
+from tokensim.engine.mover import NetworkMover
+from tokensim.engine.network import Network
+from tokensim.engine.replica import ReplicaPool
+from tokensim.engine.topology import Place, Topology
+from tokensim.errors import InputError
+from tokensim.metrics.energy import InstanceFacts
+from tokensim.metrics.log import RunLog
+from tokensim.metrics.summary import span
+from tokensim.model import ModelSpec
+from tokensim.plan import PoolPlan
+from tokensim.scenario import Scenario
+from tokensim.scenario.network import Network as NetworkSection
+from tokensim.workload import Workload
+from tokensim.workload.base import Floats
+
+
+def build_simulation(
+    scenario: Scenario,
+    model: ModelSpec,
+    plans: Sequence[PoolPlan],
+    workload: Workload,
+    *,
+    exact_steps: bool,
+    hooks: Sequence[Hook],
+) -> Simulation:
+    """The cluster of ``scenario``, ready to run ``workload``."""
+    cluster, seed = scenario.cluster, scenario.seed
+    names = [pool.name for pool in cluster.pools]
+    router = make_router(cluster.router, seed, names, "cluster.router")
+    hooks = [*hooks_of(scenario), *hooks]
+    simulation = Simulation(workload, router, hooks, staleness_s=cluster.router.staleness)
+    if cluster.admission is not None:
+        add_gateway(simulation, cluster.admission)
+    topology = topology_of(cluster.network, simulation.network)
+    if hooks or any(pool.role != "mixed" for pool in cluster.pools):
+        second = cluster.decode_router
+        where = "cluster.router" if second is None else "cluster.decode_router"
+        decode_router = make_router(second or cluster.router, seed + 1, names, where)
+        mover = NetworkMover(simulation.network, topology)
+        Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
+    for index, plan in enumerate(plans):
+        where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
+        make = rank_scheduler_maker(plan, where, exact_steps)
+        devices = plan.pool.parallel.devices
+        pool = ReplicaPool(
+            plan.pool.name,
+            partial(make_instance, simulation, plan, make, index),
+            role=plan.pool.role,
+            startup_s=plan.pool.startup,
+            price_per_hour_usd=devices * plan.device.price_per_hour_usd,
+            facts=plan,
+            settle=partial(place_of, topology, plan),
+            leave=topology.free,
+        )
+        simulation.pools.append(pool)
+        for _ in range(plan.pool.replicas):
+            replica = simulation.add_instance(pool.make(), pool)
+        if plan.pool.role != "mixed" and not all(rank.scheduler.can_load for rank in replica.ranks):
+            raise InputError(
+                f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV from"
+                " elsewhere nor KV that waits for others",
+                where=f"cluster.pools[{index}].role",
+                hint="use role: mixed, or the policy vllm",
+            )
+    return simulation
+
+
+def rank_names(simulation: Simulation) -> list[str]:
+    """The names of all ranks that ever were, by index."""
+    return [name for replica in simulation.replicas for name in replica.pool.facts.names(replica.number)]
+
+
+def rank_facts(simulation: Simulation) -> list[InstanceFacts]:
+    """What the summary needs to know of all ranks that ever were, by index."""
+    return [
+        fact for replica in simulation.replicas for _ in replica.ranks for fact in _facts(replica.pool.facts)
+    ]
+
+
+def topology_of(given: NetworkSection, network: Network) -> Topology:
+    """The nodes of the cluster as the scenario wants them, with their links in ``network``."""
+    spine = None if given.cluster is None else (given.cluster.bandwidth, given.cluster.latency)
+    return Topology(network.add_link, given.placement, spine)
+
+
+def place_of(topology: Topology, plan: PoolPlan, name: str) -> Place:
+    """A place for one more instance of the pool; a request lies on the devices of one data-parallel rank."""
+    parallel = plan.pool.parallel
+    lanes = parallel.devices // parallel.data
+    return topology.place(name, plan.device, parallel.devices, pool=plan.pool.name, lanes=lanes)
+
+
+def _facts(plan: PoolPlan) -> list[InstanceFacts]:
+    """Of one rank of an instance, stage by stage."""
+    device, price = plan.device, plan.pool.price_per_hour
+    return [
+        InstanceFacts(
+            cost=cost,
+            devices=plan.pool.parallel.tensor,
+            price_per_hour_usd=device.price_per_hour_usd if price is None else price,
+            tdp_w=device.tdp_w,
+            idle_w=device.idle_w,
+            draw=device.draw,
+            pool=plan.pool.name,
+        )
+        for cost in ((plan.speculative,) if plan.speculative is not None else plan.stages)
+    ]
+
+
+def alive_s(simulation: Simulation, log: RunLog) -> Floats:
+    """For how many seconds of the makespan each rank stood, its start-up included."""
+    start_s, end_s = span(log)
+    return np.array(
+        [
+            max(0.0, min(replica.gone_s, end_s) - max(replica.born_s, start_s))
+            for replica in simulation.replicas
+            for _ in replica.pool.facts.names(replica.number)
+        ]
+    )
