@@ -214,6 +214,8 @@ class Handover:
         passage = self.passages[request.index] = Passage(request, replica, request.tokens)
         request.held = True
         request.length = request.tokens + 1
+        if request.content is None:  # its decode instance may be the same one, and look for these blocks
+            request.content = Content.unique(request.index)
         if self.terms.early:
             self._choose(passage, now, follows)
         if not (self.terms.push or passage.over):
