@@ -367,10 +367,11 @@ class Handover:
             assert passage.target is not None
             passage.sent_bytes += tokens * self.terms.kv_bytes_per_token
             sent: list[Any] = []
+            follows = self.simulation.follows
 
             def done(time: float) -> None:
                 del passage.in_flight[sent[0]]
-                if time > now:
+                if time > now or not follows:
                     self._settle(passage, time)
                 else:
                     self.simulation.follow(partial(self._settle, passage), time)

@@ -75,7 +75,7 @@ class Simulation:
         self.pools: list[ReplicaPool] = []
         self.replicas: list[Replica] = []
         self.draining = False  # some replica is
-        self._follows = False  # what happens follows from a decision of this instant
+        self.follows = False  # what happens follows from a decision of this instant
         self.entries: list[Replica] = []
         self.parked: list[Request] = []
         self.client = Client(workload, self.agenda)
@@ -424,9 +424,9 @@ class Simulation:
 
     def follow(self, act: Callable[[float], None], now: float) -> None:
         """``act`` happens because of a decision that was taken at this very instant."""
-        self._follows = True
+        self.follows = True
         act(now)
-        self._follows = False
+        self.follows = False
 
     def dispatch(self, request: Request, now: float, follows: bool) -> None:
         """Route ``request``, which starts from its prompt. HOT PATH."""
@@ -479,7 +479,7 @@ class Simulation:
 
     def deliver(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> bool:
         """``request`` reaches ``instance``, or its front end; False if it is rejected there. HOT PATH."""
-        follows = follows or self._follows
+        follows = follows or self.follows
         if request.length > instance.max_model_len:
             if request.tokens >= instance.max_model_len:
                 self.give_up(request, REJECTED)
@@ -513,7 +513,7 @@ class Simulation:
     def rouse(self, instance: Instance | RankGroup, now: float) -> None:
         """Something but an arrival has changed what ``instance`` could decide."""
         idle = instance.due_s == inf
-        if instance.rouse(now, self._follows):
+        if instance.rouse(now, self.follows):
             if idle:
                 self.agenda.wake(instance)
             elif instance is not self._soon:
