@@ -1,0 +1,103 @@
+"""Everything at once: whatever a scenario asks of a cluster, step runs tell the story of single steps, and
+nothing is lost.
+
+Each example is a seed: ``check(seed)`` repeats it, and ``draw_scenario(seed)`` in ``whole_clusters.py`` is its
+scenario.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from test_exact_steps import single_steps
+from whole_clusters import build, draw_scenario
+
+from tokensim.engine import Simulation
+from tokensim.errors import InputError, SimulationError
+from tokensim.metrics.gaps import gaps_of
+from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.metrics.recorder import REQUEST_ROW
+
+REQUEST_BYTES = 8 * len(REQUEST_ROW)
+COUNTS = ("status", "instance", "output_tokens", "cached_tokens", "preemptions", "recomputed_tokens")
+TIMES = ("arrival_s", "scheduled_s", "first_token_s", "finish_s", "first_delivery_s", "last_delivery_s")
+
+
+def outcome(seed: int, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
+    """The run of ``seed``, one way or the other; a message if it cannot be completed."""
+    made = build(seed, exact_steps=exact_steps)
+    try:
+        return made.run(), made
+    except SimulationError as error:
+        return str(error), made
+
+
+def check_conservation(log: RunLog, made: Simulation) -> None:
+    """Every request ended once, and every block, byte, transfer and count came back."""
+    columns = log.requests
+    assert len(made.recorder.requests) == REQUEST_BYTES * len(made.workload), "accounted for twice, or never"
+    status = np.array(STATUSES)[columns.status]
+    assert set(status) <= {"finished", "truncated", "rejected", "failed", "cancelled"}, set(status)
+    answered = (status == "finished") | (status == "truncated")
+    finished = status == "finished"
+    assert (columns.output_tokens[finished] == columns.requested_output_tokens[finished]).all()
+    assert (columns.output_tokens[~answered] == 0).all()
+    assert (columns.instance[answered] >= 0).all()
+    for before, after in (
+        ("arrival_s", "scheduled_s"),
+        ("scheduled_s", "first_token_s"),
+        ("first_token_s", "finish_s"),
+    ):
+        assert (getattr(columns, before)[answered] <= getattr(columns, after)[answered]).all(), after
+    assert not made.passages and not made.parked
+    assert not made.network.in_flight
+    for replica in made.replicas:
+        assert replica.idle, f"{replica} has requests left"
+        for rank in replica.ranks:
+            scheduler = rank.scheduler
+            scheduler.check_integrity()
+            assert scheduler.pool.free == scheduler.pool.num_blocks, f"{replica} leaks blocks"
+    made.loads.at(made.now + 1e9, True)
+    for replica in made.replicas:
+        assert replica.load.outstanding_requests == 0, f"{replica} counts requests that have ended"
+        assert not made.loads.active or replica.load.outstanding_tokens == 0
+    assert made.gateway is None or made.gateway.queued == 0
+    for store in {level.store for replica in made.replicas for rank in replica.ranks if rank.tiers for level in rank.tiers.levels}:
+        store.tier.check_integrity()
+        came = store.stored_bytes + store.demoted_bytes + store.promoted_bytes
+        assert came == pytest.approx((store.tier.used + store.tier.evicted) * store.block_bytes), store.name
+
+
+def check(seed: int) -> RunLog | str:
+    """Both runs of ``seed`` tell one story, in which nothing is lost."""
+    (runs, made), (steps, other) = outcome(seed, False), outcome(seed, True)
+    if isinstance(runs, str) or isinstance(steps, str):
+        assert runs == steps
+        return runs if isinstance(runs, str) else ""
+    for name in COUNTS:
+        assert getattr(runs.requests, name).tolist() == getattr(steps.requests, name).tolist(), name
+    for name in TIMES:
+        left, right = getattr(runs.requests, name), getattr(steps.requests, name)
+        np.testing.assert_allclose(left, right, rtol=1e-9, err_msg=name)
+    assert runs.end_s == pytest.approx(steps.end_s, rel=1e-9)
+    for one, its in zip(single_steps(runs), single_steps(steps), strict=True):
+        assert one[0] == its[0]
+        assert one[1] == pytest.approx(its[1], rel=1e-9)
+    gaps, single = gaps_of(runs), gaps_of(steps)
+    assert gaps.count == single.count
+    assert gaps.total_s == pytest.approx(single.total_s, rel=1e-9, abs=1e-7)
+    for log, simulation in ((runs, made), (steps, other)):
+        check_conservation(log, simulation)
+    assert made.tiers.use() == other.tiers.use()
+    return runs
+
+
+@settings(max_examples=150, deadline=None)
+@given(seed=st.integers(0, 2**48))
+def test_whatever_a_scenario_asks_for_runs_equal_single_steps_and_nothing_is_lost(seed: int) -> None:
+    try:
+        check(seed)
+    except InputError:
+        pass
