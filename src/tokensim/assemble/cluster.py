@@ -15,7 +15,7 @@ from tokensim.engine.handover import Handover
 from tokensim.engine.hooks import Hook
 from tokensim.engine.mover import NetworkMover
 from tokensim.engine.network import Network
-from tokensim.engine.replica import ReplicaPool
+from tokensim.engine.replica import Replica, ReplicaPool
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
 from tokensim.metrics.energy import InstanceFacts
@@ -70,14 +70,27 @@ def build_simulation(
         simulation.pools.append(pool)
         for _ in range(plan.pool.replicas):
             replica = simulation.add_instance(pool.make(), pool)
-        if plan.pool.role != "mixed" and not all(rank.scheduler.can_load for rank in replica.ranks):
+        if plan.pool.role != "mixed" and not replica.can_load:
             raise InputError(
                 f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV from"
                 " elsewhere nor KV that waits for others",
                 where=f"cluster.pools[{index}].role",
                 hint="use role: mixed, or the policy vllm",
             )
+    _check_takers(simulation.replicas)
     return simulation
+
+
+def _check_takers(replicas: Sequence[Replica]) -> None:
+    """Refuse a cluster that prefills for nobody."""
+    if any(r.role == "prefill" for r in replicas) and not any(
+        r.role != "prefill" and r.can_load for r in replicas
+    ):
+        raise InputError(
+            "there are pools of role prefill, and none whose policy can take over the KV that they compute",
+            where="cluster.pools",
+            hint="give some pool that is not of role prefill the policy vllm",
+        )
 
 
 def rank_names(simulation: Simulation) -> list[str]:

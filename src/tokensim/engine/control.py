@@ -143,7 +143,7 @@ class Control:
                 and request.decoding
                 and handover is not None
                 and rank.scheduler.can_load
-                and all(other.scheduler.can_load for other in target.ranks)
+                and target.can_load
             )
             if not keep:
                 _remove(rank, request, now)
@@ -179,7 +179,7 @@ class Control:
         """``replica`` serves the stages of ``role`` from now on; what it has, it finishes."""
         if role not in ("mixed", "prefill", "decode"):
             raise ValueError(f"no role {role!r}; there are mixed, prefill, decode")
-        if role != "mixed" and not all(rank.scheduler.can_load for rank in replica.ranks):
+        if role != "mixed" and not replica.can_load:
             raise ValueError(f"the policy of {replica} cannot serve one stage alone")
         if self._simulation.handover is None and role != "mixed":
             raise ValueError("nothing connects the instances of this cluster")

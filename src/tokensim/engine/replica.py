@@ -118,6 +118,11 @@ class Replica:
         return self.state is State.UP
 
     @property
+    def can_load(self) -> bool:
+        """Whether it can serve one stage alone: take KV that others have computed, and keep KV for others."""
+        return all(rank.scheduler.can_load for rank in self.ranks)
+
+    @property
     def idle(self) -> bool:
         """Nothing is, or will be, going on in it: no request runs, waits, loads, or is held for others."""
         return not any(

@@ -142,7 +142,7 @@ class Simulation:
         self.loads.members(up)
         self.entries = [replica for replica in up if replica.role != "decode"]
         if self.handover is not None:
-            self.handover.refresh([replica for replica in up if replica.role != "prefill"])
+            self.handover.refresh([r for r in up if r.role != "prefill" and r.can_load])
         if self.entries and self.parked:
             parked, self.parked = self.parked, []
             for request in parked:
