@@ -229,6 +229,8 @@ class Handover:
             self.astray(passage.first, now)
         elif not self.simulation.deliver(passage.first, passage.prefill.take(), now, follows):
             self._close(passage)
+            if passage.second is not None:
+                self._withdraw(passage.second, passage.target)
 
     def prefilled(self, rank: Instance, request: Request, end_s: float) -> None:
         """The prompt of ``request`` is computed in ``rank`` at ``end_s``, which keeps its KV."""
@@ -494,6 +496,7 @@ class Handover:
             if second in scheduler.loading or second in scheduler.waiting:
                 self.simulation.notify(rank.axis, partial(withdraw, rank=rank), self.simulation.now)
                 return
+        second.finished = True  # it is on its way through a front end, if anywhere
 
     def _close(self, passage: Passage) -> None:
         passage.over = True

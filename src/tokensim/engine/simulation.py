@@ -361,7 +361,7 @@ class Simulation:
                             self.loads.enters(request)
                         if instance.down:
                             self._astray(request, now)
-                        else:
+                        elif not request.finished:
                             self._enter(request, instance, now, True)
                     elif kind in (ACTION, RELEASE):
                         who(now)
