@@ -207,7 +207,7 @@ class Control:
                 scheduler = rank.scheduler
                 for request in (*scheduler.running, *scheduler.waiting):
                     if not request.held and request.index not in simulation.passages:
-                        target = simulation.choose(simulation.router, request, others, self.now)
+                        target = simulation.advise(request, others, self.now)
                         self.migrate(request, replica, target)
         simulation.look_at_drained(self.now)
 

@@ -477,6 +477,15 @@ class Simulation:
             self.hooks.on_route(request, replica)
         return replica
 
+    def advise(self, request: Request, replicas: Sequence[Replica], now: float) -> Replica:
+        """The one of ``replicas`` to which the router would send ``request``, which stays where it is for
+        now: what its instance knows of its tokens must not change."""
+        content, shared_output = request.content, request.shared_output
+        replica = self.choose(self.router, request, replicas, now)
+        request.content, request.shared_output = content, shared_output
+        self._identified = None
+        return replica
+
     def deliver(self, request: Request, instance: Instance | RankGroup, now: float, follows: bool) -> bool:
         """``request`` reaches ``instance``, or its front end; False if it is rejected there. HOT PATH."""
         follows = follows or self.follows
@@ -486,11 +495,10 @@ class Simulation:
                 return False
             request.length = instance.max_model_len
         if self.requests.share:
-            if request is not self._identified:
-                if instance.caching:
-                    self.requests.identify(request)
-            elif not instance.caching:
+            if not instance.caching:
                 request.content, request.shared_output = None, False
+            elif request is not self._identified:
+                self.requests.identify(request)
             self._identified = None
         if self.loads.counts:
             self.loads.sent(request, instance.replica)

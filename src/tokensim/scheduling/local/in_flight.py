@@ -233,7 +233,7 @@ class InFlightBatching(ContinuousBatching):
             step.admitted.append((request, computed))
             step.prefills = step.prefills or computed < request.tokens - 1
             self.enter(request, flight, min(computed + tokens, request.tokens))
-            if request.preemptions:
+            if request.scheduled_s == request.scheduled_s:  # not for the first time
                 request.recomputed_tokens += max(0, request.lost_tokens - computed)
             else:
                 request.scheduled_s = now
