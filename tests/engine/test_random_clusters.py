@@ -90,7 +90,7 @@ class Meddler(Hook):
         elif choice == "fail":
             fate = rng.choice(["resume", "restart", "lose"])
             control.fail(replica, fate, recovery_s=rng.choice([0.0, 5 * self.step_s]))
-        elif choice == "role" and self.roles:
+        elif choice == "role" and self.roles and replica.can_load:
             control.set_role(replica, rng.choice(["mixed", "prefill", "decode"]))
         elif choice == "remove" and len(up) > 1:
             control.remove_replica(replica, migrate=rng.random() < 0.5)

@@ -62,7 +62,7 @@ def can_load(policy: str, parallel: Section, engine: Section) -> bool:
         return False
 
 
-def draw_engine(rng: random.Random, policy: str, lora: Section | None) -> Section:
+def draw_engine(rng: random.Random, policy: str, lora: Section | None, predicted: bool) -> Section:
     """An engine: from one that never lacks anything to one that lacks everything."""
     kind = register.local_scheduler.get(policy)
     size = rng.choice([1, 4, 8, 16])
@@ -84,6 +84,8 @@ def draw_engine(rng: random.Random, policy: str, lora: Section | None) -> Sectio
         }
     elif policy in POLICY_OPTIONS:
         engine["policy_options"] = POLICY_OPTIONS[policy](rng)
+        if engine["policy_options"].get("lengths") == "predicted" and not predicted:
+            engine["policy_options"]["lengths"] = "actual"
     elif rng.random() < 0.3:
         engine["scheduling_policy"] = "priority"
     if policy in WHOLE_PROMPTS:
@@ -111,13 +113,13 @@ def draw_engine(rng: random.Random, policy: str, lora: Section | None) -> Sectio
     return engine
 
 
-def draw_tier(rng: random.Random, number: int, shared: bool, size: int) -> Section:
+def draw_tier(rng: random.Random, number: int, shared: bool) -> Section:
     token = 131072
     speed = rng.choice([40, 500, 20000]) * token / STEP_S / 10
     return given(
         kind="remote" if shared else rng.choice(["host", "ssd", "cxl"]),
         name=f"tier-{number}",
-        capacity=rng.choice([3, 10, 40, 1000]) * size * token,
+        capacity=rng.choice([3, 10, 40, 1000]) * 16 * token,
         shared=shared,
         bandwidth=speed,
         latency=rng.choice([0.0, 0.003]),
@@ -129,12 +131,12 @@ def draw_tier(rng: random.Random, number: int, shared: bool, size: int) -> Secti
     )
 
 
-def draw_memory(rng: random.Random, size: int, lockstep: bool) -> Section:
+def draw_memory(rng: random.Random, lockstep: bool) -> Section:
     shared = False
     tiers = []
     for number in range(rng.choice([1, 1, 2])):
         shared = shared or rng.random() < 0.4
-        tiers.append(draw_tier(rng, number, shared, size))
+        tiers.append(draw_tier(rng, number, shared))
     return {
         "tiers": tiers,
         "load": "async" if lockstep else rng.choice(["async", "overlap"]),
@@ -142,7 +144,7 @@ def draw_memory(rng: random.Random, size: int, lockstep: bool) -> Section:
     }
 
 
-def draw_pools(rng: random.Random, moe: bool, lora: Section | None) -> list[Section]:
+def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: bool) -> list[Section]:
     """One to three pools, of which some may serve one stage only."""
     policies = [
         name
@@ -159,9 +161,9 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None) -> list[Sect
     pools: list[Section] = []
     for number, role in enumerate(roles):
         policy = rng.choice(policies)
-        engine = draw_engine(rng, policy, lora)
+        engine = draw_engine(rng, policy, lora, predicted)
         parallel: Section = {}
-        if rng.random() < 0.2:
+        if rng.random() < 0.2 and not (moe and ("speculative" in engine or lora is not None)):
             parallel["data"] = 2
             if moe and rng.random() < 0.5:
                 parallel["expert"] = 2
@@ -181,7 +183,7 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None) -> list[Sect
         if tiered and can_load(policy, parallel, engine) and "pipeline" not in parallel:
             engine["enable_prefix_caching"] = True
             if memory is None or rng.random() < 0.3:
-                memory = draw_memory(rng, engine["block_size"], moe and "data" in parallel)
+                memory = draw_memory(rng, moe and "data" in parallel)
                 for tier in memory["tiers"]:
                     tier["name"] += f"-{number}"
             if not (memory["load"] == "overlap" and moe and "data" in parallel):
@@ -271,7 +273,8 @@ def draw_scenario(seed: int) -> Section:
     rng = random.Random(seed)
     moe = rng.random() < 0.3
     lora = maybe(rng, 0.1, lambda: {"max_loras": rng.choice([1, 2]), "max_cpu_loras": 3})
-    pools = draw_pools(rng, moe, lora)
+    workload = draw_workload(rng, lora)
+    pools = draw_pools(rng, moe, lora, "predicted_tokens" in workload)
     names = [pool["name"] for pool in pools]
     roles = {pool["role"] for pool in pools}
     routers = register.global_scheduler.names()
@@ -335,7 +338,7 @@ def draw_scenario(seed: int) -> Section:
         "model": EXPERTS if moe else DENSE,
         "cluster": cluster,
         "performance": performance,
-        "workload": draw_workload(rng, lora),
+        "workload": workload,
         "seed": rng.randrange(1000),
     }
 
