@@ -161,6 +161,8 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: b
     pools: list[Section] = []
     for number, role in enumerate(roles):
         policy = rng.choice(policies)
+        while role != "mixed" and not can_load(policy, {}, {}):
+            policy = rng.choice(policies)
         engine = draw_engine(rng, policy, lora, predicted)
         parallel: Section = {}
         if rng.random() < 0.2 and not (moe and ("speculative" in engine or lora is not None)):

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tokensim.engine.replica import State
 from tokensim.memory import Content
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
@@ -192,7 +193,8 @@ class Handover:
                 self._withdraw(passage.second, passage.target)
                 if passage.started and self.simulation.loads.counts:
                     self.simulation.loads.sent(passage.first, passage.prefill)
-                passage.first.held, passage.first.length = False, passage.length
+                passage.first.held = False
+                passage.first.length = min(passage.length, passage.prefill.axes[0].max_model_len)
                 if not passage.started:
                     self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
             else:
@@ -362,11 +364,13 @@ class Handover:
         """Send what is computed, if the decode side has memory for it."""
         if passage.skip < 0 or passage.over:
             return
+        assert passage.target is not None
+        if State.DOWN in (passage.prefill.state, passage.target.replica.state):
+            return  # it dies when its step ends, and the passage finds another one then
         pieces, passage.pieces, skip = passage.pieces, [], passage.skip
         passage.gone += pieces
         tokens = sum(max(0, end - max(begin, skip)) * share for begin, end, share in pieces)
         if tokens > 0:
-            assert passage.target is not None
             passage.sent_bytes += tokens * self.terms.kv_bytes_per_token
             sent: list[Any] = []
             follows = self.simulation.follows

@@ -63,6 +63,7 @@ class Replica:
 
     __slots__ = (
         "born_s",
+        "coming",
         "gone_s",
         "index",
         "load",
@@ -87,6 +88,7 @@ class Replica:
         self.born_s = now
         self.up_s = up_s
         self.gone_s = inf
+        self.coming = 0  # requests on their way in through its front end
         self.place: Any = pool.settle(self.name)
         pool.replicas.append(self)
         for axis in (*self.axes, *self.ranks):
@@ -124,8 +126,9 @@ class Replica:
 
     @property
     def idle(self) -> bool:
-        """Nothing is, or will be, going on in it: no request runs, waits, loads, or is held for others."""
-        return not any(
+        """Nothing is, or will be, going on in it: no request comes, waits, loads, runs, or is held for
+        others."""
+        return not self.coming and not any(
             scheduler.running or scheduler.waiting or scheduler.loading or scheduler.holding
             for scheduler in (rank.scheduler for rank in self.ranks)
         )

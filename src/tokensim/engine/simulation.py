@@ -357,6 +357,7 @@ class Simulation:
                             self._arrive(who, now, True)
                     elif kind == INTAKE:
                         request, instance = who
+                        instance.replica.coming -= 1
                         if self.loads.active:
                             self.loads.enters(request)
                         if instance.down:
@@ -507,6 +508,7 @@ class Simulation:
         else:
             if self.loads.active:
                 self.loads.leaves(request)
+            instance.replica.coming += 1
             self.agenda.intake(instance.intake(now), request, instance)
         return True
 
