@@ -28,7 +28,7 @@ Fate = Literal["resume", "restart", "lose"]
 has, which are computed again as prompt; ``restart``: they begin anew; ``lose``: they fail."""
 
 MOST_FUTILE_TICKS = 10_000
-"""Ticks of ``every`` without any other event in between, after which nobody ticks any more: nothing will ever
+"""Ticks of ``at`` and ``every`` without any other event in between, after which nobody ticks any more: nothing will ever
 change."""
 
 
@@ -85,7 +85,7 @@ class Control:
         """Call ``act`` at ``time_s``, or now if that is over; not after the last request."""
 
         def tick(now: float) -> None:
-            if self._simulation.left:
+            if self._simulation.left and not self._in_vain():
                 _do(act)
 
         self._simulation.agenda.action(max(time_s, self.now), tick)
