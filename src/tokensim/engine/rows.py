@@ -227,7 +227,8 @@ class Rows:
     def _free(self) -> Floats:
         steps = self._column("steps").astype(np.int64)
         rounds, rest = np.divmod(steps, self._sizes)
-        taken = rounds * self._table[DECODING] + self._taken[np.arange(len(rest)), rest]
+        row = np.arange(len(rest))
+        taken = rounds * self._taken[row, self._sizes] + self._taken[row, rest]
         free: Floats = self._table[FREE] - np.where(steps > 0, taken, 0.0)
         return free
 
