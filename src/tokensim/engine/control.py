@@ -280,11 +280,11 @@ def _evict(axis: Instance | RankGroup, handover: Handover | None, now: float) ->
     """All requests of ``axis``, which is dead, as they can begin or go on elsewhere; but those that it was to
     take over from others stay with these, which give them to somebody else."""
     evicted: list[Request] = []
-    if axis.in_view:
-        axis.before_change(axis, now)
     for rank in axis.ranks:
         scheduler = rank.scheduler
         for request in (*scheduler.running, *scheduler.loading, *scheduler.waiting, *scheduler.holding):
+            if axis.in_view:  # again: who finds another taker may have asked a router for it
+                axis.before_change(axis, now)
             if request in scheduler.holding:
                 scheduler.release(request)
             elif request in scheduler.running or request in scheduler.loading or request in scheduler.waiting:
