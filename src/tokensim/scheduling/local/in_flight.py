@@ -104,6 +104,7 @@ class InFlightBatching(ContinuousBatching):
         assert not keep, "KV of requests in flight is not kept for others"
         flight = self.flights.pop(request)
         if request in self.running:
+            self._make_findable(request, flight)
             request.lost_tokens = request.computed
             self._free_blocks(request, flight)
             del self.running[request]
@@ -168,9 +169,7 @@ class InFlightBatching(ContinuousBatching):
     def send_back(self, step: FlightStep, request: Request, served: Row | None) -> None:
         """Take everything from ``request``, which was given ``served`` in this step before."""
         flight, pool = self.flights[request], self.pool
-        if request.content is None and pool.caching:
-            request.content = Content.unique(request.index)  # it may find its own blocks again
-            pool.register(request, request.content, flight.full)
+        self._make_findable(request, flight)
         pool.release(request)
         del self.running[request]
         request.lost_tokens = request.computed
@@ -183,6 +182,12 @@ class InFlightBatching(ContinuousBatching):
             flight.stale = flight.tokens
         self.waiting.put_back(request)
         step.preempted = [*step.preempted, (request, not flight.chunk)]
+
+    def _make_findable(self, request: Request, flight: Flight) -> None:
+        """``request`` loses its place: it may come back and look for its own blocks."""
+        if request.content is None and self.pool.caching:
+            request.content = Content.unique(request.index)
+            self.pool.register(request, request.content, flight.full)
 
     def _admit_in_flight(
         self, step: FlightStep, now: float, budgets: tuple[int, int], cap: int, deferred: bool
