@@ -96,6 +96,7 @@ class Throttle(Hook):
             self.control.at(self.at_s + self.duration_s, lambda: self.limit(None))
 
     def limit(self, max_running: int | None) -> None:
-        """Set the limit of all replicas that stand."""
-        for replica in self.control.pool(self.pool).standing():
-            self.control.throttle(replica, max_running)
+        """Set the limit of all replicas that serve, or will; one that drains must get rid of it, too."""
+        for replica in self.control.pool(self.pool).replicas:
+            if replica.state is not State.DOWN:
+                self.control.throttle(replica, max_running)
