@@ -18,10 +18,10 @@ from tokensim.metrics.recorder import FAILED
 from tokensim.scheduling.local import Request
 
 if TYPE_CHECKING:
+    from tokensim.engine.cluster import Cluster
     from tokensim.engine.handover import Handover
     from tokensim.engine.instance import Instance
     from tokensim.engine.ranks import RankGroup
-    from tokensim.engine.simulation import Simulation
 
 Fate = Literal["resume", "restart", "lose"]
 """Of the requests of a replica that dies. ``resume``: they go on elsewhere after the tokens that the client
@@ -35,7 +35,7 @@ change."""
 class Control:
     """A handle on the cluster of one simulation."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Cluster) -> None:
         self._simulation = simulation
         self._retries: dict[int, int] = {}
         self._futile = 0
