@@ -9,7 +9,8 @@ import pytest
 from axis import ConstantCost, workload
 
 from tokensim.engine import Instance, Simulation
-from tokensim.engine.handover import Handover, Terms
+from tokensim.engine.handover import Handover
+from tokensim.engine.passage import Terms
 from tokensim.engine.replica import Replica, ReplicaPool
 from tokensim.metrics.log import RunLog
 from tokensim.scheduling.cluster import RoundRobin

@@ -8,8 +8,8 @@ import pytest
 from axis import workload
 from test_handover import cluster
 
-from tokensim.engine.handover import Terms
 from tokensim.engine.mover import NetworkMover
+from tokensim.engine.passage import Terms
 from tokensim.engine.topology import Placement, Topology
 from tokensim.hardware import load_device
 from tokensim.hardware.base import Link

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from test_exact_steps import LineCost
 
 from tokensim.engine import Instance, Simulation
-from tokensim.engine.handover import Handover, Terms
+from tokensim.engine.handover import Handover
 from tokensim.engine.hooks import Hook
+from tokensim.engine.passage import Terms
 from tokensim.engine.replica import Replica, ReplicaPool, State
 from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.scheduling.cluster import Random, RoundRobin

@@ -43,7 +43,7 @@ Section = dict[str, Any]
 
 
 def maybe(rng: random.Random, chance: float, make: Callable[[], Any]) -> Any:
-    """What ``make`` makes, or None; draws the same numbers either way would be no use, so it does not."""
+    """What ``make`` makes, with this ``chance``, or None."""
     return make() if rng.random() < chance else None
 
 
@@ -152,7 +152,8 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: b
         if register.local_scheduler.get(name).__module__.startswith("tokensim.")
     ]
     apart = rng.random() < 0.5
-    layouts = [["prefill", "decode"], ["mixed", "decode"], ["prefill", "mixed"], ["prefill", "decode", "mixed"]]
+    both = ["prefill", "decode"]
+    layouts = [both, ["mixed", "decode"], ["prefill", "mixed"], [*both, "mixed"]]
     roles = rng.choice(layouts) if apart else ["mixed"] * rng.choice([1, 1, 2])
     if lora is not None or rng.random() < 0.4:
         policies = ["vllm"]
@@ -280,7 +281,6 @@ def draw_scenario(seed: int) -> Section:
     names = [pool["name"] for pool in pools]
     roles = {pool["role"] for pool in pools}
     routers = register.global_scheduler.names()
-    within = lambda: rng.uniform(0, 60) * STEP_S  # noqa: E731
     cluster = given(
         pools=pools,
         router=draw_router(rng, routers),
@@ -296,7 +296,7 @@ def draw_scenario(seed: int) -> Section:
         failures=[
             given(
                 pool=rng.choice(names),
-                **rng.choice([{"at": within()}, {"every": 40 * STEP_S}]),
+                **rng.choice([{"at": rng.uniform(0, 60) * STEP_S}, {"every": 40 * STEP_S}]),
                 recovery=rng.choice([0.0, 5.1 * STEP_S]),
                 requests=rng.choice(["resume", "restart", "lose"]),
                 max_retries=rng.choice([0, 3]),
@@ -306,7 +306,7 @@ def draw_scenario(seed: int) -> Section:
         restarts=[
             {
                 "pool": rng.choice(names),
-                "at": within(),
+                "at": rng.uniform(0, 60) * STEP_S,
                 "surge": rng.random() < 0.5,
                 "migrate": rng.random() < 0.5,
             }
@@ -315,7 +315,7 @@ def draw_scenario(seed: int) -> Section:
         throttles=[
             given(
                 pool=rng.choice(names),
-                at=within(),
+                at=rng.uniform(0, 60) * STEP_S,
                 max_running=rng.choice([0, 1, 3]),
                 duration=10.7 * STEP_S,
             )

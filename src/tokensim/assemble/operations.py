@@ -8,8 +8,8 @@ from math import inf
 
 from tokensim.engine.autoscaler import METRICS, Autoscaler, Schedule
 from tokensim.engine.failures import FailureAt, RandomFailures, Throttle
-from tokensim.engine.handover import Terms
 from tokensim.engine.hooks import Hook
+from tokensim.engine.passage import Terms
 from tokensim.engine.restarts import RollingRestart
 from tokensim.engine.simulation import Simulation
 from tokensim.errors import InputError

@@ -18,24 +18,24 @@ from tokensim.metrics.recorder import FAILED
 from tokensim.scheduling.local import Request
 
 if TYPE_CHECKING:
+    from tokensim.engine.cluster import Cluster
     from tokensim.engine.handover import Handover
     from tokensim.engine.instance import Instance
     from tokensim.engine.ranks import RankGroup
-    from tokensim.engine.simulation import Simulation
 
 Fate = Literal["resume", "restart", "lose"]
 """Of the requests of a replica that dies. ``resume``: they go on elsewhere after the tokens that the client
 has, which are computed again as prompt; ``restart``: they begin anew; ``lose``: they fail."""
 
 MOST_FUTILE_TICKS = 10_000
-"""Ticks of ``at`` and ``every`` without any other event in between, after which nobody ticks any more: nothing will ever
-change."""
+"""Ticks of ``at`` and ``every`` without any other event in between, after which nobody ticks any more:
+nothing will ever change."""
 
 
 class Control:
     """A handle on the cluster of one simulation."""
 
-    def __init__(self, simulation: Simulation) -> None:
+    def __init__(self, simulation: Cluster) -> None:
         self._simulation = simulation
         self._retries: dict[int, int] = {}
         self._futile = 0

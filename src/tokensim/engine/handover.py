@@ -19,129 +19,25 @@ new instance has taken it over, and it goes on there.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from tokensim.engine.replica import State
+from tokensim.engine.passage import Mover, Passage, Source, Terms
 from tokensim.memory import Content
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
-from tokensim.scheduling.local import KvSource, Offer, Request, Step
+from tokensim.scheduling.local import Offer, Request, Step
 
 if TYPE_CHECKING:
+    from tokensim.engine.cluster import Cluster
     from tokensim.engine.instance import Instance
     from tokensim.engine.replica import Replica
-    from tokensim.engine.simulation import Simulation
-
-
-class Mover(Protocol):
-    """Moves KV between instances."""
-
-    def move(
-        self, source: Replica, target: Replica, bytes_: float, now: float, done: Callable[[float], None]
-    ) -> Any:
-        """Start to move ``bytes_``; ``done(time)`` is called when they have come. Returns what ``cancel``
-        takes."""
-        ...
-
-    def cancel(self, transfer: Any, now: float) -> None:
-        """Stop a transfer that ``move`` started."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """How prefill and decode work together.
-
-    ``push``: the decode side has its memory before the prefill starts; else it fetches the KV when it can
-    take it. ``layerwise``: see above. ``streams_first``: the client gets the first token from the prefill
-    instance, and the decode instance goes on from the second; else (vLLM) that one computes the prompt's
-    last token again and gives the first token too. ``latency_s``: from the end of a prefill until the decode
-    side knows of it (a proxy's round trip). ``kv_bytes_per_token`` of the whole model, all ranks.
-    ``layers`` of the model.
-    """
-
-    kv_bytes_per_token: float
-    layers: int = 1
-    push: bool = False
-    layerwise: bool = False
-    streams_first: bool = True
-    latency_s: float = 0.0
-
-    @property
-    def early(self) -> bool:
-        """Whether the decode instance is chosen when the request arrives."""
-        return self.push or self.layerwise
-
-
-class Passage:
-    """One request on its way: ``first`` in the instance that gives the KV of its first ``tokens``, ``second``
-    in the one that takes it.
-
-    ``length`` at which the request ends; ``stopped_s``: when the giver had produced its last token.
-    ``pieces`` of KV (from token, to token, share of the layers) are computed and not yet sent; ``planned``:
-    tokens that are in some piece, or will be when the chunk in progress ends (``leaving`` such are to come);
-    ``skip``: leading tokens that the decode side has (−1: it has no memory yet). ``announced``: the decode
-    side knows that the prefill is over.
-    """
-
-    __slots__ = (
-        "announced",
-        "first",
-        "gone",
-        "granted_s",
-        "in_flight",
-        "leaving",
-        "length",
-        "migrates",
-        "over",
-        "pieces",
-        "planned",
-        "prefill",
-        "second",
-        "sent_bytes",
-        "skip",
-        "source",
-        "started",
-        "stopped_s",
-        "target",
-        "tokens",
-    )
-
-    def __init__(self, first: Request, prefill: Replica, tokens: int) -> None:
-        self.first = first
-        self.prefill = prefill
-        self.tokens = tokens
-        self.length = first.length
-        self.migrates = False
-        self.started = False
-        self.source: Instance | None = None  # the rank that holds the KV, once all of it is there
-        self.second: Request | None = None
-        self.target: Instance | None = None  # the rank that has memory for it
-        self.pieces: list[tuple[int, int, float]] = []
-        self.gone: list[tuple[int, int, float]] = []  # pieces that were sent
-        self.planned = 0
-        self.leaving = 0
-        self.skip = -1
-        self.in_flight: dict[Any, None] = {}
-        self.announced = False
-        self.stopped_s = float("nan")
-        self.granted_s = float("nan")
-        self.sent_bytes = 0.0
-        self.over = False
-
-    def plan(self, end: int) -> tuple[int, int]:
-        """Tokens up to ``end`` are, or are being, computed: those that nobody knew of (from, to)."""
-        begin = self.planned
-        self.planned = max(begin, end)
-        return begin, self.planned
 
 
 class Handover:
     """The second stage of a cluster with prefill and decode apart. ``router`` chooses among ``decoders``."""
 
-    def __init__(self, simulation: Simulation, router: GlobalScheduler, terms: Terms, mover: Mover) -> None:
+    def __init__(self, simulation: Cluster, router: GlobalScheduler, terms: Terms, mover: Mover) -> None:
         self.simulation = simulation
         self.router = router
         self.terms = terms
@@ -189,12 +85,10 @@ class Handover:
         for passage in stuck:
             self._close(passage)
             if passage.source is None:
-                assert passage.second is not None
-                self._withdraw(passage.second, passage.target)
+                self._withdraw(passage)
                 if passage.started and self.simulation.loads.counts:
                     self.simulation.loads.sent(passage.first, passage.prefill)
-                passage.first.held = False
-                passage.first.length = min(passage.length, passage.prefill.axes[0].max_model_len)
+                passage.take_back()
                 if not passage.started:
                     self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
             else:
@@ -231,8 +125,7 @@ class Handover:
             self.astray(passage.first, now)
         elif not self.simulation.deliver(passage.first, passage.prefill.take(), now, follows):
             self._close(passage)
-            if passage.second is not None:
-                self._withdraw(passage.second, passage.target)
+            self._withdraw(passage)
 
     def prefilled(self, rank: Instance, request: Request, end_s: float) -> None:
         """The prompt of ``request`` is computed in ``rank`` at ``end_s``, which keeps its KV."""
@@ -362,11 +255,9 @@ class Handover:
 
     def _send(self, passage: Passage, now: float) -> None:
         """Send what is computed, if the decode side has memory for it."""
-        if passage.skip < 0 or passage.over:
+        if passage.skip < 0 or passage.over or passage.breaks_off:
             return
         assert passage.target is not None
-        if State.DOWN in (passage.prefill.state, passage.target.replica.state):
-            return  # it dies when its step ends, and the passage finds another one then
         pieces, passage.pieces, skip = passage.pieces, [], passage.skip
         passage.gone += pieces
         tokens = sum(max(0, end - max(begin, skip)) * share for begin, end, share in pieces)
@@ -464,10 +355,8 @@ class Handover:
         retried."""
         for transfer in passage.in_flight:
             self.mover.cancel(transfer, now)
-        second, taker = passage.second, passage.target
         self._close(passage)
-        if second is not None:
-            self._withdraw(second, taker)
+        self._withdraw(passage)
         first = passage.first
         if passage.source is None:
             return first
@@ -487,8 +376,11 @@ class Handover:
             first.held, first.length = False, passage.length
             self.simulation.dispatch(first, now, False)
 
-    def _withdraw(self, second: Request, taker: Instance | None) -> None:
-        """Take the second request out of the queue that it stands in."""
+    def _withdraw(self, passage: Passage) -> None:
+        """Take the second request, if there is one, out of the queue that it stands in."""
+        second, taker = passage.second, passage.target
+        if second is None:
+            return
         self.simulation.loads.gone(second)
 
         def withdraw(now: float, rank: Instance) -> None:
@@ -507,26 +399,3 @@ class Handover:
         if passage.source is None:
             self.simulation.loads.gone(passage.first)
         del self.passages[passage.first.index]
-
-
-class Source:
-    """Where the scheduler of ``rank`` asks for KV: first the handover, then what it asked before (tiers)."""
-
-    def __init__(self, handover: Handover, rank: Instance, tiers: KvSource | None) -> None:
-        self._handover = handover
-        self._rank = rank
-        self._tiers = tiers
-
-    def offer(self, request: Request, cached: int, now: float) -> Offer | None:
-        """See ``KvSource.offer``."""
-        offer = self._handover.offer(request, cached)
-        if offer is None and self._tiers is not None:
-            return self._tiers.offer(request, cached, now)
-        return offer
-
-    def load(self, request: Request, offer: Offer, now: float) -> None:
-        """See ``KvSource.load``."""
-        if isinstance(offer.source, Passage):
-            self._handover.load(self._rank, offer.source, offer, now)
-        elif self._tiers is not None:
-            self._tiers.load(request, offer, now)
