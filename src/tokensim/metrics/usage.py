@@ -28,7 +28,8 @@ class Standing:
 
     def within(self, start_s: float, end_s: float) -> Floats:
         """For how many seconds between ``start_s`` and ``end_s`` each of them stood."""
-        return np.maximum(np.minimum(self.to_s, end_s) - np.maximum(self.from_s, start_s), 0.0)
+        seconds: Floats = np.minimum(self.to_s, end_s) - np.maximum(self.from_s, start_s)
+        return seconds.clip(min=0.0)
 
 
 def always(instances: int) -> Standing:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokensim.errors import InputError, nearest
+from tokensim.errors import InputError
 from tokensim.scenario.problems import known_keys, near_key
 from tokensim.scenario.schema import Scenario
 from tokensim.scenario.yaml_text import Path, dotted, parse
