@@ -93,7 +93,12 @@ SLIPS: dict[str, tuple[dict[str, Any], str, str]] = {
         {
             "cluster": {
                 "pools": [
-                    {"name": "p", "hardware": "h100-sxm-80gb", "role": "prefill", "parallel": {"pipeline": 2}},
+                    {
+                        "name": "p",
+                        "hardware": "h100-sxm-80gb",
+                        "role": "prefill",
+                        "parallel": {"pipeline": 2},
+                    },
                     {"name": "d", "hardware": "h100-sxm-80gb", "role": "decode"},
                 ]
             }
