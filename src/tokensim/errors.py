@@ -49,4 +49,6 @@ def nearest(name: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(name.lower(), list(lowered), n=3, cutoff=0.5)
     if close:
         return "did you mean " + " or ".join(f"'{lowered[c]}'" for c in close) + "?"
+    if all(n.isdigit() for n in names):
+        names.sort(key=int)
     return "known: " + ", ".join(names[:20]) + (f", … ({len(names)} in all)" if len(names) > 20 else "")

@@ -45,7 +45,9 @@ class Registry:
             return self._parts[name]
         except KeyError:
             raise InputError(
-                f"unknown {self.kind} '{name}'", where=where, hint=nearest(name, self._parts)
+                f"unknown {self.kind} '{name}'",
+                where=where,
+                hint=nearest(name, self._parts) if self._parts else "none is registered: load a plug-in",
             ) from None
 
 

@@ -246,8 +246,8 @@ def spent() -> str:
     with tempfile.TemporaryDirectory() as folder:
         lines = output_of([*command, folder], ROOT).splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("cost"))
-    last = next(i for i, line in enumerate(lines) if line.startswith("simulated in"))
-    return fenced("\n".join(lines[first:last]))
+    last = next(i for i, line in enumerate(lines) if line.startswith("over time"))
+    return fenced("\n".join(line for line in lines[first:last] if not line.startswith("simulated in")))
 
 
 SPREADS: tuple[tuple[str, dict[str, Any] | None], ...] = (

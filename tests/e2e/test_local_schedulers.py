@@ -97,7 +97,7 @@ def refusal(engine: dict[str, Any]) -> str:
         ),
         (
             {"policy": "sjf", "policy_options": {"lengths": "predicted"}},
-            "engine.policy_options.lengths: request 0 has no predicted length",
+            "engine.policy_options: the policy goes by predicted lengths, and 60 of 60 requests have none",
         ),
     ],
 )

@@ -1,7 +1,7 @@
 """Everything at once: whatever a scenario asks of a cluster, step runs tell the story of single steps, and
 nothing is lost.
 
-Each example is a seed: ``check(seed)`` repeats it, and ``whole_clusters.draw_scenario(seed)`` is its scenario.
+Each example is a seed: ``check(seed)`` repeats it; its scenario is ``whole_clusters.draw_scenario(seed)``.
 """
 
 from __future__ import annotations

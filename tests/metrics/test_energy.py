@@ -25,6 +25,7 @@ from tokensim.metrics.energy import InstanceFacts, instance_energy, request_ener
 from tokensim.metrics.frames import requests_frame
 from tokensim.metrics.spending import Electricity, spending_of
 from tokensim.metrics.summary import summarize
+from tokensim.metrics.usage import Standing
 
 # The run of handmade.py: both instances busy for 1 s of 2 s. Rows with chunks (0.1 s on instance 0, 0.2 s on
 # instance 1) are prefill to three quarters. Two devices each: 800 W busy, 200 W idle.
@@ -115,7 +116,9 @@ def test_every_pool_has_an_account_of_its_own() -> None:
 
 
 def test_a_pool_that_was_up_for_half_of_the_time_costs_half() -> None:
-    spending = summarize(run_log(), facts(), alive_s=floats(2.0, 1.0)).spending
+    spending = summarize(
+        run_log(), facts(), standing=Standing(floats(0.0, 0.5), floats(np.inf, 1.5))
+    ).spending
     assert [p.account.usd for p in spending.pools] == pytest.approx([0.01, 0.005])
     assert spending.device_hours == pytest.approx(2 * 3 / 3600)
 

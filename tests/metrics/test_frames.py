@@ -3,8 +3,9 @@ from __future__ import annotations
 import polars as pl
 import pytest
 
-from handmade import NAN, empty_log, floats, request_columns, run_log
+from handmade import NAN, empty_log, floats, ints, request_columns, run_log
 from tokensim.metrics.frames import requests_frame, steps_frame
+from tokensim.metrics.log import HandoverRows, LoadRows, TierUse
 
 DESIGNED = [
     *("request_id", "arrival_s", "input_tokens", "output_tokens", "cached_tokens", "instance", "scheduled_s"),
@@ -83,3 +84,41 @@ def test_step_rows_carry_their_chunks() -> None:
 def test_frames_of_an_empty_run_have_the_same_types() -> None:
     assert steps_frame(empty_log()).schema == steps_frame(run_log()).schema
     assert requests_frame(empty_log()).schema == requests_frame(run_log()).schema
+
+
+def test_requests_say_where_their_prompt_was_computed_and_when_its_kv_had_come() -> None:
+    # 0 was prefilled on instance 1 and moved once more while it decoded; 1 was prefilled on instance 1
+    moved = HandoverRows(
+        request=ints(0, 1, 0),
+        source=ints(1, 1, 0),
+        preemptions=ints(0, 0, 0),
+        migrates=ints(0, 0, 1),
+        stopped_s=floats(0.1, 0.2, 0.3),
+        granted_s=floats(0.1, 0.2, 0.3),
+        arrived_s=floats(0.15, 0.35, 0.4),
+        bytes=floats(1.0, 1.0, 1.0),
+    )
+    frame = requests_frame(run_log(handovers=moved))
+    assert frame["prefill_instance"].to_list() == [1, 1, 0, None, 1]
+    assert frame["kv_arrived_s"].to_list() == [0.4, 0.35, None, None, None]
+
+
+def test_requests_say_how_often_they_were_taken_up_again() -> None:
+    assert requests_frame(run_log(retries=ints(0, 2, 0, 0, 1)))["retries"].to_list() == [0, 2, 0, 0, 1]
+    assert "retries" not in requests_frame(run_log()).columns, "nothing failed"
+
+
+def test_requests_say_which_hits_came_from_which_tier() -> None:
+    tiers = tuple(TierUse(name, "host", 1, 1e9, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0) for name in ("host", "remote"))
+    loads = LoadRows(
+        request=ints(1, 1, 4),
+        tier=ints(0, 1, 1),
+        hit_tokens=ints(16, 32, 0),
+        tokens=ints(16, 32, 16),
+        bytes=floats(1.0, 2.0, 1.0),
+        start_s=floats(0.1, 0.1, 1.0),
+        end_s=floats(0.2, 0.2, 1.1),
+    )
+    frame = requests_frame(run_log(tiers=tiers, loads=loads))
+    assert frame["cached_tokens_host"].to_list() == [0, 16, 0, 0, 0]
+    assert frame["cached_tokens_remote"].to_list() == [0, 32, 0, 0, 0], "not what a preemption brought back"

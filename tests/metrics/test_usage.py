@@ -3,8 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from handmade import empty_log, run_log
-from tokensim.metrics.usage import series_of, usage_of
+from handmade import empty_log, floats, run_log
+from tokensim import Scenario, simulate
+from tokensim.metrics.usage import Standing, series_of, usage_of
 
 
 def test_means_weigh_steps_by_their_time() -> None:
@@ -43,3 +44,54 @@ def test_a_run_that_did_nothing_has_no_usage() -> None:
     usage = usage_of(empty_log(), 0.0)
     assert (usage.kv_mean, usage.kv_max, usage.batch_mean, usage.busy_share) == (None, None, None, None)
     assert (usage.batch_max, usage.steps, usage.series.running) == (0, 0, ())
+
+
+LATE = Standing(floats(0.0, 1.0), floats(np.inf, np.inf))
+"""Instance 1 comes after half of the run."""
+
+
+def test_the_busy_share_is_of_the_time_for_which_an_instance_stood() -> None:
+    usage = usage_of(run_log(), 2.0, standing=LATE, stood_s=LATE.within(0.0, 2.0), pools=["a", "b"])
+    assert [i.stood_s for i in usage.instances] == [2.0, 1.0]
+    assert [i.busy_share for i in usage.instances] == pytest.approx([0.5, 1.0])
+    assert usage.busy_share == pytest.approx(2 / 3)
+    first, second = usage.pools
+    assert (first.pool, first.instances_mean, first.busy_share) == ("a", 1.0, pytest.approx(0.5))
+    assert (second.pool, second.instances_mean, second.busy_share) == ("b", 0.5, pytest.approx(1.0))
+    assert (first.kv_mean, second.kv_max) == pytest.approx((0.29, 0.2))
+
+
+def test_the_series_counts_the_blocks_and_the_instances_that_stood() -> None:
+    series = series_of(run_log(), 4, LATE)
+    assert series.kv_share == pytest.approx((18 / 100, 40 / 100, 8 / 150, 10 / 150))
+    assert series.busy_share == pytest.approx((1.0, 1.0, 0.5, 0.5))
+
+
+def test_a_replica_that_died_counts_until_then() -> None:
+    scenario = Scenario.model_validate(
+        {
+            "model": "meta-llama/Llama-3.1-8B",
+            "cluster": {
+                "pools": [{"hardware": "h100-sxm-80gb", "replicas": 2}],
+                "failures": [{"pool": "serve", "at": 2.0, "replica": 0, "recovery": 1.0}],
+            },
+            "performance": {"operators": "roofline"},
+            "workload": {
+                "arrivals": {"process": "constant", "rate": 10},
+                "input_tokens": 100,
+                "output_tokens": 20,
+                "num_requests": 50,
+            },
+        }
+    )
+    result = simulate(scenario)
+    start_s, makespan_s = float(result.log.requests.arrival_s[0]), result.summary.makespan_s
+    usage = result.summary.usage
+    assert [i.stood_s for i in usage.instances] == pytest.approx(
+        [2.0 - start_s, makespan_s, start_s + makespan_s - 3.0]
+    )
+    (pool,) = usage.pools
+    assert pool.instances_mean == pytest.approx(sum(i.stood_s for i in usage.instances) / makespan_s)
+    assert all(i.busy_share is not None and i.busy_share <= 1 for i in usage.instances)
+    paid_h = sum(i.stood_s for i in usage.instances) / 3600
+    assert result.summary.spending.device_hours == pytest.approx(paid_h)

@@ -81,3 +81,33 @@ def test_sessions_and_predictions_are_told_in_words() -> None:
     )
     told = " ".join(text for _, text in header_of(scenario).lines)
     assert "sessions (rounds uniform (min 1, max 4), count 5), predicted lengths oracle" in told
+
+
+def test_pools_are_named_with_their_roles_and_who_routes() -> None:
+    pools = [
+        {"name": "p", "hardware": "h100-sxm-80gb", "role": "prefill", "replicas": 2},
+        {"name": "d", "hardware": "a100-sxm-80gb", "role": "decode", "parallel": {"tensor": 2}},
+    ]
+    cluster = {
+        "pools": pools,
+        "router": {"policy": "prefix-aware", "options": {"cache_threshold": 0.5}},
+        "decode_router": "least-kv",
+        "admission": {"max_outstanding": 64, "order": "fair"},
+    }
+    header = header_of(_scenario(cluster=cluster))
+    lines = dict(header.lines)
+    assert header.title == "meta-llama/Llama-3.1-8B on 2 x h100-sxm-80gb + a100-sxm-80gb (tensor 2)"
+    assert lines["cluster"] == (
+        "p: 2 x h100-sxm-80gb (prefill only); d: a100-sxm-80gb (tensor 2, decode only)"
+    )
+    assert lines["routing"] == (
+        "prefix-aware (cache_threshold 0.5), decode by least-kv, gateway fair (max_outstanding 64)"
+    )
+
+
+def test_a_single_instance_needs_no_router_and_a_scaled_one_does() -> None:
+    assert "routing" not in dict(header_of(_scenario()).lines)
+    scaled = {"hardware": "h100-sxm-80gb", "autoscale": {"target": 4, "max": 3}}
+    lines = dict(header_of(_scenario(cluster={"pools": [scaled]})).lines)
+    assert lines["cluster"] == "h100-sxm-80gb (autoscaled)"
+    assert lines["routing"] == "round-robin"

@@ -45,7 +45,7 @@ def test_latencies_are_set_against_the_slo() -> None:
     assert _row(report, "TTFT") == "TTFT 250 ms 200 ms 410 ms 455 ms 491 ms 500 ms ✓ met 500 ms"
     assert _row(report, "TPOT").endswith("✗ missed 50.0 ms")
     assert _row(report, "ITL") == "ITL 150 ms 100 ms 300 ms 500 ms 500 ms 500 ms"
-    assert _row(report, "goodput") == "goodput 0.50 requests/s within the SLO (20.0 % of requests)"
+    assert _row(report, "goodput") == "goodput 0.500 requests/s within the SLO (20.0 % of requests)"
 
 
 def test_without_an_slo_nothing_is_said_of_it() -> None:
@@ -58,13 +58,11 @@ def test_the_figures_of_the_run_are_there() -> None:
     report = _report(wall_s=0.002)
     assert "4 of 5 requests served (1 cut short) in 2.00 s of simulated time, 1 rejected" in report
     assert _row(report, "throughput") == ("throughput 2 requests/s; tokens/s: 325 in, 9 out, 334 in all")
-    assert _row(report, "KV cache") == "KV cache 23.5 % mean, 40.0 % max of 150 blocks"
+    assert _row(report, "KV cache") == "KV cache 23.5 % mean, 40.0 % max of 50 to 100 blocks each"
     assert _row(report, "prefix hits") == "prefix hits 10.0 % of input tokens (65)"
     assert _row(report, "preemptions") == "preemptions 2 (requests: 1; tokens recomputed: 32)"
-    assert _row(report, "cost") == "cost $0.02; per million tokens: $3.46 in, $986.11 out, $29.94 in all"
-    assert _row(report, "energy").startswith(
-        "energy 0.000556 kWh (9.0 % prefill, 71.0 % decode, 20.0 % idle)"
-    )
+    assert _row(report, "cost") == "cost $0.0200; per million tokens: $3.46 in, $986.11 out, $29.94 in all"
+    assert _row(report, "energy").startswith("energy 0.556 Wh (9.0 % prefill, 71.0 % decode, 20.0 % idle)")
     assert _row(report, "simulated in") == "simulated in 2.00 ms; 2,500 requests/s, 1,000 x real time"
     assert _row(report, "gemm").startswith("gemm ████████████ 75.0 % compute")
     assert _row(report, "attention").endswith("memory ██ 12.5 %")
@@ -130,7 +128,7 @@ def test_transfers_are_told_with_the_busiest_link() -> None:
         LinkUse("idle", 40e9, 0.0, 0.0, 0),
     )
     report = " ".join(_report(run_log(transfers=rows, links=links)).split())
-    assert "network kv: 4.5 GB in 2 transfers of 500 ms" in report
+    assert "network KV: 4.50 GB in 2 transfers, 500 ms each on average" in report
     use = "56.2 % of its bandwidth, busy 50.0 % of the time, at most 2 at once"
     assert f"busiest link decode-0 in, slow: {use}" in report
     assert "network" not in _report()

@@ -24,20 +24,20 @@ half a token in MEAN_TOKENS)."""
 MEAN_SERVICE_S = STEP_S * MEAN_TOKENS
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
-def exponential(mean: float, size: int, rng: np.random.Generator) -> Floats:
-    """A sample of the exponential distribution with its quantiles met evenly, in random order: the mean and
-    the variance are the distribution's own, so that only the order is left to chance."""
-    levels = (np.arange(size) + 0.5) / size
-    return rng.permutation(-mean * np.log1p(-levels))
+def samples(load: float, servers: int, shape: tuple[int, ...], seed: int) -> tuple[Floats, Ints]:
+    """Seconds between Poisson arrivals, and whole tokens of exponential answers, that keep ``servers``
+    servers busy for a share ``load``."""
+    rng = np.random.default_rng(seed)
+    gaps = rng.standard_exponential(shape) * (MEAN_SERVICE_S / (load * servers))
+    return gaps, np.maximum(1, np.rint(rng.standard_exponential(shape) * MEAN_TOKENS)).astype(np.int64)
 
 
 def markov_workload(load: float, servers: int, size: int, seed: int) -> Workload:
-    """Poisson arrivals and exponential answers that keep ``servers`` servers busy for a share ``load``."""
-    rng = np.random.default_rng(seed)
-    gaps = exponential(MEAN_SERVICE_S / (load * servers), size, rng)
-    tokens = np.maximum(1, np.rint(exponential(MEAN_TOKENS, size, rng))).astype(np.int64)
+    """``size`` requests of those."""
+    gaps, tokens = samples(load, servers, (size,), seed)
     return Workload(np.cumsum(gaps), np.full(size, 4), tokens)
 
 
@@ -50,6 +50,19 @@ def waiting_times(arrival_s: Floats, service_s: Floats, servers: int) -> Floats:
         begin = max(arrival, free[0])
         waits[index] = begin - arrival
         heapq.heapreplace(free, begin + service)
+    return waits
+
+
+def waiting_times_of_many(gaps_s: Floats, service_s: Floats, servers: int) -> Floats:
+    """The same recursion for many queues side by side: one a column, a row a customer; all begin empty."""
+    customers, queues = gaps_s.shape
+    left = np.zeros((servers, queues))  # work before each server, the least first
+    waits = np.empty((customers, queues))
+    for index in range(customers):
+        left = np.maximum(left - gaps_s[index], 0.0)
+        waits[index] = left[0]
+        left[0] += service_s[index]
+        left.sort(axis=0)
     return waits
 
 

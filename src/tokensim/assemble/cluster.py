@@ -19,14 +19,12 @@ from tokensim.engine.replica import Replica, ReplicaPool
 from tokensim.engine.topology import Place, Topology
 from tokensim.errors import InputError
 from tokensim.metrics.energy import InstanceFacts
-from tokensim.metrics.log import RunLog
-from tokensim.metrics.summary import span
+from tokensim.metrics.usage import Standing
 from tokensim.model import ModelSpec
 from tokensim.plan import PoolPlan
 from tokensim.scenario import Scenario
 from tokensim.scenario.network import Network as NetworkSection
 from tokensim.workload import Workload
-from tokensim.workload.base import Floats
 
 
 def build_simulation(
@@ -62,7 +60,7 @@ def build_simulation(
             partial(make_instance, simulation, plan, make, index),
             role=plan.pool.role,
             startup_s=plan.pool.startup,
-            price_per_hour_usd=devices * plan.device.price_per_hour_usd,
+            price_per_hour_usd=devices * _price_per_hour_usd(plan),
             facts=plan,
             settle=partial(place_of, topology, plan),
             leave=topology.free,
@@ -72,11 +70,15 @@ def build_simulation(
             replica = simulation.add_instance(pool.make(), pool)
         if plan.pool.role != "mixed" and not replica.can_load:
             raise InputError(
-                f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV from"
-                " elsewhere nor KV that waits for others",
+                "prefill and decode apart are not simulated with pipelines and speculative decoding"
+                if plan.limits.in_flight
+                else f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV"
+                " from elsewhere nor KV that waits for others",
                 where=f"cluster.pools[{index}].role",
-                hint="use role: mixed, or the policy vllm",
+                hint="use role: mixed" + ("" if plan.limits.in_flight else ", or the policy vllm"),
             )
+        if any(rank.scheduler.needs_predictions for rank in replica.ranks):
+            _check_predictions(workload, f"{where}.policy_options")
     _check_takers(simulation.replicas)
     return simulation
 
@@ -90,6 +92,18 @@ def _check_takers(replicas: Sequence[Replica]) -> None:
             "there are pools of role prefill, and none whose policy can take over the KV that they compute",
             where="cluster.pools",
             hint="give some pool that is not of role prefill the policy vllm",
+        )
+
+
+def _check_predictions(workload: Workload, where: str) -> None:
+    """Refuse requests of which nobody has predicted how long they get."""
+    predicted = workload.predicted_tokens
+    missing = len(workload) if predicted is None else int((predicted < 0).sum())
+    if missing:
+        raise InputError(
+            f"the policy goes by predicted lengths, and {missing:,} of {len(workload):,} requests have none",
+            where=where,
+            hint="e.g. workload: {predicted_tokens: oracle}, or a trace's column predicted_tokens",
         )
 
 
@@ -120,12 +134,12 @@ def place_of(topology: Topology, plan: PoolPlan, name: str) -> Place:
 
 def _facts(plan: PoolPlan) -> list[InstanceFacts]:
     """Of one rank of an instance, stage by stage."""
-    device, price = plan.device, plan.pool.price_per_hour
+    device = plan.device
     return [
         InstanceFacts(
             cost=cost,
             devices=plan.pool.parallel.tensor,
-            price_per_hour_usd=device.price_per_hour_usd if price is None else price,
+            price_per_hour_usd=_price_per_hour_usd(plan),
             tdp_w=device.tdp_w,
             idle_w=device.idle_w,
             draw=device.draw,
@@ -135,13 +149,15 @@ def _facts(plan: PoolPlan) -> list[InstanceFacts]:
     ]
 
 
-def alive_s(simulation: Simulation, log: RunLog) -> Floats:
-    """For how many seconds of the makespan each rank stood, its start-up included."""
-    start_s, end_s = span(log)
-    return np.array(
-        [
-            max(0.0, min(replica.gone_s, end_s) - max(replica.born_s, start_s))
-            for replica in simulation.replicas
-            for _ in replica.pool.facts.names(replica.number)
-        ]
+def _price_per_hour_usd(plan: PoolPlan) -> float:
+    """Of one device: the scenario's price, else the catalog's."""
+    given = plan.pool.price_per_hour
+    return plan.device.price_per_hour_usd if given is None else given
+
+
+def standing_of(simulation: Simulation) -> Standing:
+    """When each rank came and went, its start-up included."""
+    ranks = [replica for replica in simulation.replicas for _ in replica.pool.facts.names(replica.number)]
+    return Standing(
+        np.array([replica.born_s for replica in ranks]), np.array([replica.gone_s for replica in ranks])
     )

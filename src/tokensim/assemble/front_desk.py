@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from math import inf
 from typing import Any
 
@@ -23,17 +23,7 @@ def make_router(router: Router, seed: int, pools: Collection[str], where: str) -
     """The policy of ``router``, whose section is at ``where``; raises ``InputError`` for an unknown name, and
     for options that the policy does not take."""
     policy: Any = register.global_scheduler.get(router.policy, f"{where}.policy")
-    known = [name for name in inspect.signature(policy).parameters if name != "seed"]
-    takes_any = any(
-        p.kind is inspect.Parameter.VAR_KEYWORD for p in inspect.signature(policy).parameters.values()
-    )
-    for name in router.options:
-        if name not in known and not takes_any:
-            raise InputError(
-                f"the router '{router.policy}' has no option '{name}'",
-                where=f"{where}.options.{name}",
-                hint=nearest(name, known) if known else "it has none",
-            )
+    _check_options(router, inspect.signature(policy).parameters, where)
     try:
         made: Any = policy(seed=seed, **router.options)
         if not isinstance(made, GlobalScheduler):
@@ -60,9 +50,42 @@ def make_router(router: Router, seed: int, pools: Collection[str], where: str) -
     return made
 
 
+def _check_options(router: Router, takes: Mapping[str, inspect.Parameter], where: str) -> None:
+    """Refuse options of ``router`` that its policy does not take, that it needs and does not get, and words
+    where it has a number by default."""
+    known = [name for name in takes if name != "seed"]
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in takes.values())
+    for name, value in router.options.items():
+        if name not in known and not takes_any:
+            raise InputError(
+                f"the router '{router.policy}' has no option '{name}'",
+                where=f"{where}.options.{name}",
+                hint=nearest(name, known) if known else "it has none",
+            )
+        default = takes[name].default if name in takes else None
+        if type(default) in (int, float) and type(value) not in (int, float):
+            raise InputError(
+                f"{value!r} is no number", where=f"{where}.options.{name}", hint=f"the default is {default}"
+            )
+    for name in known:
+        p = takes[name]
+        if p.default is p.empty and p.kind is p.KEYWORD_ONLY and name not in router.options:
+            raise InputError(
+                f"the router '{router.policy}' needs the option '{name}'",
+                where=f"{where}.options",
+                hint=f"router: {{policy: {router.policy}, options: {{{name}: …}}}}",
+            )
+
+
 def add_gateway(simulation: Simulation, admission: Admission) -> None:
     """Put the gateway that ``admission`` describes before the router of ``simulation``."""
     order: Any = register.gateway_order.get(admission.order, "cluster.admission.order")
+    if admission.order != "fcfs" and not admission.waits:
+        raise InputError(
+            f"the order is '{admission.order}', but nobody ever waits",
+            where="cluster.admission.order",
+            hint="give max_outstanding, or limits",
+        )
     rules = Rules(
         max_outstanding=_or_inf(admission.max_outstanding),
         max_queued=_or_inf(admission.max_queued),

@@ -78,7 +78,9 @@ def make_instance(
         pipelines = [
             _pipeline(index + rank * len(plan.stages), plan, make(), notes, options) for rank in range(ranks)
         ]
-        return pipelines[0] if ranks == 1 else RankSet(pipelines)
+        piped = pipelines[0] if ranks == 1 else RankSet(pipelines)
+        connect_tiers(simulation, plan, pool, piped)
+        return piped
     schedulers = [make() for _ in range(ranks)]
     if plan.lockstep:
         if not schedulers[0].lockstep:

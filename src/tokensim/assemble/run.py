@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tokensim.assemble.cluster import alive_s, build_simulation, rank_facts, rank_names
+from tokensim.assemble.cluster import build_simulation, rank_facts, rank_names, standing_of
 from tokensim.assemble.operations import lives_of
 from tokensim.cost.calibration import Calibration
 from tokensim.engine import Progress
@@ -22,7 +22,7 @@ from tokensim.metrics.energy import RequestEnergy, instance_energy, request_ener
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import Electricity
-from tokensim.metrics.summary import Summary, summarize
+from tokensim.metrics.summary import Summary, span, summarize
 from tokensim.model import load_model
 from tokensim.plan import PoolPlan, plan_pool
 from tokensim.plan.policy import settled_options
@@ -115,21 +115,22 @@ def simulate(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,
     )
-    facts, alive = rank_facts(simulation), alive_s(simulation, log)
+    facts, standing = rank_facts(simulation), standing_of(simulation)
     summary = summarize(
         log,
         facts,
         slo,
         _weights(scenario),
-        alive_s=alive,
+        standing=standing,
         electricity=_electricity(scenario),
         replicas=lives_of(simulation),
+        turned_away=0 if simulation.gateway is None else simulation.gateway.rejected,
     )
     notes = [*workload.notes, *(note for plan in plans for note in plan.notes)]
     summary = replace(summary, notes=(*summary.notes, *dict.fromkeys(notes)))
 
     def energy() -> RequestEnergy:
-        drawn = instance_energy(log.steps, facts, alive)
+        drawn = instance_energy(log.steps, facts, standing.within(*span(log)))
         return request_energy(log.requests, drawn, log.prefilled_on, log.later_stages)
 
     return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation), energy)

@@ -24,9 +24,11 @@ def connect_tiers(
     for rank in runner.ranks:
         if not rank.scheduler.can_load:
             raise InputError(
-                f"the policy '{engine.policy}' cannot load KV from memory tiers",
+                "memory tiers are not simulated beside pipelines and speculative decoding"
+                if plan.limits.in_flight
+                else f"the policy '{engine.policy}' cannot load KV from memory tiers",
                 where=f"{where}.tiers",
-                hint="a policy like vllm, or no tiers",
+                hint="leave them out" if plan.limits.in_flight else "a policy like vllm, or no tiers",
             )
         if not engine.enable_prefix_caching:
             raise InputError(

@@ -118,9 +118,11 @@ class Gateway:
         self.rules = rules
         self.order = order
         self.queued = 0
+        self.rejected = 0
+        """Requests turned away so far."""
         self._agenda = agenda
         self._admit = admit
-        self._reject = reject
+        self._tell = reject
         self._strict = rules.over_limit == "reject"
         self._inside: set[int] = set()  # by index
         self._outstanding = 0  # of those inside, and those who ended a moment ago
@@ -201,6 +203,10 @@ class Gateway:
         if queue is not None and request in queue.members:
             self._drop(request)
             self._reject(request)
+
+    def _reject(self, request: Request) -> None:
+        self.rejected += 1
+        self._tell(request)
 
     def _drop(self, request: Request) -> None:
         queue = self._queues[request.traits.tenant]

@@ -115,10 +115,10 @@ class TierBook:
         capacity = int(spec.capacity // block_bytes)
         if not capacity:
             raise InputError(
-                f"the capacity of {spec.capacity:.6g} bytes does not hold one block of {block_tokens} tokens"
-                f" ({block_bytes:.6g} bytes)",
+                f"the capacity of {spec.capacity:,.0f} bytes does not hold one block of {block_tokens} tokens"
+                f" ({block_bytes:,.0f} bytes)",
                 where=f"{where}.capacity",
-                hint=f"at least {block_bytes:.6g} bytes, or fewer block_tokens",
+                hint=f"at least {block_bytes:.0f} (64GiB is usual), or fewer block_tokens",
             )
         kind = register.eviction.get(spec.policy, f"{where}.policy")
         eviction = make_eviction(kind, f"{where}.policy")

@@ -35,7 +35,8 @@ class Account:
 
     ``usd`` is ``devices_usd`` and, where it has a price, ``electricity_usd``. The prices of a million input
     and a million output tokens split the bill, that of a million tokens in all is the whole of it. Energy is
-    that of the devices: ``joules_per_input_token`` of prefill, ``joules_per_output_token`` of decode.
+    that of the devices: ``joules_per_input_token`` of prefill, ``joules_per_output_token`` of decode;
+    ``mean_power_w`` is that of all of them together, over the makespan.
     """
 
     device_hours: float
@@ -101,11 +102,11 @@ def spending_of(
         own = np.array([i for i, pool in enumerate(names) if pool == name])
         tokens = int(given[own].sum()), int(made[own].sum())
         times = np.array([energy.prefill_s[own].sum(), energy.decode_s[own].sum()])
-        account = _account(own, energy, hours, usd, up_s, tokens, times, electricity)
+        account = _account(own, energy, hours, usd, duration_s, tokens, times, electricity)
         split += account.usd * times / times.sum() if times.sum() > 0 else 0.0
         pools.append(PoolAccount(name, len(own), *tokens, account))
     tokens = int(given.sum()), int(made.sum())
-    whole = _account(np.arange(size), energy, hours, usd, up_s, tokens, split, electricity)
+    whole = _account(np.arange(size), energy, hours, usd, duration_s, tokens, split, electricity)
     return Spending(**{name: getattr(whole, name) for name in Account.__slots__}, pools=tuple(pools))
 
 
@@ -114,7 +115,7 @@ def _account(
     energy: InstanceEnergy,
     hours: Floats,
     usd: Floats,
-    up_s: Floats,
+    duration_s: float,
     tokens: tuple[int, int],
     split: Floats,
     electricity: Electricity | None,
@@ -132,7 +133,6 @@ def _account(
         power_usd = total_j / JOULES_PER_KWH * electricity.pue * electricity.usd_per_kwh
     bill = devices_usd + (power_usd or 0.0)
     parts = bill * split / split.sum() if split.sum() > 0 else np.zeros(2)
-    longest_s = float(up_s[own].max(initial=0.0))
     return Account(
         device_hours=float(hours[own].sum()),
         usd=bill,
@@ -145,7 +145,7 @@ def _account(
         energy_kwh_by_phase={phase: value / JOULES_PER_KWH for phase, value in joules.items()},
         joules_per_input_token=joules["prefill"] / tokens[0] if tokens[0] else None,
         joules_per_output_token=joules["decode"] / tokens[1] if tokens[1] else None,
-        mean_power_w=total_j / longest_s if longest_s > 0 else None,
+        mean_power_w=total_j / duration_s if duration_s > 0 else None,
     )
 
 

@@ -26,8 +26,7 @@ from tokensim.metrics.spending import Electricity, Spending, spending_of
 from tokensim.metrics.tenants import Tenants, tenants_of
 from tokensim.metrics.tiers import TierReport, tier_reports
 from tokensim.metrics.transfers import LinkShare, TransferTotals, link_shares, transfer_totals
-from tokensim.metrics.usage import Usage, usage_of
-from tokensim.workload.base import Floats
+from tokensim.metrics.usage import Standing, Usage, always, usage_of
 
 SIGNIFICANT_DIGITS = 12
 """Digits of a float in ``to_dict``: sums in another order differ beyond them, and files should not."""
@@ -139,14 +138,16 @@ def summarize(
     slo: Slo | None = None,
     tenant_weights: Mapping[int, float] | None = None,
     *,
-    alive_s: Floats | None = None,
+    standing: Standing | None = None,
     electricity: Electricity | None = None,
     replicas: Sequence[ReplicaLife] = (),
+    turned_away: int = 0,
 ) -> Summary:
     """The account of the run in ``log``, made by ``instances`` (in the order of ``log.num_blocks``).
 
-    ``tenant_weights``: of tenants that do not weigh 1 in fair sharing. ``alive_s`` is for how long each
-    instance was up (default: the whole makespan), ``replicas`` what became of each of them.
+    ``tenant_weights``: of tenants that do not weigh 1 in fair sharing. ``standing`` is when each
+    instance came and went (default: it stayed), ``replicas`` what became of each of them. The gateway turned
+    away ``turned_away`` of the rejected requests.
     """
     requests = log.requests
     latency = request_latency(requests)
@@ -154,14 +155,17 @@ def summarize(
     counts = _counts(requests)
     start_s, end_s = span(log)
     makespan_s = end_s - start_s
-    usage = usage_of(log, makespan_s)
+    stood_s = (standing or always(len(instances))).within(start_s, end_s)
+    usage = usage_of(
+        log, makespan_s, standing=standing, stood_s=stood_s, pools=[facts.pool for facts in instances]
+    )
     started = ~np.isnan(requests.first_token_s)
     tokens = _tokens(requests, started)
     completed = counts.finished + counts.truncated
     preempted = int((requests.preemptions > 0).sum())
     return Summary(
         complete=log.complete,
-        notes=_notes(log, counts),
+        notes=_notes(log, counts, turned_away),
         simulated_s=log.end_s,
         makespan_s=makespan_s,
         requests=counts,
@@ -190,7 +194,7 @@ def summarize(
             requests,
             instances,
             makespan_s,
-            alive_s=alive_s,
+            alive_s=stood_s,
             electricity=electricity,
             prefilled_on=log.prefilled_on,
         ),
@@ -255,7 +259,7 @@ def _arrival_rate(requests: RequestColumns) -> float | None:
     return _rate(len(arrivals) - 1, float(arrivals.max() - arrivals.min()))
 
 
-def _notes(log: RunLog, counts: RequestCounts) -> tuple[str, ...]:
+def _notes(log: RunLog, counts: RequestCounts, turned_away: int) -> tuple[str, ...]:
     """What a reader must know before trusting the figures."""
     notes = []
     if not log.complete:
@@ -265,16 +269,12 @@ def _notes(log: RunLog, counts: RequestCounts) -> tuple[str, ...]:
         )
     elif counts.unfinished:
         notes.append(f"{counts.unfinished:,} of {counts.total:,} requests never finished")
-    if counts.rejected:
-        notes.append(
-            f"{counts.rejected:,} of {counts.total:,} requests rejected on arrival, being longer than the "
-            "context or the KV pool; latencies leave them out"
-        )
-    for name, why in (
-        ("failed", "were lost with an instance, or never taken by one"),
-        ("cancelled", "were never sent, since the request that they wait for did not finish"),
+    for number, why in (
+        (counts.rejected - turned_away, "rejected on arrival, being longer than the context or the KV pool"),
+        (turned_away, "rejected by the gateway (its queue, its timeout, or a limit of the tenant)"),
+        (counts.failed, "lost with an instance, or never taken by one"),
+        (counts.cancelled, "never sent, since what they wait for did not finish"),
     ):
-        number = getattr(counts, name)
         if number:
             notes.append(f"{number:,} of {counts.total:,} requests {why}; latencies leave them out")
     if counts.truncated:

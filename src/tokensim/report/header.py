@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tokensim.report.numbers import count
 from tokensim.scenario.performance import Performance
-from tokensim.scenario.schema import Pool, Scenario
+from tokensim.scenario.schema import Cluster, Pool, Scenario
 from tokensim.scenario.workload import WorkloadSpec
 
 
@@ -25,7 +25,9 @@ def header_of(scenario: Scenario) -> Header:
     """The header of a report on ``scenario``."""
     model = _name(scenario.model)
     weights = "" if scenario.weights == "auto" else f", {scenario.weights} weights"
-    pools = [_pool(pool) for pool in scenario.cluster.pools]
+    cluster = scenario.cluster
+    pools = [_pool(pool) for pool in cluster.pools]
+    named = [f"{pool.name}: {_pool(pool, role=True)}" for pool in cluster.pools]
     engine = scenario.engine
     changed = {
         name: value
@@ -39,7 +41,8 @@ def header_of(scenario: Scenario) -> Header:
         title=scenario.name or f"{model} on {' + '.join(pools)}",
         lines=(
             ("model", model + weights),
-            ("cluster", " + ".join(pools)),
+            ("cluster", "; ".join(named) if len(pools) > 1 else pools[0]),
+            *_routing(cluster),
             ("engine", f"{engine.policy} {engine.version}" + (f", {_options(changed)}" if changed else "")),
             ("times", _times(scenario.performance)),
             ("workload", _workload(scenario.workload)),
@@ -67,13 +70,37 @@ def _times(performance: Performance) -> str:
     return ", ".join(parts)
 
 
-def _pool(pool: Pool) -> str:
+def _pool(pool: Pool, *, role: bool = False) -> str:
+    """Devices and layout of a pool; what its instances serve if ``role`` and they do not serve all."""
     many = f"{pool.replicas} x " if pool.replicas > 1 else ""
     parallel = pool.parallel
-    degrees = {"tensor": parallel.tensor, "pipeline": parallel.pipeline, "data": parallel.data}
-    layout = ", ".join(f"{name} {ranks}" for name, ranks in degrees.items() if ranks > 1)
-    devices = f" ({layout})" if layout else ""
-    return f"{many}{_name(pool.hardware)}{devices}"
+    degrees = {
+        "tensor": parallel.tensor,
+        "pipeline": parallel.pipeline,
+        "data": parallel.data,
+        "expert": parallel.expert,
+    }
+    parts = [f"{name} {ranks}" for name, ranks in degrees.items() if ranks > 1]
+    if role and pool.role != "mixed":
+        parts.append(f"{pool.role} only")
+    if pool.autoscale is not None:
+        parts.append("autoscaled")
+    return f"{many}{_name(pool.hardware)}" + (f" ({', '.join(parts)})" if parts else "")
+
+
+def _routing(cluster: Cluster) -> Iterable[tuple[str, str]]:
+    """Who decides where a request goes, where there is a choice, and the gateway before it."""
+    parts = []
+    first, second = cluster.router, cluster.decode_router
+    if len(cluster.pools) > 1 or any(pool.replicas > 1 or pool.autoscale for pool in cluster.pools):
+        parts.append(first.policy + _in_brackets(first.options))
+        if second is not None:
+            parts.append(f"decode by {second.policy}" + _in_brackets(second.options))
+    if cluster.admission is not None:
+        given = cluster.admission.model_dump(exclude_defaults=True, exclude={"order", "tenants", "limits"})
+        parts.append(f"gateway {cluster.admission.order}" + _in_brackets(given))
+    if parts:
+        yield "routing", ", ".join(parts)
 
 
 def _name(part: str | Mapping[str, Any]) -> str:
@@ -131,6 +158,6 @@ def _value(value: object) -> str:
         return f"{kind} ({rest})" if kind is not None and rest else str(kind or f"({rest})")
     if isinstance(value, float):
         return f"{value:g}"
-    if isinstance(value, list | tuple) and len(value) > 4:
-        return f"of {len(value)} entries"
+    if isinstance(value, list | tuple):
+        return f"of {len(value)} entries" if len(value) > 4 else f"[{', '.join(map(_value, value))}]"
     return str(value)

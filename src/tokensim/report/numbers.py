@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor, log10
+
 NOTHING = "-"
 """What stands where there is no number."""
 
@@ -38,20 +40,29 @@ def money(usd: float | None) -> str:
     """``0.04213`` → ``$0.0421``; from a dollar on, cents: ``$1,234.50``."""
     if usd is None:
         return NOTHING
-    return f"${usd:,.2f}" if abs(usd) >= 0.995 or usd == 0 else f"${usd:.3g}"
+    return f"${usd:,.2f}" if abs(usd) >= 0.995 or usd == 0 else f"${_three(usd)}"
+
+
+def energy(kwh: float | None) -> str:
+    """``0.0455`` → ``45.5 Wh``; from a kilowatt-hour on: ``1.23 kWh``."""
+    if kwh is None:
+        return NOTHING
+    if kwh == 0:
+        return "0 Wh"
+    return f"{_three(kwh)} kWh" if abs(kwh) >= 0.9995 else f"{_three(kwh * 1e3)} Wh"
 
 
 def volume(bytes_: float) -> str:
     """``bytes_`` with a decimal unit: ``512 B``, ``3.21 GB``."""
     for unit, scale in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if bytes_ >= scale:
-            return f"{bytes_ / scale:.3g} {unit}"
+            return f"{count(bytes_ / scale)} {unit}"
     return f"{bytes_:.0f} B"
 
 
 def _three(value: float) -> str:
     """At least three significant digits, all digits before the point, thousands apart."""
-    size = abs(value)
-    if size >= 99.95:
+    if abs(value) >= 99.95:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if size >= 9.995 else f"{value:.2f}" if size >= 0.1 else f"{value:.3g}"
+    after = 2 - floor(log10(abs(float(f"{value:.2e}")))) if value else 0
+    return f"{value:.{after}f}"

@@ -15,7 +15,7 @@ MOST = 8
 
 
 def tenants_table(tenants: Tenants | None) -> RenderableType | None:
-    """A row a tenant, those with the most requests first; None if there are no tenants."""
+    """A row a tenant, by number, of those with the most requests; None if there are no tenants."""
     from rich.table import Table
 
     if tenants is None:
@@ -24,7 +24,7 @@ def tenants_table(tenants: Tenants | None) -> RenderableType | None:
     for title in ("tenant", "requests", "rejected", "TTFT p50", "p99", "tokens/s"):
         table.add_column(title, justify="left" if title == "tenant" else "right", no_wrap=True)
     largest = sorted(tenants.tenants, key=lambda tenant: -tenant.requests)
-    for tenant in largest[:MOST]:
+    for tenant in sorted(largest[:MOST], key=lambda tenant: tenant.tenant):
         times = [tenant.ttft_p50_s, tenant.ttft_p99_s]
         table.add_row(
             str(tenant.tenant),
@@ -36,5 +36,5 @@ def tenants_table(tenants: Tenants | None) -> RenderableType | None:
     if len(largest) > MOST:
         table.add_row(f"and {count(len(largest) - MOST)} more")
     if tenants.fairness is not None:
-        table.caption, table.caption_justify = f"fairness (Jain) {tenants.fairness:.3f}", "left"
+        table.caption, table.caption_justify = f"Jain's fairness index {tenants.fairness:.3f}", "left"
     return table

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tokensim.metrics.latency import Distribution
-from tokensim.metrics.spending import PoolAccount
 from tokensim.metrics.summary import Summary
 from tokensim.metrics.tiers import TierReport
 from tokensim.report.header import Header
-from tokensim.report.numbers import count, duration, money, share, volume
+from tokensim.report.numbers import count, duration, energy, money, share, volume
+from tokensim.report.pools import pools_table
 from tokensim.report.tenants import tenants_table
 
 if TYPE_CHECKING:
@@ -59,6 +59,7 @@ def render(
         _head(summary, header, ascii_only),
         _latency(summary, ascii_only),
         _figures(summary, wall_s),
+        pools_table(summary),
         tenants_table(summary.tenants),
         _over_time(summary, ascii_only),
         _time(summary, ascii_only),
@@ -144,17 +145,17 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
                 f"({share(summary.slo.good_share)} of requests)",
             )
         )
-    blocks = sum(i.num_blocks for i in usage.instances)
+    each = " in each instance" if len(usage.instances) > 1 else ""
     lines += [
-        ("KV cache", f"{share(usage.kv_mean)} mean, {share(usage.kv_max)} max of {count(blocks)} blocks"),
+        ("KV cache", f"{share(usage.kv_mean)} mean, {share(usage.kv_max)} max of {_blocks(summary)}"),
         (
             "batch",
             f"{count(usage.batch_mean)} requests mean, {count(usage.batch_max)} max; "
-            f"at most {count(usage.waiting_max)} waiting",
+            f"at most {count(usage.waiting_max)} waiting{each}",
         ),
         ("busy", f"{share(usage.busy_share)} of the time, {count(usage.steps)} steps"),
         ("prefix hits", f"{share(tokens.cached_share)} of input tokens ({count(tokens.cached)})"),
-        *((f"in {tier.use.name}"[:LABEL], _tier(tier)) for tier in summary.tiers or ()),
+        *(("memory tier", _tier(tier)) for tier in summary.tiers or ()),
         ("preemptions", _preemptions(summary)),
         *_network(summary),
         *_operations(summary),
@@ -165,7 +166,6 @@ def _figures(summary: Summary, wall_s: float | None) -> RenderableType:
             f"{money(spending.usd_per_million_total_tokens)} in all",
         ),
         ("energy", _energy(summary)),
-        *((_clip(pool.pool), _of_pool(pool)) for pool in spending.pools if len(spending.pools) > 1),
     ]
     drafts = summary.speculation
     if drafts is not None:
@@ -188,20 +188,16 @@ def _energy(summary: Summary) -> str:
     parts = ", ".join(
         f"{share(kwh / spending.energy_kwh)} {phase}" for phase, kwh in spending.energy_kwh_by_phase.items()
     )
-    return f"{spending.energy_kwh:.3g} kWh ({parts}); {count(spending.mean_power_w)} W on average"
+    return f"{energy(spending.energy_kwh)} ({parts}); {count(spending.mean_power_w)} W on average"
 
 
-def _of_pool(pool: PoolAccount) -> str:
-    account = pool.account
-    return (
-        f"{money(account.usd)}; per million tokens: {money(account.usd_per_million_input_tokens)} in, "
-        f"{money(account.usd_per_million_output_tokens)} out; {account.energy_kwh:.3g} kWh"
-    )
-
-
-def _clip(name: str) -> str:
-    """A pool's name as a label."""
-    return name[:LABEL]
+def _blocks(summary: Summary) -> str:
+    """The KV blocks of an instance, or of the smallest and the largest."""
+    sizes = sorted({instance.num_blocks for instance in summary.usage.instances})
+    if len(summary.usage.instances) == 1:
+        return f"{count(sizes[0])} blocks"
+    span = " to ".join(count(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+    return f"{span} blocks each"
 
 
 def _preemptions(summary: Summary) -> str:
@@ -211,12 +207,16 @@ def _preemptions(summary: Summary) -> str:
     return f"{count(summary.preemptions)} (requests: {requests}; tokens recomputed: {tokens})"
 
 
+_KINDS = {"kv": "KV"}
+
+
 def _network(summary: Summary) -> list[tuple[str, str]]:
     """What moved over links, and the busiest of them; nothing if nothing was sent."""
     if not summary.links:
         return []
     moved = [
-        f"{kind.kind}: {volume(kind.bytes)} in {count(kind.count)} transfers of {duration(kind.seconds.mean)}"
+        f"{_KINDS.get(kind.kind, kind.kind)}: {volume(kind.bytes)} in {count(kind.count)} transfers, "
+        f"{duration(kind.seconds.mean)} each on average"
         for kind in summary.transfers or ()
     ]
     link = summary.links[0]
@@ -234,19 +234,27 @@ def _operations(summary: Summary) -> list[tuple[str, str]]:
         return []
     sizes = "; ".join(
         f"{size.pool} {count(size.least)} to {count(size.most)}, {size.mean:.3g} on average"
+        if size.least < size.most
+        else f"{size.pool} {count(size.most)} throughout"
         for size in done.pools
     )
-    events = [f"{count(done.started)} started", f"{count(done.removed)} removed"]
+    numbers = ((done.started, "started"), (done.removed, "removed"), (done.failures, "failed"))
+    events = ", ".join(f"{count(number)} {what}" for number, what in numbers if number)
     if done.failures:
-        events.append(f"{count(done.failures)} failed ({count(done.retries)} retries of requests)")
-    return [("replicas", sizes), ("changes", ", ".join(events))]
+        events += f"; requests taken up again: {count(done.retried_requests)}"
+        if done.retries > done.retried_requests:
+            events += f" ({count(done.retries)} times)"
+    return [("replicas", sizes), ("changes", events)]
 
 
 def _tier(tier: TierReport) -> str:
     """What of the prefix hits came from a memory tier."""
+    full = f"{share(tier.use.used_bytes / tier.use.capacity_bytes)} full at the end"
+    if not tier.loads:
+        return f"{tier.use.name}: nothing loaded; {full}"
     return (
-        f"{share(tier.hit_share)} of input tokens; {volume(tier.loaded_bytes)} loaded,"
-        f" {duration(tier.load_s.mean)} each; {share(tier.use.used_bytes / tier.use.capacity_bytes)} full"
+        f"{tier.use.name}: {share(tier.hit_share)} of input tokens; {volume(tier.loaded_bytes)} in"
+        f" {count(tier.loads)} loads, {duration(tier.load_s.mean)} each on average; {full}"
     )
 
 

@@ -54,3 +54,26 @@ class Admission(Section):
     """What happens to a request beyond its tenant's limits."""
     tenants: dict[Annotated[int, Field(ge=0)], Tenant] = Field(default_factory=dict)
     """Limits and weights of single tenants, by number; they replace ``limits`` as a whole."""
+
+    @property
+    def limited(self) -> bool:
+        """Whether any tenant has a limit."""
+        return any(
+            rate is not None
+            for one in (self.limits, *self.tenants.values())
+            for rate in (one.requests_per_s, one.tokens_per_s)
+        )
+
+    @property
+    def waits(self) -> bool:
+        """Whether a request can ever wait at the gateway."""
+        return self.max_outstanding is not None or (self.limited and self.over_limit == "queue")
+
+    @model_validator(mode="after")
+    def _somebody_waits(self) -> Admission:
+        if self.over_limit == "reject" and not self.limited:
+            raise refused("over_limit is given, but nobody has a limit", "e.g. limits: {requests_per_s: 10}")
+        for key in ("max_queued", "queue_timeout"):
+            if getattr(self, key) is not None and not self.waits:
+                raise refused(f"{key} is given, but nobody ever waits", "give max_outstanding, or limits")
+        return self

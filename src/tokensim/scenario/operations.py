@@ -61,8 +61,12 @@ class Autoscale(Section):
         if self.policy == "schedule":
             if not self.schedule:
                 raise refused("the policy schedule has no schedule", "e.g. [{at: 60s, replicas: 4}]")
-            if self.target is not None:
-                raise refused("a schedule has no target", "leave target out")
+            needless = {"target", "min", "max", "interval", "scale_down_after"} & self.model_fields_set
+            if needless:
+                raise refused(
+                    f"the policy schedule takes no {' and '.join(sorted(needless))}",
+                    "leave it out: schedule says how many there are from when on",
+                )
             return self
         if self.schedule:
             raise refused(f"the policy {self.policy} has no schedule", "set policy: schedule")
@@ -135,6 +139,12 @@ class Throttle(Section):
     duration: PositiveDuration | None = None
     """For how long; null: to the end."""
 
+    @model_validator(mode="after")
+    def _ends(self) -> Throttle:
+        if self.max_running == 0 and self.duration is None:
+            raise refused("max_running is 0 for good: no request would ever run again", "give a duration")
+        return self
+
 
 class HookSpec(Section):
     """A hook of a plug-in. Short form: its name."""
@@ -148,6 +158,21 @@ class HookSpec(Section):
     @classmethod
     def _by_name(cls, value: object) -> object:
         return {"hook": value} if isinstance(value, str) else value
+
+
+def refuse_absent_replicas(sizes: dict[str, int], failures: list[Failure], changing: set[str]) -> None:
+    """Raise if one of ``failures`` is to hit a replica that never is: beyond the ``sizes`` of pools by name,
+    of which those ``changing`` may get more."""
+    for index, failure in enumerate(failures):
+        again = sum(other.pool == failure.pool and other.recovery is not None for other in failures) > 1
+        if failure.replica is None or failure.pool in changing or again:
+            continue
+        size = sizes[failure.pool]
+        if failure.replica >= size:
+            raise refused(
+                f"failures[{index}].replica is {failure.replica}, and pool {failure.pool!r} has {size}",
+                f"they are numbered from 0 to {size - 1}",
+            )
 
 
 def refuse_unknown_pools(names: list[str], sections: dict[str, list[Any]]) -> None:

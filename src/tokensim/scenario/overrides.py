@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tokensim.errors import InputError, nearest
-from tokensim.scenario.problems import known_keys
+from tokensim.errors import InputError
+from tokensim.scenario.problems import known_keys, near_key
 from tokensim.scenario.schema import Scenario
 from tokensim.scenario.yaml_text import Path, dotted, parse
 
@@ -80,7 +79,9 @@ def set_value(data: dict[str, Any], path: Path, value: Any, where: str) -> None:
             )
         known = known_keys(Scenario, path[:depth], data)
         if known is not None and part not in known and part not in at:
-            raise InputError(f"unknown key '{part}' in {here}", where=where, hint=_near(part, here, known))
+            raise InputError(
+                f"unknown key '{part}' in {here}", where=where, hint=near_key(part, known, Scenario)
+            )
         if last:
             at[part] = value
         else:
@@ -92,12 +93,3 @@ def _enter(at: dict[str, Any], part: str, following: str | int) -> Any:
     if at.get(part) is None:
         at[part] = [] if isinstance(following, int) else {}
     return at[part]
-
-
-def _near(part: str, here: str, known: set[str]) -> str:
-    """The nearest key here, or the sections that have such a key when none here is near."""
-    if not difflib.get_close_matches(part, known, n=1, cutoff=0.5) and here == "the scenario":
-        for section in sorted(known):
-            if part in (known_keys(Scenario, (section,)) or ()):
-                return f"did you mean '{section}.{part}'?"
-    return nearest(part, known)

@@ -6,9 +6,10 @@ pydantic says where (a location full of union tags) and why (``int_type``); here
 
 from __future__ import annotations
 
+import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin
 
@@ -115,6 +116,19 @@ def known_keys(root: type[BaseModel], path: Path, data: Any = None) -> set[str] 
     return {name for model in models for name in model.model_fields}
 
 
+def near_key(key: str, known: Collection[str], root: type[BaseModel]) -> str:
+    """The nearest of ``known`` keys; when none is near, the section of ``root`` that has such a key."""
+    if not difflib.get_close_matches(key, known, n=1, cutoff=0.5):
+        if key in root.model_fields and key not in known:
+            return f"'{key}' stands at the top of the scenario, outside of all sections"
+        for section in sorted(root.model_fields):
+            if key in (known_keys(root, (section,)) or ()):
+                return f"did you mean '{section}.{key}'?"
+        if key in (known_keys(root, ("cluster", "pools", 0)) or ()):
+            return f"did you mean 'cluster.pools[0].{key}'?"
+    return nearest(key, known)
+
+
 def _child(data: Any, part: str | int) -> Any:
     if isinstance(data, Mapping):
         return data.get(part)
@@ -198,7 +212,7 @@ def _explain(detail: ErrorDetails, path: Path, root: type[BaseModel], data: Any)
     if kind == "extra_forbidden":
         known = known_keys(root, path[:-1], data) or set()
         rest = known - set(_section(data, path[:-1]))
-        return "unknown key", nearest(str(path[-1]), rest or known) if known else ""
+        return "unknown key", near_key(str(path[-1]), rest or known, root) if known else ""
     if kind == "literal_error":
         allowed = [
             text.strip().strip("'\"") for text in str(context["expected"]).replace(" or ", ", ").split(",")

@@ -24,6 +24,7 @@ from tokensim.scenario.operations import (
     HookSpec,
     Restart,
     Throttle,
+    refuse_absent_replicas,
     refuse_unknown_pools,
 )
 from tokensim.scenario.performance import Performance
@@ -67,7 +68,7 @@ class Parallel(Section):
                 f"expert is {self.expert} with tensor {self.tensor} and data {self.data}"
                 if self.data > 1
                 else f"expert is {self.expert} with tensor {self.tensor}",
-                f"vLLM spreads experts over all ranks or none: 1 or {ranks}",
+                "vLLM spreads experts over all ranks or none: 1" + (f" or {ranks}" if ranks > 1 else ""),
             )
         return self
 
@@ -171,6 +172,11 @@ class Cluster(Section):
         names = [pool.name for pool in self.pools]
         refuse_unknown_pools(
             names, {"failures": self.failures, "restarts": self.restarts, "throttles": self.throttles}
+        )
+        refuse_absent_replicas(
+            {pool.name: pool.replicas for pool in self.pools},
+            self.failures,
+            {pool.name for pool in self.pools if pool.autoscale} | {one.pool for one in self.restarts},
         )
         roles = {pool.role for pool in self.pools}
         for one, other in (("prefill", "decode"), ("decode", "prefill")):

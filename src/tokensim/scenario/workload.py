@@ -15,7 +15,7 @@ from tokensim.registry import register
 from tokensim.scenario.arrivals import AllAtOnce, Arrivals, ClosedLoopArrivals
 from tokensim.scenario.fields import Positive, PositiveDuration, Rate, Requests
 from tokensim.scenario.lengths import JointLengths, Length
-from tokensim.scenario.section import Count, Flag, Section
+from tokensim.scenario.section import Count, Flag, Section, refused
 from tokensim.scenario.sessions import Sessions, SharedPrefix
 from tokensim.scenario.traits import Adapters, DeadlineOf, Images, Prediction, Task, Weights
 from tokensim.scenario.units import Duration
@@ -196,6 +196,9 @@ class WorkloadSpec(Section):
     def _check_prefill_only(self) -> None:
         for name in ("output_tokens", "lengths", "sessions", "predicted_tokens"):
             if getattr(self, name) is not None:
-                raise ValueError(f"{name} means nothing for task {self.task}: such requests have no answer")
+                raise refused(
+                    f"{name} means nothing for task {self.task}: such requests have no answer",
+                    "leave it out",
+                )
         if self.input_tokens is None:
             raise ValueError("input_tokens is missing")

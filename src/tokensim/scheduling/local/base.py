@@ -202,6 +202,8 @@ class LocalScheduler(ABC):
     """Whether the policy asks ``source``, and heeds ``Request.held``, ``loaded`` and ``release``."""
     can_swap: ClassVar[bool] = False
     """Whether preempted requests can be swapped to host memory (``Limits.swap_blocks``)."""
+    needs_predictions: bool = False
+    """Whether it goes by ``Request.traits.predicted_tokens``: workloads without are refused then."""
     prefers: ClassVar[Mapping[str, Any]] = {}
     """Engine options whose default is another one under this policy."""
     settles: ClassVar[Mapping[str, Any]] = {}

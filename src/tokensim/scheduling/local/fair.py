@@ -179,7 +179,14 @@ class Fair(ContinuousBatching):
         output_weight: float = 2.0,
         weights: Mapping[int, float] | None = None,
     ) -> None:
-        shares = {int(tenant): float(share) for tenant, share in (weights or {}).items()}
+        try:
+            shares = {int(tenant): float(share) for tenant, share in (weights or {}).items()}
+        except (TypeError, ValueError, AttributeError):
+            raise InputError(
+                f"weights is {weights!r}",
+                where="policy_options.weights",
+                hint="a share for each tenant by number: {0: 1, 1: 2.5}",
+            ) from None
         named = {"input_weight": input_weight, "output_weight": output_weight}
         for name, value in (
             *named.items(),

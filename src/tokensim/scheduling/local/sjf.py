@@ -24,7 +24,7 @@ def _actual(request: Request) -> int:
 
 def _predicted(request: Request) -> int:
     tokens = request.traits.predicted_tokens
-    if tokens < 0:
+    if tokens < 0:  # a scenario is refused before it runs
         raise InputError(
             f"request {request.index} has no predicted length",
             where="engine.policy_options.lengths",
@@ -53,8 +53,11 @@ class ShortestJobFirst(Ranked):
     ) -> None:
         if lengths not in LENGTHS:
             raise InputError(
-                f"unknown lengths {lengths!r}", where="policy_options.lengths", hint=nearest(lengths, LENGTHS)
+                f"unknown lengths {lengths!r}",
+                where="policy_options.lengths",
+                hint=nearest(str(lengths), LENGTHS),
             )
+        self.needs_predictions = lengths == "predicted"
         self._length = LENGTHS[lengths]
         self._count_prompt = count_prompt
         super().__init__(limits, version, exact_steps=exact_steps, preemptive=preemptive)
