@@ -133,6 +133,6 @@ def test_few_are_refused_and_the_others_reach_every_corner() -> None:
             "several policies": len({type(rank.scheduler) for rank in made.all_ranks()}) > 1,
         }
         seen.update(name for name, yes in happened.items() if yes)
-    assert seen["refused"] < 20
+    assert seen["refused"] < 25
     rare = {name: count for name, count in seen.items() if count < 4}
     assert not rare and len(seen) >= 14, f"the generator hardly reaches {rare}: {seen}"

@@ -260,13 +260,14 @@ def draw_router(rng: random.Random, names: list[str]) -> Section:
 
 
 def draw_admission(rng: random.Random) -> Section:
+    limits = maybe(rng, 0.5, lambda: {"requests_per_s": 50.0, "request_burst": 2})
     return given(
-        max_outstanding=rng.choice([None, 1, 3, 8]),
+        max_outstanding=rng.choice([1, 3, 8]),
         max_queued=rng.choice([None, 2, 100]),
         queue_timeout=rng.choice([None, 5.7 * STEP_S]),
         order=rng.choice(["fcfs", "priority", "fair"]),
-        over_limit=rng.choice(["queue", "reject"]),
-        limits=maybe(rng, 0.5, lambda: {"requests_per_s": 50.0, "request_burst": 2}),
+        over_limit=rng.choice(["queue", "reject"]) if limits else None,
+        limits=limits,
         tenants=maybe(rng, 0.5, lambda: {0: {"weight": 2.0}, 1: {"tokens_per_s": 5000.0}}),
     )
 
