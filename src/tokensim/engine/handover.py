@@ -263,8 +263,7 @@ class Handover:
         tokens = sum(max(0, end - max(begin, skip)) * share for begin, end, share in pieces)
         if tokens > 0:
             passage.sent_bytes += tokens * self.terms.kv_bytes_per_token
-            sent: list[Any] = []
-            follows = self.simulation.follows
+            sent, follows = list[Any](), self.simulation.follows
 
             def done(time: float) -> None:
                 del passage.in_flight[sent[0]]
