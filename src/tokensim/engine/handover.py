@@ -189,7 +189,7 @@ class Handover:
         second = self._successor(passage)
         if passage.announced:
             self._inform(passage)
-        replica = self.simulation.choose(self.router, second, self.decoders, now)
+        replica = self.simulation.choose(self.router, second, self.decoders, now, follows)
         if not self.simulation.deliver(second, replica.take(), now, follows):
             self._abandon(passage, now)
 
