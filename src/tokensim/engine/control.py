@@ -144,6 +144,7 @@ class Control:
                 and handover is not None
                 and rank.scheduler.can_load
                 and target.can_load
+                and all(other.scheduler.kv_format == rank.scheduler.kv_format for other in target.ranks)
             )
             if not keep:
                 _remove(rank, request, now)

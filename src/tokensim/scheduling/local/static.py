@@ -72,8 +72,15 @@ class Static(ReservedBatching):
         """See ``ReservedBatching.leave``: its row stays."""
         self._idle += 1
 
-    def give_up(self, request: Request) -> None:
-        """See ``ReservedBatching.give_up``: its row stays too."""
+    def remove(self, request: Request, *, keep: bool = False) -> None:
+        """See ``LocalScheduler.remove``: its row stays too, but nobody keeps its KV."""
+        if keep:
+            super().remove(request, keep=keep)
+        if request not in self.running:
+            self.waiting.remove(request)
+            return
+        self.detach(request)
+        request.computed = 0
         self._idle += 1
         self.end([request])
 

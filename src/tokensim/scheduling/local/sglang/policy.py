@@ -52,6 +52,7 @@ class Sglang(LocalScheduler):
     looks_once_more = True
     lockstep = False
     can_load = True
+    kv_format = "SGLang"
     pool: RadixPool
     running: dict[Request, None]
 
