@@ -84,6 +84,7 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
         np.array(outputs),
         priority=np.array([rng.randrange(3) for _ in range(n)]),
         tenant=np.array([rng.randrange(3) for _ in range(n)]),
+        predicted_tokens=np.array([rng.randrange(60) for _ in range(n)]),
         segments=shared_prompts(rng, prompts) if rng.random() < 0.5 else None,
         max_in_flight=rng.randrange(1, 6) if rng.random() < 0.3 else None,
     )

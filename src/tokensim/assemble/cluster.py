@@ -50,7 +50,14 @@ def build_simulation(
         where = "cluster.router" if second is None else "cluster.decode_router"
         decode_router = make_router(second or cluster.router, seed + 1, names, where)
         mover = NetworkMover(simulation.network, topology)
-        Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
+        terms = terms_of(scenario, model, plans)
+        Handover(simulation, decode_router, terms, mover)
+
+        def transfer(source: Replica, target: Replica) -> tuple[float, float]:
+            latency_s, s_per_byte = mover.way(source, target)
+            return latency_s, s_per_byte * terms.kv_bytes_per_token
+
+        simulation.loads.transfer = transfer
     for index, plan in enumerate(plans):
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
         make = rank_scheduler_maker(plan, where, exact_steps)

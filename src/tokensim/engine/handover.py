@@ -189,6 +189,7 @@ class Handover:
         second = self._successor(passage)
         if passage.announced:
             self._inform(passage)
+        self.simulation.loads.lies(second, passage.prefill)
         replica = self.simulation.choose(self.router, second, self.decoders, now)
         if not self.simulation.deliver(second, replica.take(), now, follows):
             self._abandon(passage, now)
