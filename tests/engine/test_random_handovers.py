@@ -118,7 +118,9 @@ def draw(seed: int, policy: str, exact_steps: bool) -> Simulation:
             scheduler,
             LineCost(step_s, step_s / 500, 0.0, 60.0, None, 0.0),
             made.recorder,
-            max_model_len=scheduler.rejects_from(min(limits.max_model_len, (own.num_gpu_blocks - 1) * own.block_size)),
+            max_model_len=scheduler.rejects_from(
+                min(limits.max_model_len, (own.num_gpu_blocks - 1) * own.block_size)
+            ),
             caching=limits.enable_prefix_caching,
             asynchronous=limits.async_scheduling,
             pause_before_idle=policy != "sglang",

@@ -59,6 +59,10 @@ class FifoAndSwapped(Fifo):
         else:
             super().remove(request)
 
+    def come(self) -> int:
+        """How many are next in line since their KV has come from elsewhere."""
+        return sum(1 for _ in takewhile(attrgetter("loaded"), super().__iter__()))
+
     def swap_out(self, request: Request) -> None:
         """Behind all that are swapped out."""
         self._came(request)
@@ -108,7 +112,7 @@ class VllmV0(WatermarkedBatching):
         if self.index in self.decoding.finishing:
             self._retire(self.index)
         waiting, step = self.waiting, None
-        if waiting and not waiting.swapped and not waiting.head().loaded:
+        if waiting and not waiting.swapped and not waiting.come():
             step = self._prefills(now)
         if step is None:
             self.index += 1
@@ -132,11 +136,14 @@ class VllmV0(WatermarkedBatching):
             walk.serve_in_order(self, step, 0, False)
         if step.preempted:
             self._blocked = False
-        elif self.waiting.swapped:
+            return
+        if self.waiting.swapped:
             self._swap_in(step)
             self._blocked = True  # prompts wait until all are back
-        elif self.waiting and self.waiting.head().loaded:
-            come = sum(1 for _ in takewhile(attrgetter("loaded"), self.waiting))
+            if self.running:
+                return
+        come = self.waiting.come()
+        if come:
             self._open(step)
             self._admit(step, now, min(come, self.budget - step.decode), 0, False)
             self._blocked = False  # prompts have not been looked at
@@ -152,7 +159,7 @@ class VllmV0(WatermarkedBatching):
         self.decoding.withdraw(request)
         request.computed = computed
         request.tokens = computed + 1
-        request.decoding = False
+        request.decoding = request.loaded = False
         request.blocks = blocks
         self.pool.release(request)
         del self.running[request]

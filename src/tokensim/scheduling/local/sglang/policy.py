@@ -214,6 +214,7 @@ class Sglang(LocalScheduler):
                 done.append(row.request)
             else:
                 self.kv.checkpoint(row, row.end)
+                self.barred = False  # who comes may find it in the cache
         for row in self.batch.process(flight):
             self._finish(row)
             done.append(row.request)
@@ -428,6 +429,7 @@ class Sglang(LocalScheduler):
         row.finished = request.finished = True
         self.kv.checkpoint(row, row.alloc)
         del self.running[request]
+        self.barred = False
         if request.held:
             handover.hold(self, row)
             return
