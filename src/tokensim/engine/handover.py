@@ -102,7 +102,8 @@ class Handover:
 
     def begin(self, request: Request, replica: Replica, now: float, follows: bool) -> None:
         """``request`` was routed to ``replica``, which only prefills."""
-        if self.terms.streams_first and request.length == request.tokens + 1:
+        alone = self.terms.streams_first and request.length == request.tokens + 1
+        if alone or request.tokens >= replica.axes[0].max_model_len:  # which rejects it
             self.simulation.deliver(request, replica.take(), now, follows)
             return
         if request.index in self.passages:  # it was moved before its prompt was computed
