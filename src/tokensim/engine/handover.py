@@ -110,6 +110,8 @@ class Handover:
             self.simulation.loads.gone(self.passages[request.index].first)
         passage = self.passages[request.index] = Passage(request, replica, request.tokens)
         request.held = True
+        if request.content is None and replica.axes[0].caching:
+            request.content = Content.unique(request.index)  # its decode may look here for it
         request.length = request.tokens + 1
         if request.content is None:  # its decode instance may be the same one, and look for these blocks
             request.content = Content.unique(request.index)

@@ -86,7 +86,7 @@ class TargetLoad:
 class ClusterLoads:
     """All instances; see ``scheduling.cluster.Loads``.
 
-    ``transfer`` says how long KV takes on its way from one target to another: (seconds, seconds a token more);
+    ``transfer`` says how long KV takes on its way from one target to another: (seconds, seconds a token);
     None: no time, or nobody moves any. ``counts``: a router wants to know what is sent and what ends;
     ``active``: one reads loads.
     """
