@@ -126,8 +126,8 @@ class Control:
 
     def migrate(self, request: Request, replica: Replica, target: Replica) -> None:
         """``request`` goes on in ``target``, with its KV if it decodes (it stops until that has come), else
-        from its prompt. The KV waits in ``replica`` until ``target`` has memory for it. Nothing happens to one
-        whose KV is on its way to ``replica``."""
+        from its prompt. The KV waits in ``replica`` until ``target`` has memory for it. One whose KV is on
+        its way to ``replica`` stays."""
         if target.state is not State.UP or target is replica:
             raise ValueError(
                 f"{target} takes no requests" if target is not replica else "it is there already"

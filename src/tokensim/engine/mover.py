@@ -36,8 +36,8 @@ class NetworkMover:
         )
 
     def way(self, source: Replica, target: Replica) -> tuple[float, float]:
-        """What a transfer between two replicas takes if nothing else is on the way: (seconds of latency, seconds
-        a byte); infinite where one of them is gone."""
+        """What a transfer between two replicas takes if nothing else is on the way: (seconds of latency,
+        seconds a byte); infinite where one of them is gone."""
         if source is not target and not (source.place.nodes and target.place.nodes):
             return inf, 0.0
         path = self.topology.path(source.place, target.place)
