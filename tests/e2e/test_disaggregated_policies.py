@@ -1,4 +1,4 @@
-"""Whole scenarios with prefill and decode apart under other policies than vLLM's: what works, what does not."""
+"""Whole scenarios with prefill and decode apart under other policies than vLLM's, and what is refused."""
 
 from __future__ import annotations
 
@@ -104,3 +104,14 @@ def test_pd_pair_keeps_kv_in_the_node(router: str, taken: set[int]) -> None:
         },
     )
     assert set(result.requests["instance"].to_list()) == taken
+
+
+def test_a_sglang_decode_instance_has_no_radix_cache_unless_it_is_asked_for() -> None:
+    def cached(engine: dict[str, Any]) -> list[bool]:
+        result = run(APART, engine={"policy": "sglang", **engine})
+        again = simulate(result.scenario)
+        assert again.requests.equals(result.requests)
+        return [pool.engine["enable_prefix_caching"] for pool in result.scenario.cluster.pools[1:]]
+
+    assert cached({}) == [False]
+    assert run(APART, engine={"policy": "sglang", "enable_prefix_caching": True}).requests.height == 150
