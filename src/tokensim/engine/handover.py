@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tokensim.engine.passage import Mover, Passage, Source, Terms
+from tokensim.engine.passage import Mover, Passage, Source, Terms, stay
 from tokensim.memory import Content
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
@@ -86,11 +86,7 @@ class Handover:
             self._close(passage)
             if passage.source is None:
                 self._withdraw(passage)
-                if passage.started and self.simulation.loads.counts:
-                    self.simulation.loads.sent(passage.first, passage.prefill)
-                passage.take_back()
-                if not passage.started:
-                    self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
+                stay(self.simulation, passage, now)
             else:
                 self._let_go(passage, now)
         for rank in self.simulation.all_ranks():
@@ -102,16 +98,13 @@ class Handover:
 
     def begin(self, request: Request, replica: Replica, now: float, follows: bool) -> None:
         """``request`` was routed to ``replica``, which only prefills."""
-        alone = self.terms.streams_first and request.length == request.tokens + 1
-        if alone or request.tokens >= replica.axes[0].max_model_len:  # which rejects it
+        if self.terms.streams_first and request.length == request.tokens + 1:
             self.simulation.deliver(request, replica.take(), now, follows)
             return
         if request.index in self.passages:  # it was moved before its prompt was computed
             self.simulation.loads.gone(self.passages[request.index].first)
         passage = self.passages[request.index] = Passage(request, replica, request.tokens)
         request.held = True
-        if request.content is None and replica.axes[0].caching:
-            request.content = Content.unique(request.index)  # its decode may look here for it
         request.length = request.tokens + 1
         if request.content is None:  # its decode instance may be the same one, and look for these blocks
             request.content = Content.unique(request.index)

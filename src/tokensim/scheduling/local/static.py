@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tokensim.errors import SimulationError
 from tokensim.memory import Table
 from tokensim.registry import register
 from tokensim.scheduling.local.base import Limits, Step
@@ -75,7 +76,7 @@ class Static(ReservedBatching):
     def remove(self, request: Request, *, keep: bool = False) -> None:
         """See ``LocalScheduler.remove``: its row stays too, but nobody keeps its KV."""
         if keep:
-            super().remove(request, keep=keep)
+            raise SimulationError(f"the policy {type(self).__name__} does not keep KV for others")
         if request not in self.running:
             self.waiting.remove(request)
             return
