@@ -48,6 +48,7 @@ def cluster(
     asynchronous: bool = False,
     blocks: tuple[int, ...] = (100, 100),
     s_per_byte: float = 0.25,
+    policy: Any = Vllm,
     **limits: Any,
 ) -> Simulation:
     made = Simulation(requests, RoundRobin())
@@ -55,12 +56,13 @@ def cluster(
     for index, (role, size) in enumerate(zip(roles, blocks, strict=True)):
         options = {"block_size": 4, "max_num_batched_tokens": 1000, "enable_prefix_caching": False, **limits}
         bounds = Limits(num_gpu_blocks=size + 1, async_scheduling=asynchronous, **options)
+        scheduler = policy(bounds, exact_steps=exact_steps)
         instance = Instance(
             index,
-            Vllm(bounds, exact_steps=exact_steps),
+            scheduler,
             ConstantCost(),
             made.recorder,
-            max_model_len=bounds.max_model_len,
+            max_model_len=scheduler.rejects_from(bounds.max_model_len),
             caching=bounds.enable_prefix_caching,
             asynchronous=asynchronous,
             pause_before_idle=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,11 +11,12 @@ from test_handover import cluster
 
 from tokensim.engine.mover import NetworkMover
 from tokensim.engine.passage import Terms
-from tokensim.engine.topology import Placement, Topology
+from tokensim.engine.topology import DEVICE_LINK_EFFICIENCY, Placement, Topology
 from tokensim.hardware import load_device
 from tokensim.hardware.base import Link
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.transfers import link_shares, transfer_totals
+from tokensim.scheduling.cluster import PdPair
 
 PORT = Link("port", 2.0, 0.0, efficiency=1.0)
 DEVICE = replace(load_device("h100-sxm-80gb"), intra_node=Link("mesh", 1e9, 0.0), inter_node=PORT)
@@ -88,3 +90,25 @@ def test_where_nothing_was_sent_nothing_is_told() -> None:
     log = served(("mixed", "mixed"))
     assert log.transfers is None
     assert log.links == ()
+
+
+def test_pd_pair_takes_the_decode_instance_in_the_node_of_the_prefill() -> None:
+    """Two devices a node: prefill and one decode instance share the second node; the first in line is far."""
+    made = cluster(
+        workload([0.0, 9.0], [3, 3]), Terms(1.0), roles=("decode", "prefill", "decode"), blocks=(99,) * 3
+    )
+    topology = Topology(made.network.add_link, "packed")
+    device = replace(DEVICE, devices_per_node=2)
+    for replica, devices in zip(made.replicas, (2, 1, 1), strict=True):
+        replica.place = topology.place(f"{replica.role}-{replica.index}", device, devices)
+    assert made.handover is not None
+    mover = made.handover.mover = NetworkMover(made.network, topology)
+    far, prefill, near = made.replicas
+    assert mover.way(prefill, far) == (0.0, 0.5)
+    assert mover.way(prefill, near)[1] == pytest.approx(1 / (1e9 * DEVICE_LINK_EFFICIENCY))
+    made.loads.transfer = mover.way
+    router = made.handover.router = PdPair()
+    made.loads.serve(router)
+    assert set(made.run().requests.instance.tolist()) == {near.index}
+    topology.free(near.place)
+    assert mover.way(prefill, near)[0] == math.inf

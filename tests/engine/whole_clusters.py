@@ -53,7 +53,7 @@ def given(**section: Any) -> Section:
 
 
 def can_load(policy: str, parallel: Section, engine: Section) -> bool:
-    """Whether instances of ``policy`` can serve one stage alone, or have tiers behind them."""
+    """Whether instances of ``policy`` can serve one stage alone."""
     drafts = Speculation(1, Sampled((0.5,))) if "speculative" in engine else None
     limits = Limits(num_gpu_blocks=2, pipeline=parallel.get("pipeline", 1), speculation=drafts)
     try:
@@ -157,6 +157,11 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: b
     roles = rng.choice(layouts) if apart else ["mixed"] * rng.choice([1, 1, 2])
     if lora is not None or rng.random() < 0.4:
         policies = ["vllm"]
+    if any(role != "mixed" for role in roles):  # they exchange KV, in one format
+        formats = {policy: register.local_scheduler.get(policy).kv_format for policy in policies}
+        able = [policy for policy in policies if can_load(policy, {}, {})]
+        wanted = formats[rng.choice(able)]
+        policies = [policy for policy in policies if formats[policy] == wanted]
     tiered = rng.random() < 0.4
     memory: Section | None = None
     pools: list[Section] = []
@@ -183,7 +188,8 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: b
             "parallel": parallel,
             "engine": engine,
         }
-        if tiered and can_load(policy, parallel, engine) and "pipeline" not in parallel:
+        can_tier = register.local_scheduler.get(policy).can_tier
+        if tiered and can_tier and can_load(policy, parallel, engine) and "pipeline" not in parallel:
             engine["enable_prefix_caching"] = True
             if memory is None or rng.random() < 0.3:
                 memory = draw_memory(rng, moe and "data" in parallel)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tokensim.errors import InputError, SimulationError
+from tokensim.errors import InputError
 from tokensim.memory import Content
 from tokensim.scheduling.local import Limits, Request, Sglang, Step
 
@@ -323,11 +323,22 @@ def test_another_version_is_refused() -> None:
         Sglang(Limits(num_gpu_blocks=10), "0.4.9")
 
 
-def test_kv_is_not_kept_for_others(new: New) -> None:
+def test_kv_of_a_request_that_leaves_stays_until_it_is_released(new: New) -> None:
     engine = new()
     request = engine.add(5, 9)
     engine.step()
-    with pytest.raises(SimulationError, match="cannot give up a request"):
-        engine.scheduler.remove(request, keep=True)
+    engine.step()
+    engine.scheduler.remove(request, keep=True)
+    assert (request.tokens, request.computed) == (7, 6)
+    assert list(engine.scheduler.holding) == [request] and engine.memory == (94, 0, 6)
+    engine.scheduler.release(request)
+    assert not engine.scheduler.rows and engine.memory == (94, 6, 0)
+    engine.scheduler.check_integrity()
+
+
+def test_a_request_that_leaves_without_its_kv_frees_it(new: New) -> None:
+    engine = new()
+    request = engine.add(5, 9)
+    engine.step()
     engine.scheduler.remove(request)
     assert request.tokens == 6 and engine.memory == (95, 5, 0)

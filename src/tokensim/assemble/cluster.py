@@ -50,7 +50,14 @@ def build_simulation(
         where = "cluster.router" if second is None else "cluster.decode_router"
         decode_router = make_router(second or cluster.router, seed + 1, names, where)
         mover = NetworkMover(simulation.network, topology)
-        Handover(simulation, decode_router, terms_of(scenario, model, plans), mover)
+        terms = terms_of(scenario, model, plans)
+        Handover(simulation, decode_router, terms, mover)
+
+        def transfer(source: Replica, target: Replica) -> tuple[float, float]:
+            latency_s, s_per_byte = mover.way(source, target)
+            return latency_s, s_per_byte * terms.kv_bytes_per_token
+
+        simulation.loads.transfer = transfer
     for index, plan in enumerate(plans):
         where = f"cluster.pools[{index}].engine" if plan.pool.engine else "engine"
         make = rank_scheduler_maker(plan, where, exact_steps)
@@ -80,6 +87,8 @@ def build_simulation(
         if any(rank.scheduler.needs_predictions for rank in replica.ranks):
             _check_predictions(workload, f"{where}.policy_options")
     _check_takers(simulation.replicas)
+    if any(pool.role != "mixed" for pool in cluster.pools):
+        _check_formats(simulation.replicas)
     return simulation
 
 
@@ -104,6 +113,19 @@ def _check_predictions(workload: Workload, where: str) -> None:
             f"the policy goes by predicted lengths, and {missing:,} of {len(workload):,} requests have none",
             where=where,
             hint="e.g. workload: {predicted_tokens: oracle}, or a trace's column predicted_tokens",
+        )
+
+
+def _check_formats(replicas: Sequence[Replica]) -> None:
+    """Refuse a cluster with prefill and decode apart whose engines could not use each other's KV."""
+    formats = {rank.scheduler.kv_format: replica.pool.name for replica in replicas for rank in replica.ranks}
+    if len(formats) > 1:
+        told = ", ".join(f"'{pool}' {name}'s" for name, pool in formats.items())
+        raise InputError(
+            f"the pools keep their KV as different engines do ({told}), so that one cannot use what another"
+            " has computed",
+            where="cluster.pools",
+            hint="give all pools policies of one engine",
         )
 
 

@@ -180,9 +180,10 @@ def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
     for plan in plans:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "num_gpu_blocks")
         worked_out = {name: getattr(plan.engine, name) for name in (*limits, *settled_options(plan.engine))}
-        share = plan.engine.gpu_memory_utilization
-        if share != scenario.pool_engine(plan.pool).gpu_memory_utilization:
-            worked_out["gpu_memory_utilization"] = share
+        asked = scenario.pool_engine(plan.pool)
+        for name in ("gpu_memory_utilization", "enable_prefix_caching"):
+            if getattr(plan.engine, name) != getattr(asked, name):
+                worked_out[name] = getattr(plan.engine, name)
         pools.append(plan.pool.model_copy(update={"engine": {**plan.pool.engine, **worked_out}}))
     cluster = scenario.cluster.model_copy(update={"pools": pools})
     sources = {plan.operators for plan in plans}

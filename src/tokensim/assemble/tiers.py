@@ -22,7 +22,7 @@ def connect_tiers(
     where = f"cluster.pools[{pool}].memory" if plan.pool.memory is not None else "memory"
     site = Site(plan.device, plan.pool.parallel.tensor, engine.block_size, plan.token_bytes)
     for rank in runner.ranks:
-        if not rank.scheduler.can_load:
+        if not rank.scheduler.can_tier:
             raise InputError(
                 "memory tiers are not simulated beside pipelines and speculative decoding"
                 if plan.limits.in_flight

@@ -126,7 +126,8 @@ class Control:
 
     def migrate(self, request: Request, replica: Replica, target: Replica) -> None:
         """``request`` goes on in ``target``, with its KV if it decodes (it stops until that has come), else
-        from its prompt. The KV waits in ``replica`` until ``target`` has memory for it."""
+        from its prompt. The KV waits in ``replica`` until ``target`` has memory for it. One whose KV is on
+        its way to ``replica`` stays."""
         if target.state is not State.UP or target is replica:
             raise ValueError(
                 f"{target} takes no requests" if target is not replica else "it is there already"
@@ -135,7 +136,7 @@ class Control:
 
         def move(axis: Instance | RankGroup, now: float) -> None:
             rank = _holder(axis, request)
-            if rank is None or request.held:
+            if rank is None or request.held or request.index in simulation.passages:
                 return
             handover = simulation.handover
             keep = (
@@ -144,6 +145,7 @@ class Control:
                 and handover is not None
                 and rank.scheduler.can_load
                 and target.can_load
+                and all(other.scheduler.kv_format == rank.scheduler.kv_format for other in target.ranks)
             )
             if not keep:
                 _remove(rank, request, now)

@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tokensim.engine.passage import Mover, Passage, Source, Terms
+from tokensim.engine.passage import Mover, Passage, Source, Terms, stay
 from tokensim.memory import Content
 from tokensim.metrics.recorder import PACK_HANDOVER
 from tokensim.scheduling.cluster import GlobalScheduler
@@ -86,11 +86,7 @@ class Handover:
             self._close(passage)
             if passage.source is None:
                 self._withdraw(passage)
-                if passage.started and self.simulation.loads.counts:
-                    self.simulation.loads.sent(passage.first, passage.prefill)
-                passage.take_back()
-                if not passage.started:
-                    self.simulation.deliver(passage.first, passage.prefill.take(), now, False)
+                stay(self.simulation, passage, now)
             else:
                 self._let_go(passage, now)
         for rank in self.simulation.all_ranks():
@@ -189,6 +185,7 @@ class Handover:
         second = self._successor(passage)
         if passage.announced:
             self._inform(passage)
+        self.simulation.loads.lies(second, passage.prefill)
         replica = self.simulation.choose(self.router, second, self.decoders, now, follows)
         if not self.simulation.deliver(second, replica.take(), now, follows):
             self._abandon(passage, now)

@@ -86,7 +86,7 @@ class TargetLoad:
 class ClusterLoads:
     """All instances; see ``scheduling.cluster.Loads``.
 
-    ``transfer`` says how long KV takes on its way: seconds from one target to another for so many tokens;
+    ``transfer`` says how long KV takes on its way from one target to another: (seconds, seconds a token);
     None: no time, or nobody moves any. ``counts``: a router wants to know what is sent and what ends;
     ``active``: one reads loads.
     """
@@ -95,7 +95,7 @@ class ClusterLoads:
         self.active = False
         self.counts = False
         self.now = 0.0
-        self.transfer: Callable[[Any, Any, int], float] | None = None
+        self.transfer: Callable[[Any, Any], tuple[float, float]] | None = None
         self._staleness_s = staleness_s
         self._rows = Rows(staleness_s)
         self._prefixes = Prefixes()
@@ -106,6 +106,7 @@ class ClusterLoads:
         self._up: list[Any] = []
         self._sent: dict[Request, int] = {}  # to which slot
         self._origin: dict[int, int] = {}  # by index of the request: the slot that it was last sent to
+        self._ways: dict[int, tuple[Floats, Floats]] = {}  # from a slot: ``transfer`` to each
         self._transit: dict[Request, tuple[int, int]] = {}  # on their way through a front end: slot, tokens
         self._outstanding = np.zeros(0, np.int64)
         self._transit_tokens = np.zeros(0)
@@ -140,6 +141,7 @@ class ClusterLoads:
         slot = self._slots[target] = len(self._targets)
         target.load = TargetLoad(self, slot, target)
         self._targets.append(target)
+        self._ways.clear()
         self._chosen = ()
         self._outstanding = np.append(self._outstanding, 0)
         self._transit_tokens = np.append(self._transit_tokens, 0.0)
@@ -154,6 +156,7 @@ class ClusterLoads:
     def members(self, up: list[Any]) -> None:
         """These are the targets that can be chosen from now on."""
         before, self._up = self._up, up
+        self._ways.clear()
         self._chosen = ()
         for router in self._routers:
             for target in before:
@@ -194,6 +197,11 @@ class ClusterLoads:
             self._origin[request.index] = slot
         for router in self._told:
             asked("global scheduler", router, "sent", router.sent, request, target, self.now)
+
+    def lies(self, request: Request, target: Any) -> None:
+        """The KV of ``request`` lies, or will lie, in ``target``, wherever it was sent to last."""
+        if self.transfer is not None:
+            self._origin[request.index] = self._slots[target]
 
     def leaves(self, request: Request) -> None:
         """``request`` is on its way through the front end of its instance."""
@@ -287,8 +295,12 @@ class ClusterLoads:
         slot = self._origin.get(request.index)
         if self.transfer is None or slot is None:
             return np.zeros(len(instances))
-        source = self._targets[slot]
-        return np.array([self.transfer(source, target, request.tokens) for target in instances])
+        ways = self._ways.get(slot)
+        if ways is None:
+            source = self._targets[slot]
+            found = np.array([self.transfer(source, target) for target in self._targets])
+            ways = self._ways[slot] = found[:, 0], found[:, 1]
+        return self._of(instances, ways[0] + request.tokens * ways[1])
 
     def price_per_hour_usd(self, instances: Sequence[Target]) -> Floats:
         """See ``Loads``."""

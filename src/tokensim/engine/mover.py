@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 
 from tokensim.engine.fairness import Transfer
 from tokensim.engine.network import Network
@@ -33,6 +34,16 @@ class NetworkMover:
             source=source.index,
             target=target.index,
         )
+
+    def way(self, source: Replica, target: Replica) -> tuple[float, float]:
+        """What a transfer between two replicas takes if nothing else is on the way: (seconds of latency,
+        seconds a byte); infinite where one of them is gone."""
+        if source is not target and not (source.place.nodes and target.place.nodes):
+            return inf, 0.0
+        path = self.topology.path(source.place, target.place)
+        links = self.network.links
+        rate = min([path.most_bytes_per_s, *(links[index].capacity for index in path.links)])
+        return path.latency_s, 1 / rate
 
     def cancel(self, transfer: Transfer, now: float) -> None:
         """See ``Mover.cancel``."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from tokensim.scheduling.local import KvSource, Offer, Request
 
 if TYPE_CHECKING:
+    from tokensim.engine.cluster import Cluster
     from tokensim.engine.handover import Handover
     from tokensim.engine.instance import Instance
     from tokensim.engine.replica import Replica
@@ -117,11 +118,6 @@ class Passage:
         target = None if self.target is None else self.target.replica
         return self.prefill.gone_s < inf or (target is not None and target.gone_s < inf)
 
-    def take_back(self) -> None:
-        """The first request decodes where it prefills, within the context of its instance."""
-        self.first.held = False
-        self.first.length = min(self.length, self.prefill.axes[0].max_model_len)
-
     def plan(self, end: int) -> tuple[int, int]:
         """Tokens up to ``end`` are, or are being, computed: those that nobody knew of (from, to)."""
         begin = self.planned
@@ -150,3 +146,29 @@ class Source:
             self._handover.load(self._rank, offer.source, offer, now)
         elif self._tiers is not None:
             self._tiers.load(request, offer, now)
+
+
+def stay(simulation: Cluster, passage: Passage, now: float) -> None:
+    """The request of ``passage``, which waits for its prefill, is served to its end where it prefills; if it
+    waits there already, behind all others."""
+    first, replica = passage.first, passage.prefill
+    length = min(passage.length, replica.axes[0].max_model_len)
+    first.held = False
+    if not passage.started:
+        first.length = passage.length
+        simulation.deliver(first, replica.take(), now, False)
+        return
+    if simulation.loads.counts:
+        simulation.loads.sent(first, replica)
+    rank = next((rank for rank in replica.ranks if first in rank.scheduler.waiting), None)
+    if rank is None:
+        first.length = length
+        return
+    scheduler = rank.scheduler
+
+    def again(now: float) -> None:
+        scheduler.remove(first)
+        first.length = length
+        scheduler.add(first)
+
+    simulation.notify(rank.axis, again, now)

@@ -28,6 +28,10 @@ def plan_engine(
         # vllm/engine/arg_utils.py, _set_default_chunked_prefill_and_prefix_caching_args
         asked = asked.model_copy(update={"enable_chunked_prefill": False, "enable_prefix_caching": False})
         notes = (f"{pool.name}: an encoder has neither chunked prefill nor prefix caching, and keeps no KV",)
+    given = asked.model_fields_set
+    if serving == "sglang" and pool.role == "decode" and "enable_prefix_caching" not in given:
+        # srt/server_args.py: a decode server has no radix cache (--disaggregation-decode-enable-radix-cache)
+        asked = asked.model_copy(update={"enable_prefix_caching": False})
     asked = policy_engine(asked, where)
     memory = scenario.pool_memory(pool)
     if serving == "sglang":

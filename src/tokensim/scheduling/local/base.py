@@ -200,6 +200,10 @@ class LocalScheduler(ABC):
     """Set by whoever assembles the instance, of policies that ``can_load``."""
     can_load: ClassVar[bool] = False
     """Whether the policy asks ``source``, and heeds ``Request.held``, ``loaded`` and ``release``."""
+    can_tier: ClassVar[bool] = False
+    """Whether memory tiers may stand behind its pool, too."""
+    kv_format: ClassVar[str] = "vLLM"
+    """The engine whose layout its KV has: instances exchange KV of one format only."""
     can_swap: ClassVar[bool] = False
     """Whether preempted requests can be swapped to host memory (``Limits.swap_blocks``)."""
     needs_predictions: bool = False

@@ -23,7 +23,7 @@ WATERMARK = 0.01
 class WatermarkedBatching(ContinuousBatching):
     """The base; ``watermark`` is a share of the pool."""
 
-    can_load: ClassVar[bool] = False
+    can_tier = False
     holds_whole_prompts = True
     settles: ClassVar[Mapping[str, Any]] = {
         "scheduling_policy": "fcfs",

@@ -37,6 +37,7 @@ class ContinuousBatching(LocalScheduler):
     """Whether a request gets the blocks of its whole prompt when it is admitted, not those of each chunk."""
 
     can_load = True
+    can_tier = True
     pool: KvPool
 
     def __init__(self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False) -> None:
@@ -109,6 +110,14 @@ class ContinuousBatching(LocalScheduler):
         """The head of the queue fits: whether it may have its place now; False keeps it out until somebody
         leaves. True: it is admitted, so whatever the policy counts can be counted here."""
         return True
+
+    def grant(self, request: Request) -> bool:
+        """There is room for the KV of the head of the queue, which is to come from elsewhere: whether it may
+        have it now. What has it passes ``claim`` too, before it runs."""
+        return True
+
+    def revoke(self, request: Request) -> None:
+        """``request``, which had been granted room, or held it for others, has lost it."""
 
     def lacks(self, request: Request, need: int) -> bool:
         """Whether the free blocks do not suffice for a step of ``request`` that takes ``need`` of them."""

@@ -32,6 +32,8 @@ def begin_load(
         whole = max(blocks, -(-min(request.tokens, limits.max_model_len) // size))
     if whole - hit > pool.free - idle - (policy.watermark if policy.running else 0):
         return False
+    if not policy.grant(request):
+        return False
     policy.waiting.pop()
     if hits:
         pool.touch(request, hits)
@@ -66,6 +68,7 @@ def make_room(policy: ContinuousBatching) -> bool:
     last = holders[-1]
     last.recomputed_tokens += last.computed
     policy.pool.release(last)
+    policy.revoke(last)
     last.computed = 0
     last.loaded = False
     return True
@@ -86,6 +89,7 @@ def hold(policy: ContinuousBatching, request: Request) -> None:
 def release(policy: ContinuousBatching, request: Request) -> None:
     """Nobody needs the KV of the held ``request`` any more."""
     del policy.holding[request]
+    policy.revoke(request)
     _free(policy, request)
     policy._blocked = False
 
@@ -124,6 +128,7 @@ def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
         del policy.holding[request]
     else:
         policy.waiting.remove(request)
+    policy.revoke(request)
     _free(policy, request)
     request.computed = 0
     request.loaded = False

@@ -27,6 +27,7 @@ class InFlightBatching(ContinuousBatching):
     """The policy with an account for each request; see ``ContinuousBatching`` for what it decides."""
 
     can_load = False
+    can_tier = False
 
     def __init__(
         self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False, **options: Any

@@ -27,6 +27,8 @@ RESERVES = ("oracle", "pow2", "max")
 class Orca(ReservedBatching):
     """``policy: orca``; the option ``reserve`` is one of ``RESERVES``."""
 
+    can_load = True
+
     def __init__(
         self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False, reserve: str = "oracle"
     ) -> None:
@@ -39,6 +41,8 @@ class Orca(ReservedBatching):
         self.reserve = reserve
         super().__init__(limits, version, exact_steps=exact_steps)
         self._stuck = False  # the head of the queue needs memory, or the budget, of others
+        self.loading: dict[Request, None] = {}  # hold their memory, and wait for KV from elsewhere
+        self.holding: dict[Request, None] = {}  # have finished, but their KV is kept for somebody
 
     def reserved_tokens(self, request: Request) -> int:
         """Tokens for which ``request`` reserves memory."""
@@ -56,14 +60,26 @@ class Orca(ReservedBatching):
         self._stuck = False
         while self.waiting and len(self.running) < self.max_active:
             request = self.waiting.head()
-            blocks = self.blocks(self.reserved_tokens(request))
-            if blocks > self.pool.free or (request.tokens > budget and (step.decode or step.chunks)):
+            tokens = request.tokens - request.computed
+            blocks = self.blocks(self.reserved_tokens(request)) - request.blocks
+            offer = None
+            if self.source is not None and not request.loaded:
+                offer = self.source.offer(request, 0, now)
+            if blocks > self.pool.free or (
+                offer is None and tokens > budget and (step.decode or step.chunks)
+            ):
                 self._stuck = True
                 return
-            budget -= request.tokens
             self.pool.take(blocks, request)
-            request.blocks = blocks
-            self.start(step, now, request)
+            request.blocks += blocks
+            if offer is None or self.source is None:
+                budget -= tokens
+                self.start(step, now, request)
+            else:
+                self.waiting.pop()
+                request.computed = min(offer.tokens, request.tokens - 1)
+                self.loading[request] = None
+                self.source.load(request, offer, now)
 
     def run_length(self, step: Step) -> int:
         """See ``LocalScheduler.run_length``."""
@@ -74,17 +90,47 @@ class Orca(ReservedBatching):
         """See ``ReservedBatching.end``: all of it is free at once."""
         for request in done:
             del self.running[request]
-            self.pool.release(request)
+            if request.held:
+                self.holding[request] = None
+            else:
+                self.pool.release(request)
         self._stuck = False
 
-    def give_up(self, request: Request) -> None:
-        """See ``ReservedBatching.give_up``."""
-        self.decoding.leave(request, self.index)
-        self.end([request])
+    def loaded(self, request: Request) -> None:
+        """See ``LocalScheduler.loaded``: it is next in line."""
+        del self.loading[request]
+        request.loaded = True
+        self.waiting.put_back(request)
+        self._stuck = False
+
+    def release(self, request: Request) -> None:
+        """See ``LocalScheduler.release``."""
+        del self.holding[request]
+        self.pool.release(request)
+        self._stuck = False
+
+    def remove(self, request: Request, *, keep: bool = False) -> None:
+        """See ``LocalScheduler.remove``."""
+        if request in self.running:
+            self.detach(request)
+            self.decoding.leave(request, self.index)
+            del self.running[request]
+            if keep:
+                self.holding[request] = None
+                return
+        elif request in self.loading:
+            del self.loading[request]
+        elif request in self.holding:
+            del self.holding[request]
+        else:
+            self.waiting.remove(request)
+        self.pool.release(request)
+        request.computed, request.loaded = 0, False
+        self._stuck = False
 
     def check_integrity(self) -> None:
         """See ``LocalScheduler.check_integrity``."""
         live = [r for r in self.running if r.finish_step >= self.index and r not in self.leaving]
         assert self.decoding.n == len(live), f"{self.decoding.n} decode, {len(live)} in the list"
         assert self.decoding.base_sum == sum(r.base for r in live), "sum of contexts is off"
-        self.pool.check_integrity(self.running)
+        self.pool.check_integrity((*self.running, *self.waiting, *self.loading, *self.holding))

@@ -11,7 +11,6 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-from tokensim.errors import SimulationError
 from tokensim.memory import BlockByBlockPool, BlockPool, KvPool
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.decoding import DecodeSet, WindowedDecodeSet
@@ -24,6 +23,8 @@ class ReservedBatching(LocalScheduler):
     """The base: a policy says who is admitted to a step (``admit``) and when memory comes back (``end``)."""
 
     prefers: ClassVar[Mapping[str, Any]] = {"async_scheduling": False}
+    waiting: Fifo
+    running: dict[Request, None]
     settles: ClassVar[Mapping[str, Any]] = {
         "scheduling_policy": "fcfs",
         "enable_chunked_prefill": False,
@@ -46,8 +47,8 @@ class ReservedBatching(LocalScheduler):
         self.lag = 1 if limits.async_scheduling else 0
         self.max_active = limits.max_num_seqs
         self.index = 0  # of the last scheduled step
-        self.waiting: Fifo = Fifo()
-        self.running: dict[Request, None] = {}  # in order of admission
+        self.waiting = Fifo()
+        self.running = {}  # in order of admission
         self.decoding = self.fresh_decode_set()
         self.leaving: list[Request] = []  # their last token is in flight
 
@@ -92,20 +93,21 @@ class ReservedBatching(LocalScheduler):
         return step
 
     def start(self, step: Step, now: float, request: Request) -> None:
-        """Take the head of the queue into ``step``: its whole prompt runs."""
+        """Take the head of the queue into ``step``: all of its prompt that has no KV runs."""
         self.waiting.pop()
         if not step.chunks:
             step.chunks, step.admitted = [], []
             step.firsts = step.chunk_requests = []  # each who runs a prompt runs it whole
-        tokens = request.tokens
+        tokens, before = request.tokens, request.computed
         if request.scheduled_s == request.scheduled_s:  # not for the first time
-            request.recomputed_tokens += request.lost_tokens
+            request.recomputed_tokens += max(0, request.lost_tokens - before)
         else:
             request.scheduled_s = now
+            request.cached_tokens = before
         request.seq = self.index
         self.running[request] = None
-        step.admitted.append((request, 0))
-        step.chunks.append((tokens, 0))
+        step.admitted.append((request, before))
+        step.chunks.append((tokens - before, before))
         step.firsts.append(request)
         request.computed = tokens
         request.decoding = True
@@ -135,26 +137,16 @@ class ReservedBatching(LocalScheduler):
             self.end(done)
         return done
 
-    def remove(self, request: Request, *, keep: bool = False) -> None:
-        """See ``LocalScheduler.remove``; what it has generated becomes part of its prompt."""
-        if keep:
-            raise SimulationError(f"the policy {type(self).__name__} does not keep KV for others")
-        if request not in self.running:
-            self.waiting.remove(request)
-            return
+    def detach(self, request: Request) -> None:
+        """``request`` decodes no more; what it has generated counts as prompt from now on."""
         self.decoding.withdraw(request)
-        request.lost_tokens = computed = request.base + self.index
-        request.tokens, request.computed, request.decoding = computed + 1, 0, False
-        self.give_up(request)
+        request.lost_tokens = request.computed = request.base + self.index
+        request.tokens, request.decoding = request.computed + 1, False
 
     def throttle(self, max_running: int | None) -> None:
         """See ``LocalScheduler.throttle``."""
         own = self.limits.max_num_seqs
         self.max_active = own if max_running is None else min(own, max_running)
-
-    @abstractmethod
-    def give_up(self, request: Request) -> None:
-        """``request`` decodes no more, though it has not finished: free its place."""
 
     def outlook(self) -> Outlook:
         """See ``LocalScheduler.outlook``: no further step takes a block."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tokensim.errors import SimulationError
 from tokensim.memory import Table
 from tokensim.registry import register
 from tokensim.scheduling.local.base import Limits, Step
@@ -72,8 +73,15 @@ class Static(ReservedBatching):
         """See ``ReservedBatching.leave``: its row stays."""
         self._idle += 1
 
-    def give_up(self, request: Request) -> None:
-        """See ``ReservedBatching.give_up``: its row stays too."""
+    def remove(self, request: Request, *, keep: bool = False) -> None:
+        """See ``LocalScheduler.remove``: its row stays too, but nobody keeps its KV."""
+        if keep:
+            raise SimulationError(f"the policy {type(self).__name__} does not keep KV for others")
+        if request not in self.running:
+            self.waiting.remove(request)
+            return
+        self.detach(request)
+        request.computed = 0
         self._idle += 1
         self.end([request])
 

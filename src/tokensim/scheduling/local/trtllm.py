@@ -32,7 +32,8 @@ CAPACITY_POLICIES = ("guaranteed_no_evict", "max_utilization")
 class TensorRtLlm(ContinuousBatching):
     """``policy: trtllm``; the option ``capacity`` is one of ``CAPACITY_POLICIES``."""
 
-    can_load: ClassVar[bool] = False
+    can_tier = False
+    kv_format = "TensorRT-LLM"
     prefers: ClassVar[Mapping[str, Any]] = {"async_scheduling": False}
     settles: ClassVar[Mapping[str, Any]] = {
         "scheduling_policy": "fcfs",
@@ -60,7 +61,8 @@ class TensorRtLlm(ContinuousBatching):
             )
         super().__init__(limits, version, exact_steps=exact_steps)
         self.evicts = capacity == "max_utilization"
-        self._promised = 0  # blocks that the running requests hold or may still need
+        self._promises: dict[Request, int] = {}  # blocks that each holds or may still need to its end
+        self._promised = 0  # their sum
         self._ahead = 0  # blocks of the step after this one, of those that have been served
 
     def to_completion(self, request: Request) -> int:
@@ -70,25 +72,32 @@ class TensorRtLlm(ContinuousBatching):
     def claim(self, request: Request) -> bool:
         """See ``ContinuousBatching.claim``."""
         if self.evicts:
-            return -(-request.tokens // self.block_size) + self._ahead <= self.pool.free
+            held = request.blocks if request.loaded else 0
+            return -(-request.tokens // self.block_size) - held + self._ahead <= self.pool.free
+        if request in self._promises:  # its KV has come from elsewhere
+            return True
         needed = self.to_completion(request)
         if self._promised + needed > self.pool.num_blocks:
             return False
+        self._promises[request] = needed
         self._promised += needed
         return True
+
+    def grant(self, request: Request) -> bool:
+        """See ``ContinuousBatching.grant``."""
+        return self.claim(request)
+
+    def revoke(self, request: Request) -> None:
+        """See ``ContinuousBatching.revoke``."""
+        self._promised -= self._promises.pop(request, 0)
 
     def update(self, index: int) -> Sequence[Request]:
         """See ``LocalScheduler.update``."""
         done = super().update(index)
-        if not self.evicts:
-            self._promised -= sum(map(self.to_completion, done))
+        for request in done:
+            if not request.held:
+                self.revoke(request)
         return done
-
-    def remove(self, request: Request, *, keep: bool = False) -> None:
-        """See ``LocalScheduler.remove``."""
-        if request in self.running and not self.evicts:
-            self._promised -= self.to_completion(request)
-        super().remove(request, keep=keep)
 
     def run_length(self, step: Step) -> int:
         """See ``LocalScheduler.run_length``."""

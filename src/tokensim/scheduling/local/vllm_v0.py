@@ -7,6 +7,8 @@ Models ``vllm/core/scheduler.py`` of vLLM 0.6 without chunked prefill (its defau
   last gives way: it is recomputed (``preemption: recompute``), or its blocks are copied to host memory
   (``swap``, up to ``swap_space``), which holds up the step;
 - when nobody gave way, those swapped out come back, first out first in, each with a token in this very step.
+- a request whose KV has come from another instance goes on in the next step of decodes, as in DistServe
+  (Zhong et al., OSDI 2024), whose two kinds of instances batch like this.
 
 When the host memory is full, a request is recomputed; the original ends with an error and asks for more
 ``swap_space``. Memory is that of ``block_manager.py``.
@@ -19,6 +21,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import takewhile
+from operator import attrgetter
 from typing import Any, ClassVar
 
 from tokensim.errors import InputError
@@ -54,6 +58,10 @@ class FifoAndSwapped(Fifo):
             self._went(request)
         else:
             super().remove(request)
+
+    def come(self) -> int:
+        """How many are next in line since their KV has come from elsewhere."""
+        return sum(1 for _ in takewhile(attrgetter("loaded"), super().__iter__()))
 
     def swap_out(self, request: Request) -> None:
         """Behind all that are swapped out."""
@@ -103,11 +111,13 @@ class VllmV0(WatermarkedBatching):
         """See ``LocalScheduler.schedule``."""
         if self.index in self.decoding.finishing:
             self._retire(self.index)
-        step = self._prefills(now) if self.waiting and not self.waiting.swapped else None
+        waiting, step = self.waiting, None
+        if waiting and not waiting.swapped and not waiting.come():
+            step = self._prefills(now)
         if step is None:
             self.index += 1
             step = Step(self.index)
-            self._decodes(step)
+            self._decodes(step, now)
         self.serial = step.index = self.serial + 1
         return step
 
@@ -120,15 +130,23 @@ class VllmV0(WatermarkedBatching):
         step.paused = decoding
         return step if step.chunks else None
 
-    def _decodes(self, step: Step) -> None:
-        """Make ``step`` one of decodes."""
+    def _decodes(self, step: Step, now: float) -> None:
+        """Make ``step`` one of decodes, and of the first tokens of those whose KV has come."""
         if self.exact_steps or not self._serve_decodes(step):
             walk.serve_in_order(self, step, 0, False)
         if step.preempted:
             self._blocked = False
-        elif self.waiting.swapped:
+            return
+        if self.waiting.swapped:
             self._swap_in(step)
             self._blocked = True  # prompts wait until all are back
+            if self.running:
+                return
+        come = self.waiting.come()
+        if come:
+            self._open(step)
+            self._admit(step, now, min(come, self.budget - step.decode), 0, False)
+            self._blocked = False  # prompts have not been looked at
 
     def preempt(self, step: Step, request: Request, served: int) -> None:
         """See ``ContinuousBatching.preempt``."""
@@ -141,7 +159,7 @@ class VllmV0(WatermarkedBatching):
         self.decoding.withdraw(request)
         request.computed = computed
         request.tokens = computed + 1
-        request.decoding = False
+        request.decoding = request.loaded = False
         request.blocks = blocks
         self.pool.release(request)
         del self.running[request]
@@ -200,7 +218,7 @@ class VllmV0(WatermarkedBatching):
 
     def served(self, step: Step) -> Iterable[Request]:
         """See ``LocalScheduler.served``."""
-        if step.firsts:
+        if step.firsts and not step.decode:
             return step.firsts
         return [request for request in self.running if request.finish_step >= self.index]
 

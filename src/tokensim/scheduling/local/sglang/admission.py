@@ -50,7 +50,7 @@ class Admission:
     def admit_waiting(self, most: int) -> None:
         """Admit requests in the order of the queue, until the batch has ``most`` rows or one does not fit."""
         policy, batch, budget, rows = self.policy, self.policy.batch, self.budget, self.rows
-        for request in policy.waiting:
+        for request in policy.prompts:
             if budget.state() == OTHER:
                 return
             if len(rows) >= most:

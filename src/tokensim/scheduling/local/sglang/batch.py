@@ -32,6 +32,7 @@ class RunningBatch(ABC):
         self.queued: Flight | None = None
         self._first = 0
         self._last = 0
+        self._ends = LongestBase()  # of the rows: prompt and clipped declared outputs
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,6 +44,7 @@ class RunningBatch(ABC):
         for place, row in enumerate(rows):
             row.seq = self._first + place if front else self._last + 1 + place
             self.rows[row.request] = row
+            self._ends.add(row.prompt + min(row.max_new, self.clip))
             self._enter(row)
         if not front:
             self._last += len(rows)
@@ -50,6 +52,7 @@ class RunningBatch(ABC):
     def leave(self, row: Row) -> None:
         """``row`` goes, with its counts up to date."""
         del self.rows[row.request]
+        self._ends.remove(row.prompt + min(row.max_new, self.clip))
         self._exit(row)
 
     def drop_over(self) -> bool:
@@ -81,6 +84,14 @@ class RunningBatch(ABC):
             min(row.max_new - self.outs(row), self.clip) * (1.0 if row.ignore_eos else ratio)
             for row in self.in_order()
         )
+
+    def longest_end(self) -> int:
+        """The most tokens that any row may come to."""
+        return self._ends.value() if self.rows else 0
+
+    @abstractmethod
+    def context(self) -> int:
+        """Tokens in KV slots, of all rows."""
 
     @abstractmethod
     def _enter(self, row: Row) -> None: ...
@@ -172,6 +183,10 @@ class DecodeBatch(RunningBatch):
     def outs(self, row: Row) -> int:
         """See ``RunningBatch.outs``."""
         return min(row.born + self.k, row.goal) - self.in_flight(row)
+
+    def context(self) -> int:
+        """See ``RunningBatch.context``."""
+        return self.decoding.context(self.k)
 
     def need(self) -> int:
         """See ``RunningBatch.need``."""

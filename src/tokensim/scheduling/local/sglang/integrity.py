@@ -17,9 +17,13 @@ def check(policy: Sglang) -> None:
         alloc = batch.alloc(row) if request in batch.rows else row.alloc
         assert row.owned <= alloc, f"{request}: the tree owns more than it has"
         owned += policy.kv.held(row, alloc)
-    for request in policy.waiting:
+    for request in (*policy.loading, *policy.arrived, *policy.holding):
+        owned += policy.kv.held(rows[request], rows[request].alloc)
+    for request in (*policy.prompts, *policy.coming):
         assert rows[request].alloc == 0, f"{request} waits with memory"
-    assert rows.keys() == {*policy.running, *policy.waiting}, "requests got lost"
+    assert rows.keys() == {*policy.running, *policy.waiting, *policy.loading, *policy.holding}, "one got lost"
+    retracted = sum(rows[request].retracted for request in policy.prompts)
+    assert retracted == policy.retracted, f"{retracted} were retracted, not {policy.retracted}"
     for request, row in batch.rows.items():
         assert row.finished == (row in batch.over), f"{request} ended unnoticed"
     policy.pool.check_integrity(owned)

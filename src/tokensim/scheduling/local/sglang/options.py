@@ -39,6 +39,8 @@ class Options:
     with ``clip_max_new_tokens`` outputs at most. ``retract_decode_steps``: for how many steps a retraction
     makes room. ``enable_mixed_chunk``: decodes join prefill batches. ``prefill_max_requests``: requests in a
     prefill batch at most. ``prefill_decode_interval``: iterations without prefill after each one.
+    ``num_reserved_decode_tokens``: kept free for each request here before KV of another one is taken in from
+    elsewhere.
 
     What the requests declare: ``max_new_tokens`` outputs (None: as many as they produce, times
     ``max_new_tokens_factor``), and whether they run to that end (``ignore_eos``; None: yes if they declare
@@ -49,6 +51,7 @@ class Options:
     max_prefill_tokens: int = MAX_PREFILL_TOKENS
     schedule_conservativeness: float = 1.0
     enable_mixed_chunk: bool = False
+    num_reserved_decode_tokens: int = 512
     prefill_max_requests: int | None = None
     prefill_decode_interval: int | None = None
     clip_max_new_tokens: int = 4096
@@ -92,6 +95,7 @@ class Options:
             "clip_max_new_tokens": 1,
             "new_token_ratio_decay_steps": 1,
             "retract_decode_steps": 0,
+            "num_reserved_decode_tokens": 0,
             "max_new_tokens": 1,
         }
         for name, bound in least.items():

@@ -35,7 +35,7 @@ class WaitingOrder:
     def arrange(self) -> None:
         """One pass over the queue is about to begin."""
         policy, name = self._policy, self._name
-        caching, waiting = policy.pool.caching, policy.waiting
+        caching, waiting = policy.pool.caching, policy.prompts
         if name == "lpm" and caching and len(waiting) <= LONGEST_QUEUE:
             self._by_hit()
         elif name == "dfs-weight" and caching:
@@ -51,7 +51,7 @@ class WaitingOrder:
     def _refresh(self) -> None:
         """Use what the first requests of the queue would hit, the last of them first."""
         policy = self._policy
-        for request in reversed(list(islice(policy.waiting, LONGEST_QUEUE))):
+        for request in reversed(list(islice(policy.prompts, LONGEST_QUEUE))):
             row = policy.rows[request]
             policy.kv.match(row, row.length)
 
@@ -61,7 +61,7 @@ class WaitingOrder:
         found: dict[Request, tuple[RadixNode, int]] = {}
         later: set[Request] = set()
         seen: set[Key] = set()
-        for request in policy.waiting:
+        for request in policy.prompts:
             row = policy.rows[request]
             found[request] = policy.kv.match(row, row.length)
             if found[request][1] <= SHARED_TOKENS <= row.length:
@@ -81,7 +81,7 @@ class WaitingOrder:
             row: Row = policy.rows[request]
             return 1 if request in later else -min(found[request][1], row.length - 1)
 
-        self._put(sorted(policy.waiting, key=place))
+        self._put(sorted(policy.prompts, key=place))
 
     def _by_subtree(self) -> None:
         """``dfs-weight``: depth first through the tree, the child with most requests first."""
@@ -109,6 +109,6 @@ class WaitingOrder:
         self._put(ordered)
 
     def _put(self, ordered: list[Request]) -> None:
-        waiting = self._policy.waiting
+        waiting = self._policy.prompts
         waiting.clear()
         waiting.extend(ordered)

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
 def outlook(policy: Sglang) -> Outlook:
     """As of the last launched step; see ``Outlook``."""
-    batch, waiting = policy.batch, policy.waiting
-    prefill, decode = waiting.prefill_tokens, waiting.decode_tokens
+    batch = policy.batch
+    prefill = policy.prompts.prefill_tokens + policy.coming.prefill_tokens
+    decode = policy.prompts.decode_tokens + policy.coming.decode_tokens
+    for request in (*policy.loading, *policy.arrived):
+        prefill += 1
+        decode += request.length - request.tokens
     n = context = 0
     phase = [0] * policy.page
     if isinstance(batch, DecodeBatch):
@@ -49,7 +53,14 @@ def outlook(policy: Sglang) -> Outlook:
             prefill += row.length - row.end
             decode += row.goal - row.outs
     return Outlook(
-        len(policy.running), len(waiting), prefill, decode, n, context, policy.pool.free, tuple(phase)
+        len(policy.running),
+        len(policy.waiting) + len(policy.loading),
+        prefill,
+        decode,
+        n,
+        context,
+        policy.pool.free,
+        tuple(phase),
     )
 
 

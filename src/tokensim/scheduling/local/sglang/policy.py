@@ -25,7 +25,7 @@ from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.outlook import Outlook, cached_tokens
 from tokensim.scheduling.local.queues import Fifo
 from tokensim.scheduling.local.request import Request
-from tokensim.scheduling.local.sglang import integrity
+from tokensim.scheduling.local.sglang import handover, integrity
 from tokensim.scheduling.local.sglang.admission import Admission
 from tokensim.scheduling.local.sglang.batch import DecodeBatch, RunningBatch
 from tokensim.scheduling.local.sglang.budget import Budget
@@ -51,9 +51,10 @@ class Sglang(LocalScheduler):
     pause_s = 0.0
     looks_once_more = True
     lockstep = False
+    can_load = True
+    kv_format = "SGLang"
     pool: RadixPool
     running: dict[Request, None]
-    waiting: Fifo
 
     def __init__(
         self, limits: Limits, version: str = VERSION, *, exact_steps: bool = False, **options: Any
@@ -73,8 +74,15 @@ class Sglang(LocalScheduler):
         self._walked = exact_steps
         self.batch: RunningBatch = WalkedBatch(limits, clip) if exact_steps else DecodeBatch(limits, clip)
         self.ratio = NewTokenRatio(self.options)
-        self.waiting = Fifo()
-        self.running = {}  # all that hold memory
+        self.prompts = Fifo()  # wait for their prefill
+        self.coming = Fifo()  # wait for room for KV from elsewhere
+        self.arrived: dict[Request, None] = {}  # hold it, and wait for a place in the running batch
+        self.waiting = handover.Queues(self.arrived, self.coming, self.prompts)
+        self.loading: dict[Request, None] = {}  # hold memory for KV that is on its way
+        self.holding: dict[Request, None] = {}  # have finished, but their KV stays
+        self.barred = False  # who is coming stays out while the running batch just decodes
+        self.retracted = 0  # of those that wait for their prefill
+        self.running = {}  # all that hold memory and take part in steps
         self.rows: dict[Request, Row] = {}
         self.chunked: Row | None = None
         self.order = WaitingOrder(self)
@@ -98,7 +106,12 @@ class Sglang(LocalScheduler):
         declared = options.max_new_tokens
         if declared is None:
             declared = max(made, int(made * options.max_new_tokens_factor))
+        if request.held:  # the rest is produced elsewhere
+            declared = request.length - request.input_tokens
         self.enter(request, declared, options.runs_to_the_end)
+        if handover.comes(self, request):
+            self.prompts.remove(request)
+            return self.coming.add(request) or not self.barred
         return not self.batch.full
 
     def enter(self, request: Request, declared: int, ignore_eos: bool) -> Row:
@@ -106,12 +119,12 @@ class Sglang(LocalScheduler):
         prompt = request.input_tokens
         room = self.pool.num_blocks * self.page - -(-prompt // self.page) * self.page - self.page - 1
         most = max(0, min(declared, self._longest - prompt - 1, room))
-        goal = max(1, min(request.output_tokens, most))
+        goal = max(request.tokens - prompt + 1, min(request.output_tokens, most))
         request.length = prompt + goal
         row = Row(request, goal, most, ignore_eos, self.pool.root)
         row.outs = request.tokens - prompt  # it may come from elsewhere
         self.rows[request] = row
-        self.waiting.add(request)
+        self.prompts.add(request)
         return row
 
     def schedule(self, now: float) -> Step:
@@ -126,14 +139,16 @@ class Sglang(LocalScheduler):
             self._merge(last)
         if batch.over and batch.drop_over():
             batch.full = False
+        if self.coming:
+            handover.make_room(self, now)
         flight = None
         deferred = self._deferred > 0
         if deferred:
             self._deferred -= 1
-        elif self.chunked is not None or self.waiting:
+        elif self.chunked is not None or self.prompts:
             flight = self._prefill(step, now)
         if flight is None:
-            flight = self._decode(step)
+            flight = self._decode(step, now)
         if flight is not None:
             self.index = step.index
             self.flights.append(flight)
@@ -150,7 +165,9 @@ class Sglang(LocalScheduler):
         if not isinstance(batch, DecodeBatch) or step.chunks or step.idle:
             return 1
         steps = batch.horizon()
-        if self.chunked is not None or (self.waiting and not batch.full):
+        if self.coming and not self.barred:
+            return 1
+        if self.chunked is not None or (self.prompts and not batch.full):
             steps = min(steps, self._deferred)
         if steps < 1:
             return 1
@@ -197,6 +214,7 @@ class Sglang(LocalScheduler):
                 done.append(row.request)
             else:
                 self.kv.checkpoint(row, row.end)
+                self.barred = False  # who comes may find it in the cache
         for row in self.batch.process(flight):
             self._finish(row)
             done.append(row.request)
@@ -210,9 +228,16 @@ class Sglang(LocalScheduler):
 
     def remove(self, request: Request, *, keep: bool = False) -> None:
         """See ``LocalScheduler.remove``."""
-        if keep:
-            super().remove(request, keep=keep)
-        take_out(self, request)
+        if not handover.remove(self, request):
+            take_out(self, request, keep)
+
+    def loaded(self, request: Request) -> None:
+        """See ``LocalScheduler.loaded``."""
+        handover.loaded(self, request)
+
+    def release(self, request: Request) -> None:
+        """See ``LocalScheduler.release``."""
+        handover.release(self, request)
 
     def throttle(self, max_running: int | None) -> None:
         """See ``LocalScheduler.throttle``."""
@@ -243,14 +268,15 @@ class Sglang(LocalScheduler):
         batch = self.batch
         rows = [row for row in last.rows if row is not last.chunked and not row.finished]
         left_out = len(rows) < len(last.rows)
-        if last.decodes and batch.drop_over():
+        mixed = last.decodes and not last.joined
+        if mixed and batch.drop_over():
             left_out = True
         if left_out:
             batch.full = False
-        if rows or last.decodes:
-            if last.decodes or not batch.rows:
+        if rows or mixed:
+            if mixed or not batch.rows:
                 batch.full = False
-            batch.join(rows, front=last.decodes)
+            batch.join(rows, front=mixed)
 
     def _prefill(self, step: Step, now: float) -> Flight | None:
         """Try to make a prefill batch."""
@@ -258,9 +284,10 @@ class Sglang(LocalScheduler):
         if not batch.rows:
             batch.full = False
         chunk = self.chunked
-        if chunk is None and (batch.full or not self.waiting):
+        if chunk is None and (batch.full or not self.prompts):
             return None
-        free_rows = self.max_running - len(self.running)
+        elsewhere = len(self.loading) + len(self.arrived) + len(self.holding)
+        free_rows = self.max_running - len(self.running) - elsewhere
         places = self.max_running - len(batch.rows)
         if chunk is None and min(places, free_rows) <= 0:
             batch.full = True
@@ -290,10 +317,16 @@ class Sglang(LocalScheduler):
 
     def _admit(self, row: Row, step: Step, now: float) -> None:
         request = row.request
-        head = self.waiting.pop()
+        head = self.prompts.pop()
         assert head is request
         self.running[request] = None
+        self.retracted -= row.retracted
         row.retracted = False
+        self.note_admission(row, step, now)
+
+    def note_admission(self, row: Row, step: Step, now: float) -> None:
+        """Write down that ``row`` begins, or goes on, in ``step`` with ``row.prefix`` tokens."""
+        request = row.request
         if step.admitted:
             step.admitted.append((request, row.prefix))
         else:
@@ -315,14 +348,7 @@ class Sglang(LocalScheduler):
         step.chunks, step.chunk_requests, step.firsts = [], [], []
         for row in rows:
             self.kv.extend(row)
-            row.step = step.index
-            row.made = row.outs + 1
-            row.request.computed = row.end
-            step.chunks.append((row.end - row.prefix, row.prefix))
-            step.chunk_requests.append(row.request)
-            if row is not self.chunked:
-                step.firsts.append(row.request)
-                row.request.decoding = True
+            self.run_row(row, step)
         if pool.available < 0:
             raise SimulationError(
                 f"a prefill of {demand} tokens does not fit into the KV pool: mixed chunks have used what was"
@@ -339,27 +365,40 @@ class Sglang(LocalScheduler):
         step.paused = 0 if flight.decodes else batch.going_on()
         return flight
 
-    def _decode(self, step: Step) -> Flight | None:
-        """The running batch decodes; who does not fit is retracted."""
+    def run_row(self, row: Row, step: Step) -> None:
+        """The extension of ``row`` runs in ``step``."""
+        row.step = step.index
+        row.made = row.outs + 1
+        row.request.computed = row.end
+        step.chunks.append((row.end - row.prefix, row.prefix))
+        step.chunk_requests.append(row.request)
+        if row is not self.chunked:
+            step.firsts.append(row.request)
+            row.request.decoding = True
+
+    def _decode(self, step: Step, now: float) -> Flight | None:
+        """The running batch decodes, and those whose KV has come with it; who does not fit is retracted."""
         batch = self.batch
         rows = batch.rows
         before = len(rows)
-        if not before:
-            return None
-        if self._drop_foreseen():
+        if before and self._drop_foreseen():
             batch.full = False
-        if not rows:
+        if not (rows or self.arrived):
             return None
-        if self.pool.evict(batch.need()):
-            self.ratio.fall()
-        elif len(rows) < before:
-            return None
-        else:
-            retract(self, step)
-            batch.full = batch.full and len(rows) == before
-        flight = Flight(step.index, [], None, True)
-        self._launch_decodes(step, flight)
-        return flight
+        if rows:
+            if self.pool.evict(batch.need()):
+                self.ratio.fall()
+            elif len(rows) < before:
+                return None
+            else:
+                retract(self, step)
+                batch.full = batch.full and len(rows) == before
+        flight = Flight(step.index, [], None, False)
+        if self.arrived:
+            handover.join(self, flight, step, now)
+        if rows:
+            self._launch_decodes(step, flight)
+        return flight if rows or flight.rows else None
 
     def _drop_foreseen(self) -> bool:
         """Rows that end by length with the queued batch have nothing left to decode; whether there are
@@ -389,8 +428,13 @@ class Sglang(LocalScheduler):
             batch.over.append(row)
         row.finished = request.finished = True
         self.kv.checkpoint(row, row.alloc)
+        del self.running[request]
+        self.barred = False
+        if request.held:
+            handover.hold(self, row)
+            return
         self.kv.free(row)
-        del self.running[request], self.rows[request]
+        del self.rows[request]
 
     def lose(self, row: Row) -> None:
         """``row`` loses its memory, of which nothing enters the tree, and no longer runs."""

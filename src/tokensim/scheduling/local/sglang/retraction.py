@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from tokensim.errors import SimulationError
 from tokensim.scheduling.local.base import Step
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.sglang.handover import hold
 from tokensim.scheduling.local.sglang.row import Row
 
 if TYPE_CHECKING:
@@ -30,6 +31,10 @@ def retract(policy: Sglang, step: Step) -> None:
         retracted.append(row)
         _take_back(policy, step, row)
         pool.evict(len(rows) * options.retract_decode_steps)
+    coming = policy.loading or policy.arrived or policy.holding
+    if len(rows) == 1 and coming and not _fits(policy, rows):
+        retracted.append(rows.pop())  # it can go on when these have gone
+        _take_back(policy, step, retracted[-1])
     if len(rows) == 1 and not _fits(policy, rows):
         raise SimulationError(
             f"{rows[0].request} alone does not fit into the KV pool beside a prompt that is being prefilled;"
@@ -39,8 +44,9 @@ def retract(policy: Sglang, step: Step) -> None:
     declared = sum(row.max_new for row in rows)
     known = sum(outs[row] for row in rows)
     policy.ratio.retracted((known + options.retract_decode_steps * len(rows)) / (declared + 1))
+    policy.retracted += len(retracted)
     for row in retracted:
-        policy.waiting.add(row.request)
+        policy.prompts.add(row.request)
 
 
 def _fits(policy: Sglang, rows: list[Row]) -> bool:
@@ -64,13 +70,15 @@ def _take_back(policy: Sglang, step: Step, row: Row) -> None:
         step.lost = [*step.lost, request]
 
 
-def take_out(policy: Sglang, request: Request) -> None:
-    """Take ``request`` out for good, wherever it stands (``LocalScheduler.remove``)."""
-    row = policy.rows.pop(request)
+def take_out(policy: Sglang, request: Request, keep: bool) -> None:
+    """Take ``request`` out for good (``LocalScheduler.remove``), unless it is one of ``handover.py``."""
+    row = policy.rows[request]
     if request.content is None and policy.pool.caching:
         request.content = row.content  # it may come back and find what is left of it
     if request not in policy.running:
-        policy.waiting.remove(request)
+        del policy.rows[request]
+        policy.prompts.remove(request)
+        policy.retracted -= row.retracted
         return
     batch = policy.batch
     if row is policy.chunked:
@@ -81,4 +89,11 @@ def take_out(policy: Sglang, request: Request) -> None:
         batch.full = False
     request.lost_tokens = row.alloc
     row.finished = True  # if it has just been prefilled, it does not join the running batch
+    if keep:
+        policy.kv.checkpoint(row, row.alloc)
+        request.tokens, request.decoding = row.length, False
+        del policy.running[request]
+        hold(policy, row)
+        return
+    del policy.rows[request]
     policy.lose(row)

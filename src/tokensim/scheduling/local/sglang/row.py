@@ -81,10 +81,10 @@ class Flight:
 
     ``chunked``: the row among them whose prompt goes on. ``ended``: rows of the running batch that produced
     their last token in it, in its order, where that is known beforehand; ``decoded``: all of its rows, where
-    each is walked.
+    each is walked. ``joined``: ``rows`` are no prefills, but have their KV from elsewhere.
     """
 
-    __slots__ = ("chunked", "decoded", "decodes", "ended", "index", "rows")
+    __slots__ = ("chunked", "decoded", "decodes", "ended", "index", "joined", "rows")
 
     def __init__(self, index: int, rows: list[Row], chunked: Row | None, decodes: bool) -> None:
         self.index = index
@@ -93,3 +93,4 @@ class Flight:
         self.decodes = decodes
         self.ended: list[Row] = []
         self.decoded: list[Row] = []
+        self.joined = False

@@ -33,6 +33,10 @@ class WalkedBatch(RunningBatch):
         """See ``RunningBatch.outs``."""
         return row.outs
 
+    def context(self) -> int:
+        """See ``RunningBatch.context``."""
+        return sum(row.alloc for row in self.rows.values())
+
     def need(self) -> int:
         """See ``RunningBatch.need``."""
         return self.page * sum(row.alloc % self.page == 0 for row in self.rows.values())
