@@ -26,7 +26,15 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from tokensim.memory import BlockByBlockPool, Content
-from tokensim.scheduling.local import ContinuousBatching, Limits, Request, Step, Vllm, form_for
+from tokensim.scheduling.local import (
+    ContinuousBatching,
+    Limits,
+    PipelinedBatching,
+    Request,
+    Step,
+    Vllm,
+    form_for,
+)
 from tokensim.scheduling.local.flight import FlightStep
 from tokensim.scheduling.local.speculation import Recorded, Speculation
 from tokensim.scheduling.local.versions import queue_size, rules_of
@@ -204,7 +212,8 @@ class Replay:
 def scheduled(scheduler: ContinuousBatching, step: Step) -> list[list[int]]:
     """[id, tokens, computed before] in scheduling order."""
     if isinstance(step, FlightStep):
-        return [[row.request.index, row.tokens, row.before] for row in step.rows]
+        flown = scheduler.rows(step) if isinstance(scheduler, PipelinedBatching) else step.rows
+        return [[row.request.index, row.tokens, row.before] for row in flown]
     chunks = dict(zip(step.chunk_requests, step.chunks, strict=True))
     rows = []
     for request in scheduler.running:

@@ -97,6 +97,26 @@ def draw_requests(rng: random.Random, room: int, max_model_len: int) -> list[dic
     return requests
 
 
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**48), often=st.sampled_from([1, 3, 10]))
+def test_cohorts_can_be_turned_into_accounts_and_back_at_any_step(seed: int, often: int) -> None:
+    """An integrity check looks at every request, so it keeps an account for each until the next step."""
+    rng = random.Random(seed)
+    header = draw_header(rng)
+    while header["config"]["pipeline_parallel_size"] == 1:
+        header = draw_header(rng)
+    walked, aggregated = Replay(header, exact_steps=True), Replay(header, exact_steps=False)
+    for number in range(300):
+        one, other = walked.next_line(), aggregated.next_line()
+        assert {k: v for k, v in one.items() if k[:2] != "fq"} == {
+            k: v for k, v in other.items() if k[:2] != "fq"
+        }
+        if number % often == 0:
+            summed = aggregated.scheduler.outlook()
+            aggregated.scheduler.check_integrity()
+            assert summed == aggregated.scheduler.outlook() == walked.scheduler.outlook()
+
+
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**48))
 def test_both_forms_of_the_scheduler_take_the_same_decisions(seed: int) -> None:

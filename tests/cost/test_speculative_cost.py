@@ -153,3 +153,32 @@ def test_sends_take_the_link_that_lies_between_two_stages() -> None:
     assert across.token_s == pytest.approx(16384 / 2 / (device.inter_node.bandwidth_bytes_per_s * 0.92))
     assert inside.seconds(1000) - inside.seconds(0) == pytest.approx(1000 * inside.token_s)
     assert stage_sends(device, 1, 8, 16384.0) == ()
+
+
+def test_a_drafter_works_the_device_too(target: CompiledStepCost, drafter: CompiledStepCost) -> None:
+    cost = SpeculativeStepCost(target, DraftPasses(drafter, drafter), 4)
+    steps = columns(cost, STEPS)
+    alone, together = target.activity(steps), cost.activity(steps)
+    # A step of the drafter over one row a request, K - 1 times, and one over all rows of the step.
+    first = drafter.activity(
+        replace(
+            steps,
+            drafting=replace(steps.drafting),
+            samples=steps.decode + np.bincount(steps.chunk_row, minlength=len(STEPS)),
+        )
+    )
+    assert (together.memory_s > alone.memory_s + first.memory_s).all()
+    assert (together.compute_s > alone.compute_s + first.compute_s).all()
+    decode_only = np.array([not chunks for *_, chunks in STEPS])
+    assert (together.prefill_share[decode_only] == 0).all()
+    mixed = together.prefill_share[~decode_only]
+    assert ((mixed > 0) & (mixed < 1)).all()
+
+
+def test_verified_drafts_cost_arithmetic_but_read_the_cache_once(target: CompiledStepCost) -> None:
+    cost = SpeculativeStepCost(target, None, 3)
+    plain, drafted = (cost.activity(columns(cost, [(8, d, 400_000.0, [])])) for d in (0, 24))
+    work = target.attention_parts[0]
+    pairs_s = work.arithmetic_s(400_000.0)
+    assert drafted.compute_s[0] > plain.compute_s[0] + 3 * pairs_s
+    assert drafted.memory_s[0] < 1.05 * plain.memory_s[0]

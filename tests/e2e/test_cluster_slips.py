@@ -81,30 +81,13 @@ SLIPS: dict[str, tuple[dict[str, Any], str, str]] = {
         "1,000,000 bytes does not hold one block of 16 tokens (2,097,152 bytes)",
         "at least 2097152",
     ),
-    "tiers beside a pipeline": (
+    "loads beside the steps of a pipeline": (
         {
             "cluster": {"pools": [{**POOL, "parallel": {"pipeline": 2}}]},
-            "memory": {"tiers": [{"kind": "host", "capacity": "64GiB"}]},
+            "memory": {"tiers": [{"kind": "host", "capacity": "64GiB"}], "load": "overlap"},
         },
-        "memory.tiers: memory tiers are not simulated beside pipelines",
-        "leave them out",
-    ),
-    "one phase in a pipeline": (
-        {
-            "cluster": {
-                "pools": [
-                    {
-                        "name": "p",
-                        "hardware": "h100-sxm-80gb",
-                        "role": "prefill",
-                        "parallel": {"pipeline": 2},
-                    },
-                    {"name": "d", "hardware": "h100-sxm-80gb", "role": "decode"},
-                ]
-            }
-        },
-        "cluster.pools[0].role: prefill and decode apart are not simulated with pipelines",
-        "role: mixed",
+        "memory.load: the stages of a pipeline do not load KV beside their steps",
+        "load: async",
     ),
     "a section in the wrong place": (
         {"engine": {"memory": {}}},

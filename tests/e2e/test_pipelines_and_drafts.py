@@ -199,6 +199,30 @@ def test_a_users_order_of_admission_holds_here_too_with_its_options(
         assert (np.diff(prompts[order]) >= 0).all()
 
 
+@pytest.mark.parametrize("extra", [{"parallel": {"pipeline": 2}}, {"speculative": DRAFTS}])
+def test_prefill_and_decode_apart_and_a_host_tier_go_with_them(extra: dict[str, Any]) -> None:
+    own = {"hardware": "h100-sxm-80gb", "parallel": extra.get("parallel", {})}
+    engine = {k: v for k, v in extra.items() if k == "speculative"} | {"num_gpu_blocks": 520}
+    given = scenario(
+        engine=engine,
+        cluster={"pools": [{"name": role, "role": role, **own} for role in ("prefill", "decode")]},
+        memory={"tiers": [{"kind": "host", "capacity": "64GiB"}], "load": "async"},
+        workload={
+            "sessions": {"rounds": 3, "think_time": 1.0, "count": 20},
+            "arrivals": {"process": "poisson", "rate": 5},
+            "input_tokens": 300,
+            "output_tokens": 40,
+        },
+    )
+    quick, exact = simulate(given), simulate(given, exact_steps=True)
+    assert quick.summary.requests.finished == 60
+    assert quick.log.handovers is not None and len(quick.log.handovers.request) == 60
+    assert quick.log.loads is not None and len(quick.log.loads.request) > 0
+    for name in ("first_token_s", "finish_s", "scheduled_s"):
+        one, other = getattr(quick.log.requests, name), getattr(exact.log.requests, name)
+        np.testing.assert_allclose(one, other, rtol=1e-9)
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"parallel": {"pipeline": 2}, "engine": {"speculative": DRAFTS}}, "speculative decoding over pipeline"),
     ({"parallel": {"pipeline": 33}}, "33 stages for 32 layers"),

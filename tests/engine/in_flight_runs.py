@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +13,15 @@ from tokensim.cost import OperatorTime, StepColumns
 from tokensim.cost.host import Host
 from tokensim.cost.sends import Send
 from tokensim.cost.speculative import Spent
-from tokensim.engine import Simulation
+from tokensim.engine import Instance, Simulation
 from tokensim.engine.front_end import FrontEnd
 from tokensim.engine.pipeline import Pipeline
 from tokensim.engine.speculative import SpeculativeInstance
 from tokensim.metrics.log import RunLog
+from tokensim.metrics.recorder import Recorder
 from tokensim.scheduling.cluster import RoundRobin
 from tokensim.scheduling.local import Limits, Vllm, form_for
+from tokensim.scheduling.local.speculation import Sampled, Speculation
 from tokensim.scheduling.local.versions import queue_size, rules_of
 from tokensim.workload import Workload
 
@@ -146,3 +151,54 @@ def run_speculating(
         )
     )
     return simulation.run(), simulation
+
+
+def with_form(limits: Limits, form: str, rng: random.Random) -> Limits:
+    """``limits`` of a pipeline (``pipeline``) or with drafts (``speculation``); else as they are."""
+    if form == "pipeline":
+        return replace(limits, pipeline=rng.choice([2, 3]))
+    if form == "speculation":
+        drafts = Speculation(rng.choice([1, 3]), Sampled((rng.random(),)), lookahead=rng.choice([0, 1]))
+        return replace(limits, speculation=drafts)
+    return limits
+
+
+def in_flight_instance(
+    index: int,
+    limits: Limits,
+    step_s: float,
+    recorder: Recorder,
+    *,
+    version: str = "0.33.0",
+    exact_steps: bool = False,
+    **options: Any,
+) -> Instance:
+    """A pipeline with stages of unequal speed, or an instance that speculates, as ``limits`` say."""
+    rules = rules_of(version)
+    options = {
+        "max_model_len": limits.max_model_len,
+        "caching": limits.enable_prefix_caching,
+        "asynchronous": limits.async_scheduling,
+        "pause_before_idle": rules.pause_before_idle,
+        **options,
+    }
+    scheduler = form_for(Vllm, limits)(limits, version, exact_steps=exact_steps)
+    stages = [StageCost(step_s * share, step_s / 500) for share in (0.4, 0.7, 0.3)[: limits.pipeline]]
+    if limits.speculation is not None:
+        return SpeculativeInstance(index, scheduler, stages[0], recorder, **options)  # type: ignore[arg-type]
+    return Pipeline(
+        index,
+        scheduler,
+        stages,
+        [Send(step_s / 50, 0.0)] * (len(stages) - 1),
+        NO_HOST,
+        recorder,
+        queue_size=queue_size(
+            rules,
+            len(stages),
+            asynchronous=limits.async_scheduling,
+            v2_model_runner=limits.v2_model_runner,
+        ),
+        queues_on_empty=rules.queues_on_empty,
+        **options,
+    )

@@ -16,11 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_exact_steps import ENGINE_TIMES, LineCost, draw_limits, inter_token_time, single_steps
 
+from engine.in_flight_runs import in_flight_instance, with_form
 from tokensim.engine import Instance, Simulation
 from tokensim.engine.lanes import Lane
 from tokensim.engine.tiered import Level, Store, TieredKv
 from tokensim.errors import SimulationError
 from tokensim.memory.tiers import Tier
+from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.log import RunLog
 from tokensim.registry import register
 from tokensim.scheduling.cluster import RoundRobin
@@ -138,34 +140,49 @@ class Tiers:
         return levels
 
 
-def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation, Tiers]:
+def run(seed: int, *, exact_steps: bool, form: str = "plain") -> tuple[RunLog | str, Simulation, Tiers]:
     """The scenario of ``seed``, one way or the other; a message if it cannot be completed."""
     rng = random.Random(seed)
     version = rng.choice(["0.33.0", "0.33.0", "0.19.0"])
     limits = replace(draw_limits(rng, version), enable_prefix_caching=True)
     limits = replace(limits, num_gpu_blocks=rng.choice([21, 30, 45]))
     cost = LineCost(rng.uniform(0.5, 2), rng.uniform(0, 0.01), 0.0, 1e9, limits.window, 0.0)
+    limits = with_form(replace(limits, window=None) if form != "plain" else limits, form, rng)
     workload = draw_workload(rng, limits, cost.base)
     tiers = Tiers(rng, limits.block_size, cost.base)
+    if form == "pipeline":
+        tiers.overlap = False
     simulation = Simulation(workload, RoundRobin())
-    for index in range(rng.choice([1, 1, 2])):
-        scheduler = Vllm(limits, version, exact_steps=exact_steps)
-        instance = Instance(
-            index,
-            scheduler,
-            cost,
-            simulation.recorder,
-            max_model_len=limits.max_model_len,
-            caching=True,
-            asynchronous=limits.async_scheduling,
-            pause_before_idle=rules_of(version).pause_before_idle,
-            on_finish=simulation.on_finish,
-            layers=rng.choice([1, 4]),
-        )
+    for _ in range(rng.choice([1, 1, 2])):
+        layers = rng.choice([1, 4])
+        if limits.in_flight:
+            instance = in_flight_instance(
+                simulation.next_index,
+                limits,
+                cost.base,
+                simulation.recorder,
+                version=version,
+                exact_steps=exact_steps,
+                on_finish=simulation.on_finish,
+                layers=layers,
+            )
+        else:
+            instance = Instance(
+                simulation.next_index,
+                Vllm(limits, version, exact_steps=exact_steps),
+                cost,
+                simulation.recorder,
+                max_model_len=limits.max_model_len,
+                caching=True,
+                asynchronous=limits.async_scheduling,
+                pause_before_idle=rules_of(version).pause_before_idle,
+                on_finish=simulation.on_finish,
+                layers=layers,
+            )
         instance.tiers = TieredKv(
             tiers.levels(),
-            scheduler,
-            cost,
+            instance.scheduler,
+            instance.estimate,
             simulation.agenda,
             simulation.recorder,
             limits.block_size,
@@ -181,9 +198,9 @@ def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation, Tier
         return str(error), simulation, tiers
 
 
-def assert_same_story(seed: int) -> None:
-    runs, simulation, tiers = run(seed, exact_steps=False)
-    steps, _, others = run(seed, exact_steps=True)
+def assert_same_story(seed: int, form: str = "plain") -> None:
+    runs, simulation, tiers = run(seed, exact_steps=False, form=form)
+    steps, _, others = run(seed, exact_steps=True, form=form)
     if isinstance(runs, str) or isinstance(steps, str):
         assert runs == steps
         return
@@ -197,7 +214,8 @@ def assert_same_story(seed: int) -> None:
         np.testing.assert_allclose(left, right, rtol=1e-9, err_msg=name)
     latest = runs.requests
     gaps = float((latest.finish_s - latest.first_token_s).sum())
-    assert inter_token_time(runs) == pytest.approx(gaps, rel=1e-9, abs=1e-9)
+    spent = inter_token_time(runs) if form == "plain" else gaps_of(runs).total_s
+    assert spent == pytest.approx(gaps, rel=1e-9, abs=1e-9)
     assert (runs.loads is None) == (steps.loads is None)
     if runs.loads is not None and steps.loads is not None:
         assert (runs.loads.tokens == steps.loads.tokens).all()
@@ -221,6 +239,12 @@ def assert_same_story(seed: int) -> None:
 @given(seed=st.integers(0, 2**48))
 def test_step_runs_equal_single_steps_with_tiers(seed: int) -> None:
     assert_same_story(seed)
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 2**48), form=st.sampled_from(["pipeline", "speculation"]))
+def test_so_it_is_with_tiers_behind_pipelines_and_speculation(seed: int, form: str) -> None:
+    assert_same_story(seed, form)
 
 
 def test_the_random_scenarios_reach_every_corner() -> None:

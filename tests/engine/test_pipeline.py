@@ -17,6 +17,8 @@ from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.intake import queued_s
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.usage import usage_of
+from tokensim.scheduling.local import PipelinedBatching
+from tokensim.scheduling.local.flight import FlightStep
 
 MS = 1e-3
 
@@ -161,6 +163,47 @@ def test_random_pipelines_lose_nothing_and_exact_steps_agree(seed: int) -> None:
     for stage in range(len(stage_s)):
         times = rows_of(log, stage)
         assert all(a[1] <= b[0] + 1e-9 for a, b in pairwise(times)), "two at a time"
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 2**48))
+def test_long_answers_interrupted_by_arrivals_equal_single_steps(seed: int) -> None:
+    rng = random.Random(seed)
+    limits, stage_s, *_ = draw(rng)
+    limits |= {"num_gpu_blocks": 2000, "max_num_seqs": rng.choice([4, 30]), "max_num_batched_tokens": 8}
+    n = rng.randrange(2, 9)
+    outputs = [rng.randrange(100, 500) for _ in range(n)]
+    arrivals = np.cumsum([rng.uniform(0, 200) for _ in range(n)]).tolist()
+    requests = workload([rng.randrange(1, 12) for _ in range(n)], outputs, arrivals)
+    front_end = {"request_s": 0.1, "chunk_s": 0.01, "client_s": 0.5} if rng.random() < 0.3 else None
+    log, simulation = run_pipeline(requests, stage_s, front_end=front_end, **limits)  # type: ignore[arg-type]
+    exact, _ = run_pipeline(requests, stage_s, exact_steps=True, front_end=front_end, **limits)  # type: ignore[arg-type]
+    assert told(log) == told(exact)
+    for name in ("first_token_s", "finish_s", "scheduled_s", "first_delivery_s", "last_delivery_s"):
+        one, other = getattr(log.requests, name), getattr(exact.requests, name)
+        np.testing.assert_allclose(one, other, rtol=1e-9, err_msg=name)
+    for name in ("start_s", "end_s", "used_blocks", "running", "waiting"):
+        one, other = getattr(log.steps, name), getattr(exact.steps, name)
+        np.testing.assert_allclose(one, other, rtol=1e-9, err_msg=name)
+    order = np.sort(np.repeat(log.gap_s, log.gap_weight))
+    np.testing.assert_allclose(order, np.sort(np.repeat(exact.gap_s, exact.gap_weight)), rtol=1e-6, atol=1e-9)
+    check_conservation(log, simulation, outputs)
+
+
+def test_a_full_pipeline_is_worked_out_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    decided = 0
+    schedule = PipelinedBatching.schedule
+
+    def count(self: PipelinedBatching, now: float) -> FlightStep:
+        nonlocal decided
+        decided += 1
+        return schedule(self, now)
+
+    monkeypatch.setattr(PipelinedBatching, "schedule", count)
+    options: dict[str, object] = {"max_num_batched_tokens": 4, "max_num_seqs": 4, "num_gpu_blocks": 9000}
+    log, _ = run_pipeline(workload([4, 4], [4000, 4000]), [1.0, 1.0], **options)  # type: ignore[arg-type]
+    assert log.requests.finish_s.tolist() == [8000, 8001]
+    assert decided < 30
 
 
 def check_conservation(log: RunLog, simulation: Simulation, outputs: list[int]) -> None:

@@ -77,12 +77,10 @@ def build_simulation(
             replica = simulation.add_instance(pool.make(), pool)
         if plan.pool.role != "mixed" and not replica.can_load:
             raise InputError(
-                "prefill and decode apart are not simulated with pipelines and speculative decoding"
-                if plan.limits.in_flight
-                else f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV"
+                f"the policy '{plan.engine.policy}' cannot serve one stage alone: it knows neither KV"
                 " from elsewhere nor KV that waits for others",
                 where=f"cluster.pools[{index}].role",
-                hint="use role: mixed" + ("" if plan.limits.in_flight else ", or the policy vllm"),
+                hint="use role: mixed, or the policy vllm",
             )
         if any(rank.scheduler.needs_predictions for rank in replica.ranks):
             _check_predictions(workload, f"{where}.policy_options")

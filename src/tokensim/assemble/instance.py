@@ -19,7 +19,12 @@ from tokensim.errors import InputError
 from tokensim.metrics.recorder import Recorder
 from tokensim.plan import PoolPlan
 from tokensim.plan.policy import scheduler_maker
-from tokensim.scheduling.local import ContinuousBatching, InFlightBatching, LocalScheduler
+from tokensim.scheduling.local import (
+    ContinuousBatching,
+    InFlightBatching,
+    LocalScheduler,
+    PipelinedBatching,
+)
 from tokensim.scheduling.local.adapters import Adapters
 from tokensim.scheduling.local.versions import queue_size, rules_of
 from tokensim.workload import Workload
@@ -124,7 +129,7 @@ def _pipeline(
 ) -> Pipeline:
     """One rank whose steps pass through stages, each with the clock of its devices."""
     rules, options = rules_of(plan.engine.version), options_of(scheduler)
-    assert isinstance(scheduler, InFlightBatching)
+    assert isinstance(scheduler, PipelinedBatching)
     del options["clock"]
     return Pipeline(
         index,

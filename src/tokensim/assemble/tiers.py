@@ -20,15 +20,14 @@ def connect_tiers(
     if not memory.tiers:
         return
     where = f"cluster.pools[{pool}].memory" if plan.pool.memory is not None else "memory"
-    site = Site(plan.device, plan.pool.parallel.tensor, engine.block_size, plan.token_bytes)
+    devices = plan.pool.parallel.tensor * plan.pool.parallel.pipeline
+    site = Site(plan.device, devices, engine.block_size, plan.token_bytes)
     for rank in runner.ranks:
         if not rank.scheduler.can_tier:
             raise InputError(
-                "memory tiers are not simulated beside pipelines and speculative decoding"
-                if plan.limits.in_flight
-                else f"the policy '{engine.policy}' cannot load KV from memory tiers",
+                f"the policy '{engine.policy}' cannot load KV from memory tiers",
                 where=f"{where}.tiers",
-                hint="leave them out" if plan.limits.in_flight else "a policy like vllm, or no tiers",
+                hint="a policy like vllm, or no tiers",
             )
         if not engine.enable_prefix_caching:
             raise InputError(
@@ -42,11 +41,17 @@ def connect_tiers(
                 where=f"{where}.load",
                 hint="load: async",
             )
+        if len(plan.stages) > 1 and memory.load == "overlap":
+            raise InputError(
+                "the stages of a pipeline do not load KV beside their steps",
+                where=f"{where}.load",
+                hint="load: async",
+            )
         rank.layers = plan.layers
         rank.tiers = TieredKv(
             simulation.tiers.levels(memory, site, where),
             rank.scheduler,
-            plan.cost,
+            rank.estimate,
             simulation.agenda,
             simulation.recorder,
             engine.block_size,

@@ -57,6 +57,8 @@ def activity(cost: CompiledStepCost, steps: StepColumns) -> Activity:
             moved[some] = part.work.bytes(values)[which]
             rows_work.add(flops * times, moved * times, part)
     new = np.bincount(steps.chunk_row, weights=steps.chunk_tokens, minlength=size)
+    # Drafts that are verified are rows beside the decodes; the cache is read once for all rows of a request.
+    verified = steps.decode + (0 if steps.drafting is None else steps.drafting.drafts)
     if cost.adapters is not None and steps.adapters is not None:
         for count, adapters, entries in adapted(steps, new):
             compute_s, memory_s = cost.adapters.peak_seconds(count, adapters)
@@ -68,9 +70,10 @@ def activity(cost: CompiledStepCost, steps: StepColumns) -> Activity:
         moved = work.bytes_token * reads + work.bytes_query * new
         prefill.add(work.prefill_flops_pair * pairs, moved, attention)
         contexts = contexts_of(attention, steps)
-        moved = work.bytes_token * contexts + work.bytes_query * steps.decode * times
-        decode.add(work.flops_pair * contexts, moved, attention)
-    tokens = new + steps.decode + (0 if steps.drafting is None else steps.drafting.drafts)
+        moved = work.bytes_token * contexts + work.bytes_query * verified * times
+        rows_each = np.divide(verified, steps.decode, out=np.ones(size), where=steps.decode > 0)
+        decode.add(work.flops_pair * contexts * rows_each, moved, attention)
+    tokens = new + verified
     by_tokens = np.divide(new, tokens, out=np.full(size, np.nan), where=tokens > 0)
     total = rows_work.total + prefill.total + decode.total
     mine = rows_work.total * by_tokens + prefill.total

@@ -118,8 +118,17 @@ class SpeculativeStepCost:
         raise AssertionError("adapters beside speculation")
 
     def activity(self, steps: StepColumns) -> Activity:
-        """See ``StepCost.activity``; the drafter works its device as hard as the target does."""
-        return self.target.activity(steps)
+        """See ``StepCost.activity``: what the target and all passes of the drafter do, together. Passes after
+        the first one are decode, of prompts too."""
+        own = self.target.activity(steps)
+        if self.passes is None or steps.drafting is None:
+            return own
+        first, later = self.passes.first, self.passes.later
+        return _together(
+            own,
+            first.activity(_first_columns(first, steps, steps.drafting)),
+            later.activity(_later_columns(later, steps, steps.drafting, self.drafts - 1)),
+        )
 
     def breakdown(self, steps: StepColumns) -> list[OperatorTime]:
         """See ``StepCost.breakdown``; the drafter's operators have ``draft_`` before their names."""
@@ -195,6 +204,21 @@ def _later_columns(
         chunk_row=none,
         chunk_tokens=none,
         chunk_context=none,
+    )
+
+
+def _together(*parts: Activity) -> Activity:
+    """All ``parts`` of the same entries; what of them is prefill goes by the work of each."""
+    work = [part.compute_s + part.memory_s for part in parts]
+    prefill = [np.nan_to_num(part.prefill_share) * done for part, done in zip(parts, work, strict=True)]
+    total = np.sum(work, axis=0)
+    return Activity(
+        compute_s=np.sum([part.compute_s for part in parts], axis=0),
+        memory_s=np.sum([part.memory_s for part in parts], axis=0),
+        network_s=np.sum([part.network_s for part in parts], axis=0),
+        prefill_share=np.divide(
+            np.sum(prefill, axis=0), total, out=parts[0].prefill_share.copy(), where=total > 0
+        ),
     )
 
 

@@ -11,11 +11,14 @@ from collections.abc import Callable
 
 from tokensim.metrics.recorder import PACK_GAP
 from tokensim.scheduling.local import Request
+from tokensim.scheduling.local.cohorts import Cohort
 from tokensim.scheduling.local.flight import FlightStep
 
 
 def note_outputs(step: FlightStep, now: float, note_gap: Callable[[bytes], None]) -> list[Request]:
     """``step.put_out`` get their tokens at ``now``; returns those that get their first one."""
+    if step.cohort is not None:
+        return _note_cohort(step, step.cohort, now, note_gap)
     fresh: list[Request] = []
     gaps: dict[float, int] = {}  # where the last output came from → requests
     for request, _ in step.put_out:
@@ -28,4 +31,26 @@ def note_outputs(step: FlightStep, now: float, note_gap: Callable[[bytes], None]
         request.last_token_s = now
     for last, requests in gaps.items():
         note_gap(PACK_GAP(now - last, requests))
+    return fresh
+
+
+def _note_cohort(
+    step: FlightStep, cohort: Cohort, now: float, note_gap: Callable[[bytes], None]
+) -> list[Request]:
+    """The same of a step that was decided by cohorts: its decodes, and who joins them. HOT PATH."""
+    if step.waited:
+        for last, requests in step.waited.items():
+            note_gap(PACK_GAP(now - last, requests))
+    elif step.decode:
+        assert cohort.last_s is not None
+        note_gap(PACK_GAP(now - cohort.last_s, step.decode))
+    cohort.last_s = now
+    fresh: list[Request] = []
+    for request in step.firsts:
+        if request.first_token_s != request.first_token_s:
+            request.first_token_s = now
+            fresh.append(request)
+        else:
+            note_gap(PACK_GAP(now - request.last_token_s, 1))
+        request.last_token_s = now
     return fresh

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
@@ -23,14 +24,20 @@ from tokensim.cost.base import StepCost
 from tokensim.cost.host import Host
 from tokensim.cost.sends import Send
 from tokensim.cost.staged import StagedEstimate
+from tokensim.engine.ahead import Ahead, gaps_of, rows_of
 from tokensim.engine.clock import Clock
 from tokensim.engine.front_end import Outputs
 from tokensim.engine.instance import Instance
 from tokensim.engine.outputs import note_outputs
+from tokensim.engine.pace import Pace
 from tokensim.metrics.recorder import PACK_CHUNK, PACK_STEP, Recorder
-from tokensim.scheduling.local import InFlightBatching, Request
+from tokensim.scheduling.local import PipelinedBatching, Request
 from tokensim.scheduling.local.base import EMPTY_STEP_PAUSE_S
 from tokensim.scheduling.local.flight import FlightStep
+
+FEWEST_STEPS, MOST_STEPS = 32, 8192
+"""So many steps are worked out ahead: twice as many after each time that nothing interrupted them, half as
+many after an interruption, so that what is worked out in vain stays in proportion."""
 
 
 class Stage:
@@ -86,13 +93,13 @@ class Pipeline(Instance):
     stage. ``options`` are those of ``Instance``.
     """
 
-    scheduler: InFlightBatching
+    scheduler: PipelinedBatching
     notes_gaps = True
 
     def __init__(
         self,
         index: int,
-        scheduler: InFlightBatching,
+        scheduler: PipelinedBatching,
         costs: Sequence[StepCost],
         sends: Sequence[Send],
         host: Host,
@@ -121,19 +128,49 @@ class Pipeline(Instance):
         self._awaited = False  # the core waits for the oldest batch
         self._executed = True  # the last iteration of the core scheduled something
         self._unannounced = False  # a finish that the workers have not been told yet
+        self._clocked = clocks is not None
+        self._ahead: Ahead | None = None  # steps that have been worked out, and not all committed
+        self._before: list[Batch] = []  # those in flight before these
+        self._ahead_used = 0
+        self._stretch = FEWEST_STEPS  # so many are worked out at once
         self._empty = 0  # schedules in a row that found nothing to run
 
     def arrive(self, request: Request, now: float, follows: bool) -> bool:
         """Take a request while busy: the core sees it when it schedules next. See ``Instance.arrive``."""
         if self.in_view:
             self.before_change(self, now)
-        self.scheduler.add(request)
-        return False
+        if self.tiers is not None:
+            self.tiers.identify(request)
+        self._commit(now, follows)
+        changes = self.scheduler.add(request)
+        return changes and self._cut(now, follows)
+
+    def intake(self, now: float) -> float:
+        """See ``TimeAxis.intake``."""
+        self._commit(now, False)
+        return super().intake(now)
+
+    def _cut(self, now: float, strictly: bool) -> bool:
+        """See ``TimeAxis._cut``: the next step is decided anew."""
+        self._commit(now, strictly)
+        ahead = self._ahead
+        if ahead is None:
+            return False
+        self._ahead = None
+        self.due_s = ahead.due_s[ahead.done]
+        if self._stretch > FEWEST_STEPS:
+            self._stretch //= 2
+        return ahead.done < ahead.rotation.steps
 
     def decide(self, now: float) -> None:
         """The core is free: process the output that it waited for, schedule what the queue has room for."""
         if self.in_view:
             self.before_change(self, now)
+        if self._ahead is not None:
+            self._commit(now, True)
+            self._ahead = None
+            if self._stretch < MOST_STEPS:
+                self._stretch *= 2
         scheduler, batches = self.scheduler, self._batches
         if self._awaited:
             self._awaited = False
@@ -149,7 +186,11 @@ class Pipeline(Instance):
                     self._stop()
                     return
             if (scheduler.running or scheduler.waiting or self._unannounced) and not self.orders:
+                if self.watch is not None and not scheduler.walks:
+                    scheduler.walk_from_now_on()
                 step = scheduler.schedule(now)
+                if self.tiers is not None:
+                    self.tiers.scheduled(step, now)
                 if step.preempted:
                     self._check_progress(step)
                 self._executed = not step.empty
@@ -173,10 +214,82 @@ class Pipeline(Instance):
             if batches[0].end_s > now:
                 self._awaited = True
                 self.due_s = batches[0].end_s
+                if len(batches) == self.queue_size and self._foresees:
+                    self._look_ahead()
                 return
             self._receive(batches.popleft(), now)
             if self._sleeps(now):
                 return
+
+    @property
+    def _foresees(self) -> bool:
+        """Whether nobody looks, or wants something, before the next step."""
+        return not (self.in_view or self.orders or self.notices or self.watch is not None or self._clocked)
+
+    def _look_ahead(self) -> None:
+        """Work out the next steps, as far as they can be foreseen."""
+        rotation = self.scheduler.rotation(self._stretch)
+        if rotation is None:
+            return
+        steps, period = rotation.steps, len(rotation.places)
+        durations = []
+        for at, place in enumerate(rotation.places):
+            shape = (place.decode, place.context, place.window_context, place.window_growth, place.longest)
+            runs = [stage.cost.decode_run(*shape) for stage in self.stages]
+            steps = min(steps, at + period * min(run[2] for run in runs))
+            durations.append([(run[0], run[1]) for run in runs])
+        rotation = replace(rotation, steps=steps)
+        sends = [stage.send for stage in self.stages]
+        self._before = list(self._batches)
+        pool = self.scheduler.pool
+        self._ahead_used = pool.num_blocks - pool.free
+        pace = Pace(
+            durations,
+            [[0.0 if send is None else send.seconds(p.decode) for send in sends] for p in rotation.places],
+            [self.host.busy_s(place.decode) for place in rotation.places],
+            now=self.due_s,
+            ends_s=[batch.end_s for batch in self._batches],
+            free_s=[stage.free_s for stage in self.stages],
+            host_s=self._host_free_s,
+            token_s=self._token_s if len(self._batches) > period else None,
+        )
+        self._ahead = Ahead(rotation, pace)
+        self.due_s = self._ahead.due_s[-1]
+
+    def _commit(self, now: float, follows: bool) -> None:
+        """What was worked out ahead and is due before ``now`` (``follows``: or then) has happened."""
+        ahead = self._ahead
+        if ahead is None:
+            return
+        done, steps = ahead.done, ahead.steps_by(now, follows)
+        if steps == done:
+            return
+        scheduler, before = self.scheduler, self._before
+        first = len(before)
+        for number in range(done, min(steps, first)):
+            self._record_stages(before[number], self._ahead_used + int(ahead.blocks[number]))
+            self._hand_out(before[number], ahead.due_s[number])
+        first = max(done, first)
+        if steps > first:
+            counts = (len(scheduler.running), len(scheduler.waiting), self._ahead_used)
+            self._note_step(rows_of(ahead, first, steps, self.index, counts))
+            self._note_gap(gaps_of(ahead, first, steps))
+            if self.front_end is not None:
+                for number in range(first, steps):
+                    outputs = ahead.rotation.place_of(number).decode
+                    self.front_end.put(Outputs(ahead.due_s[number], 0.0, 0.0, 1, outputs))
+        flying = ahead.commit(steps)
+        queue = len(flying)
+        self._batches = deque(
+            before[number]
+            if number < queue
+            else Batch(step, ahead.times(number - queue), ahead.pace.ends_s[number])
+            for number, step in enumerate(flying, steps)
+        )
+        self._host_free_s = ahead.pace.host_s[steps - 1]
+        for stage, free_s in zip(self.stages, ahead.free_s(steps), strict=True):
+            stage.free_s = free_s
+        self.end_s = ahead.pace.ends_s[steps + queue - 1]
 
     def _sleeps(self, now: float) -> bool:
         """Whether the core sleeps before its next iteration, as the last one had nothing to run."""
@@ -216,6 +329,10 @@ class Pipeline(Instance):
         if self.watch is not None:
             parts = [(stage.cost, seconds) for stage, (_, seconds, _) in zip(self.stages, times, strict=True)]
             self.watch.before(self, step, times[0][0], self.end_s - times[0][0], parts)
+        if step.chunks and self.on_chunks is not None:
+            self.on_chunks(self, step, times[0][0], self.end_s - times[0][0])
+        if step.chunks and self.tiers is not None:
+            self.tiers.computed(step, self.end_s)
         return Batch(step, times, self.end_s)
 
     def _receive(self, batch: Batch, now: float) -> None:
@@ -224,24 +341,29 @@ class Pipeline(Instance):
         if step.empty:
             self.scheduler.update(step.index)
             return
-        self._record_stages(batch)
+        pool = self.scheduler.pool
+        self._record_stages(batch, pool.num_blocks - pool.free)
         done = self.scheduler.update(step.index)
         if self.watch is not None:
             self.watch.outputs(self, step.put_out, now)
             self.watch.after(self, step, now)
-        fresh = note_outputs(step, now, self._note_gap)
-        if self.front_end is not None:
-            seconds = batch.times[-1][1]
-            self.front_end.put(Outputs(now, seconds, 0.0, 1, len(step.put_out), fresh, done=tuple(done)))
+        self._hand_out(batch, now, done)
         if done:
             self._unannounced = True
             self._close(done, now)
             self.on_finish(self, done, now)
 
-    def _record_stages(self, batch: Batch) -> None:
+    def _hand_out(self, batch: Batch, now: float, done: Sequence[Request] = ()) -> None:
+        """The tokens of ``batch`` are there; ``done`` end with it."""
+        step = batch.step
+        fresh = note_outputs(step, now, self._note_gap)
+        if self.front_end is not None:
+            outputs = len(step.put_out) if step.cohort is None else step.decode + len(step.firsts)
+            self.front_end.put(Outputs(now, batch.times[-1][1], 0.0, 1, outputs, fresh, done=tuple(done)))
+
+    def _record_stages(self, batch: Batch, used_blocks: int) -> None:
         """A row of the log for each stage."""
         scheduler, step = self.scheduler, batch.step
-        pool = scheduler.pool
         for number, (start, seconds, share) in enumerate(batch.times):
             for tokens, before in step.chunks:
                 self._note_chunk(PACK_CHUNK(tokens, before))
@@ -261,7 +383,7 @@ class Pipeline(Instance):
                     step.decode + len(step.firsts),
                     len(scheduler.running),
                     len(scheduler.waiting),
-                    pool.num_blocks - pool.free,
+                    used_blocks,
                     len(step.chunks),
                     step.adapters,
                     step.copies_s,

@@ -69,6 +69,8 @@ class SpeculativeInstance(Instance):
         if self.clock is not None:
             self.clock.look(now)
         step = self.scheduler.schedule(now)
+        if self.tiers is not None:
+            self.tiers.scheduled(step, now)
         if step.preempted:
             self._check_progress(step)
         if unfinished is not None:
@@ -94,9 +96,15 @@ class SpeculativeInstance(Instance):
             tokens = decode + drafts + sum(new for new, _ in step.chunks)
             self._compute_s = self._compute_time(tokens)
             seconds += self._compute_s * self.clock.share
+        if step.overlap_s:
+            seconds = self._with_copies(seconds, step)
         self._start_s, self._first_s = start_s, seconds
         self.end_s = start_s + seconds
         self.due_s = start_s if self.asynchronous else self.end_s
+        if step.chunks and self.on_chunks is not None:
+            self.on_chunks(self, step, start_s, seconds)
+        if step.chunks and self.tiers is not None:
+            self.tiers.computed(step, self.end_s)
         if self.watch is not None:
             one = [np.array([part]) for part in self._spent]
             drafting = Drafting(np.array([drafts]), one[0], one[1], one[2])

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Literal, cast
 
-from tokensim.cost.base import StepCost
+from tokensim.cost.base import StepEstimate
 from tokensim.engine.agenda import Agenda
 from tokensim.engine.lanes import Copy, Lane, end_of
 from tokensim.memory import Content, KvPool, Node
@@ -78,7 +78,7 @@ class TieredKv:
 
     levels: Sequence[Level]
     scheduler: LocalScheduler
-    cost: StepCost
+    cost: StepEstimate
     agenda: Agenda
     recorder: Recorder
     block_size: int
@@ -227,8 +227,8 @@ class TieredKv:
             return
         del self._awaited[request]
         if request in self.scheduler.loading:  # else it was given up meanwhile
-            self.scheduler.loaded(request)
             self.rouse(now)
+            self.scheduler.loaded(request)
 
     def _promote(self, content: Content, parts: list[Part], now: float) -> None:
         """What was read from a lower tier has passed through those above."""

@@ -5,8 +5,10 @@ from tokensim.scheduling.local.base import KvSource, Limits, LocalScheduler, Off
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.edf import EarliestDeadlineFirst
 from tokensim.scheduling.local.fair import Fair
-from tokensim.scheduling.local.in_flight import InFlightBatching, form_for
+from tokensim.scheduling.local.forms import form_for
+from tokensim.scheduling.local.in_flight import InFlightBatching
 from tokensim.scheduling.local.orca import Orca
+from tokensim.scheduling.local.pipelined import PipelinedBatching
 from tokensim.scheduling.local.priority import Priority
 from tokensim.scheduling.local.request import Request, Traits
 from tokensim.scheduling.local.sarathi import Sarathi
@@ -27,6 +29,7 @@ __all__ = [
     "LocalScheduler",
     "Offer",
     "Orca",
+    "PipelinedBatching",
     "Priority",
     "Request",
     "Sarathi",

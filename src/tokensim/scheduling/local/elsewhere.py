@@ -76,7 +76,7 @@ def make_room(policy: ContinuousBatching) -> bool:
 
 def hold(policy: ContinuousBatching, request: Request) -> None:
     """``request`` has finished, but its KV stays; others may find it in the prefix cache."""
-    computed, size, content = request.length - 1, policy.block_size, _findable(policy, request)
+    computed, size, content = request.length - 1, policy.block_size, findable(policy, request)
     request.computed = computed
     request.blocks = -(-computed // size)
     if content is not None:
@@ -97,7 +97,7 @@ def release(policy: ContinuousBatching, request: Request) -> None:
 def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
     """Take ``request`` out, wherever it stands; ``keep``: its KV stays. What it has produced counts as prompt
     from now on, as after a preemption."""
-    _findable(policy, request)
+    findable(policy, request)
     if request in policy.running:
         if request.decoding:
             index = policy.index
@@ -135,7 +135,7 @@ def remove(policy: ContinuousBatching, request: Request, keep: bool) -> None:
     policy._blocked = False
 
 
-def _findable(policy: ContinuousBatching, request: Request) -> Content | None:
+def findable(policy: ContinuousBatching, request: Request) -> Content | None:
     """What ``request`` consists of; it may come back and look for its own blocks."""
     if request.content is None and policy.pool.caching:
         request.content = Content.unique(request.index)

@@ -5,7 +5,7 @@ next ones; with speculation a step gives it drafts that may be rejected. So what
 is no longer arithmetic: this form of the policy keeps an account for each (``Flight``) and walks the running
 requests one by one, as the real scheduler does (sections 2, 6, 8 and 9 of its specification).
 
-``form_for`` makes this form of any policy that says no more than ``ContinuousBatching`` asks for.
+``forms.form_for`` makes this form of any policy that says no more than ``ContinuousBatching`` asks for.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from tokensim.memory import Content
-from tokensim.scheduling.local import in_flight_walk
+from tokensim.scheduling.local import elsewhere, in_flight_admit, in_flight_walk
 from tokensim.scheduling.local.base import Limits, Step
 from tokensim.scheduling.local.cadence import prefill_cap
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.flight import Flight, FlightStep, Row
 from tokensim.scheduling.local.outlook import Outlook
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.speculation import Verify
 
 
 class InFlightBatching(ContinuousBatching):
     """The policy with an account for each request; see ``ContinuousBatching`` for what it decides."""
-
-    can_load = False
-    can_tier = False
 
     def __init__(
         self, limits: Limits, version: str = "0.33.0", *, exact_steps: bool = False, **options: Any
@@ -63,7 +61,7 @@ class InFlightBatching(ContinuousBatching):
         budgets = in_flight_walk.serve_in_order(self, step, cap, deferred)
         prefilled = any(row.flight.chunk for row in step.rows)
         if not step.preempted:
-            aside = self._admit_in_flight(step, now, budgets, cap, deferred)
+            aside = in_flight_admit.admit(self, step, now, budgets, cap, deferred)
             prefilled = prefilled or step.prefills
             if not deferred:
                 self.cadence.capacity_bound = len(self.waiting) > aside
@@ -81,6 +79,7 @@ class InFlightBatching(ContinuousBatching):
         """See ``LocalScheduler.update``."""
         step = self.flying.pop(index)
         done = []
+        self._verify(step)
         for row in step.rows:
             request, flight = row.request, row.flight
             if request.finished:
@@ -101,34 +100,52 @@ class InFlightBatching(ContinuousBatching):
         return ()
 
     def remove(self, request: Request, *, keep: bool = False) -> None:
-        """See ``LocalScheduler.remove``; nothing can be kept."""
-        assert not keep, "KV of requests in flight is not kept for others"
-        flight = self.flights.pop(request)
-        if request in self.running:
-            self._make_findable(request, flight)
-            request.lost_tokens = request.computed
-            self._free_blocks(request, flight)
-            del self.running[request]
-        else:
-            self.waiting.remove(request)
+        """See ``LocalScheduler.remove``."""
+        flight = self.flights.pop(request, None)
+        if request not in self.running:
+            elsewhere.remove(self, request, keep)
+            return
+        assert flight is not None
+        computed = request.lost_tokens = request.computed
+        request.decoding = False
+        del self.running[request]
+        self._blocked = False
+        if keep:
+            self._keep(request, computed)
+            return
+        self._make_findable(request, flight)
+        self._free_blocks(request, flight)
         if request.content is not None:
             self.pool.forget(request.content)
         request.computed = 0
-        request.decoding = False
+        request.loaded = False
+
+    def loaded(self, request: Request) -> None:
+        """See ``LocalScheduler.loaded``."""
+        self.flights[request].full = request.computed // self.block_size
+        super().loaded(request)
+
+    def _keep(self, request: Request, computed: int) -> None:
+        """``request`` is over here, but its KV stays; others may find it in the prefix cache."""
+        content = elsewhere.findable(self, request)
+        if content is not None:
+            self.pool.register(request, content, computed // self.block_size)
+        request.computed = computed
+        self.holding[request] = None
 
     def outlook(self) -> Outlook:
         """See ``LocalScheduler.outlook``; output counts as left until it has come back."""
         prefill = decode = decoding = context = 0
-        for request in (*self.running, *self.waiting):
+        for request in (*self.running, *self.waiting, *self.loading):
             if request.decoding:
                 decoding += 1
             else:
                 prefill += max(request.tokens - request.computed, 0)
             decode += request.length - request.tokens
-            context += request.computed
+            context += request.computed if request in self.running else 0
         return Outlook(
             running=len(self.running),
-            waiting=len(self.waiting),
+            waiting=len(self.waiting) + len(self.loading),
             prefill_tokens=prefill,
             decode_tokens=decode,
             decoding=decoding,
@@ -149,12 +166,26 @@ class InFlightBatching(ContinuousBatching):
             assert flight.tokens == flown, f"{request}: {flight.tokens} tokens in flight, steps have {flown}"
             assert request.computed <= min(own, request.blocks * self.block_size), f"{request} has no room"
             assert flight.stale == 0 and not request.finished, f"{request} runs, but is not running"
+        loaded = [request for request in self.waiting if request.loaded]
         for request in self.waiting:
-            assert request.blocks == 0, f"{request} waits with {request.blocks} blocks"
-        assert set(self.flights) == {*self.running, *self.waiting}, "accounts of others are kept"
-        blocks = sum(request.blocks for request in self.running)
-        shared = any(request.extents() for request in self.running) or self.exact_steps
-        self.pool.check_integrity(self.running, None if shared else blocks)
+            assert request.loaded or request.blocks == 0, f"{request} waits with {request.blocks} blocks"
+        assert set(self.flights) == {*self.running, *self.waiting, *self.loading}, "accounts of others"
+        holders = [*self.running, *loaded, *self.loading, *self.holding]
+        blocks = sum(request.blocks for request in holders)
+        shared = any(request.extents() for request in holders) or self.exact_steps
+        self.pool.check_integrity(holders, None if shared else blocks)
+
+    def stay_out(self, blocked: bool | None = None) -> None:
+        """The head of the queue does not fit: whether it stays out until somebody leaves (None: unless its
+        need may shrink by itself)."""
+        if blocked is None:
+            blocked = self.limits.scheduler_reserve_full_isl and not self._growing
+        self._blocked = blocked
+
+    def take_seat(self, request: Request) -> None:
+        """``request`` runs from now on."""
+        self._admissions = request.seq = self._admissions + 1
+        self.running[request] = None
 
     def _settle(self, growers: Iterable[object]) -> None:
         """Nothing is left to enter into the prefix cache: each step does it for its own."""
@@ -175,6 +206,7 @@ class InFlightBatching(ContinuousBatching):
         del self.running[request]
         request.lost_tokens = request.computed
         request.computed = 0
+        request.loaded = False
         request.preemptions += 1
         request.decoding = False
         flight.drafts = flight.full = 0
@@ -183,98 +215,6 @@ class InFlightBatching(ContinuousBatching):
             flight.stale = flight.tokens
         self.waiting.put_back(request)
         step.preempted = [*step.preempted, (request, not flight.chunk)]
-
-    def _make_findable(self, request: Request, flight: Flight) -> None:
-        """``request`` loses its place: it may come back and look for its own blocks."""
-        if request.content is None and self.pool.caching:
-            request.content = Content.unique(request.index)
-            self.pool.register(request, request.content, flight.full)
-
-    def _admit_in_flight(
-        self, step: FlightStep, now: float, budgets: tuple[int, int], cap: int, deferred: bool
-    ) -> int:
-        """Admit waiting requests until the head does not fit; returns how many were passed over."""
-        limits, pool, waiting, running = self.limits, self.pool, self.waiting, self.running
-        tokens_left, input_left = budgets
-        size, slots, max_len = self.block_size, self.draft_slots, limits.max_model_len
-        aside: list[Request] = []
-        while waiting and tokens_left > 0 and input_left > slots and len(running) < self.max_active:
-            request = waiting.head()
-            flight = self.flights[request]
-            if flight.stale:
-                aside.append(waiting.pop())
-                continue
-            hits, hit, idle = self._look_up(request)
-            computed = hit * size
-            tokens = request.tokens - computed
-            if deferred and tokens > 1:
-                break
-            budget = min(tokens_left, input_left - slots)
-            drafts = 0
-            if tokens == 1 and self._pads(step, computed):
-                if 1 + self.drafts > budget:
-                    break
-                drafts = self.drafts
-                tokens += drafts
-            if cap and tokens > cap:
-                tokens = cap
-            if tokens > budget:
-                if not limits.enable_chunked_prefill:
-                    break
-                tokens = budget
-            held = -(-min(computed + tokens + self.lookahead, max_len) // size)
-            whole = held
-            if limits.scheduler_reserve_full_isl:
-                whole = max(held, -(-min(request.tokens, max_len) // size))
-            if whole - hit > pool.free - idle - (self.watermark if running else 0):
-                break
-            waiting.pop()
-            if hits:
-                pool.touch(request, hits)
-                flight.full = hit
-            pool.take(held - hit, request)
-            request.blocks = held
-            self._admissions = request.seq = self._admissions + 1
-            running[request] = None
-            step.admitted.append((request, computed))
-            step.prefills = step.prefills or computed < request.tokens - 1
-            self.enter(request, flight, min(computed + tokens, request.tokens))
-            if request.scheduled_s == request.scheduled_s:  # not for the first time
-                request.recomputed_tokens += max(0, request.lost_tokens - computed)
-            else:
-                request.scheduled_s = now
-                request.cached_tokens = computed
-            request.computed = computed
-            flight.chunk = True
-            row = Row(request, flight, tokens, computed, drafts, False)
-            row.padded = drafts > 0
-            step.rows.append(row)
-            tokens_left -= tokens
-            input_left -= tokens + slots
-        for request in reversed(aside):
-            waiting.put_back(request)
-        return len(aside)
-
-    def _look_up(self, request: Request) -> tuple[Any, int, int]:
-        """The cached prefix of ``request``: (pieces, blocks, blocks of them now free)."""
-        if request.content is None:
-            return None, 0, 0
-        limit = (request.tokens - 1) // self.block_size
-        found = self.pool.find(request.content, limit)
-        speculation = self.limits.speculation
-        if found[1] and speculation is not None and speculation.drops_last_block:
-            found = self.pool.find(request.content, found[1] - 1)
-        return found
-
-    def _pads(self, step: FlightStep, computed: int) -> bool:
-        """Whether an admission of one token is filled up with drafts, so that all rows have one size."""
-        return (
-            self.drafts > 0
-            and self.rules.pads_admissions
-            and not any(row.flight.chunk for row in step.rows if row.served_running)
-            and (computed > 0 or any(row.served_running for row in step.rows))
-            and computed + 2 + self.drafts <= self.limits.max_model_len
-        )
 
     def _launch(self, step: FlightStep) -> None:
         """The step is decided: what it gives each request is on its way. HOT PATH."""
@@ -311,19 +251,32 @@ class InFlightBatching(ContinuousBatching):
                     flight.eligible = index + self._every
         step.builds_on = builds_on
 
-    def _take_output(self, request: Request, flight: Flight, row: Row, stale: bool) -> bool:
-        """The tokens that ``row`` sampled are there; whether ``request`` ends with them. HOT PATH."""
-        speculation, running = self.limits.speculation, request in self.running
-        accepted = 0
-        if row.drafts:
-            assert speculation is not None
-            accepted = speculation.acceptance.accepted(
-                request.index, request.tokens - request.input_tokens, row.drafts, row.padded
-            )
+    def _make_findable(self, request: Request, flight: Flight) -> None:
+        """``request`` loses its place: it may come back and look for its own blocks."""
+        if request.content is None and self.pool.caching:
+            request.content = Content.unique(request.index)
+            self.pool.register(request, request.content, flight.full)
+
+    def _verify(self, step: FlightStep) -> None:
+        """How many drafts of each row of ``step`` are accepted."""
+        speculation = self.limits.speculation
+        rows = [row for row in step.rows if row.drafts and row.samples and not row.request.finished]
+        if not rows or speculation is None:
+            return
+        asked = [
+            Verify(row.request.index, row.request.tokens - row.request.input_tokens, row.drafts, row.padded)
+            for row in rows
+        ]
+        for row, accepted in zip(rows, speculation.acceptance.accepted(asked), strict=True):
+            row.accepted = accepted
             if not row.padded:
                 self.verified += 1
                 self.drafted += row.drafts
                 self.accepted += accepted
+
+    def _take_output(self, request: Request, flight: Flight, row: Row, stale: bool) -> bool:
+        """The tokens that ``row`` sampled are there; whether ``request`` ends with them. HOT PATH."""
+        running, accepted = request in self.running, row.accepted
         expected = flight.placeholders > 0
         row.returned = accepted + 1
         kept = min(accepted + 1, request.length - request.tokens)
@@ -355,6 +308,9 @@ class InFlightBatching(ContinuousBatching):
             self.waiting.remove(request)
         else:
             del self.running[request]
+            if request.held:
+                self._keep(request, request.length - 1)
+                return
             self._free_blocks(request, flight)
         if request.content is not None:
             self.pool.forget(request.content)
@@ -365,33 +321,3 @@ class InFlightBatching(ContinuousBatching):
             request.blocks = 0
         else:
             self.pool.release(request)
-
-
-HOOKS = ("__init__", "admission_order", "victim", "horizon")
-"""What a policy may say of its own and still run in this form: its options, and what it is asked."""
-
-
-def form_for(policy: Any, limits: Limits) -> Any:
-    """The class ``policy`` in the form that ``limits`` need: as it is, or with an account for each request.
-
-    Raises ``TypeError`` if it is no continuous batching, or changes how that works.
-    """
-    if not limits.in_flight:
-        return policy
-    plain = isinstance(policy, type) and issubclass(policy, ContinuousBatching)
-    own = [c for c in policy.__mro__ if issubclass(c, ContinuousBatching)] if plain else []
-    changed = {
-        name
-        for c in own
-        for name, value in vars(c).items()
-        if c is not ContinuousBatching and callable(value) and name not in HOOKS
-    }
-    if not plain or changed:
-        raise TypeError(
-            "only continuous batching of which nothing but "
-            + ", ".join(HOOKS)
-            + " is changed keeps account of"
-            " what is in flight" + (f" (changed: {', '.join(sorted(changed))})" if changed else "")
-        )
-    own_module = {"__module__": policy.__module__}  # whose it is, decides whether it is watched
-    return type(f"InFlight{policy.__name__}", (InFlightBatching, policy), own_module)

@@ -92,4 +92,4 @@ def serve_in_order(policy: InFlightBatching, step: FlightStep, cap: int, deferre
 
 def _ends(request: Request, placeholders: int) -> bool:
     """Whether its last token is in flight."""
-    return request.computed + 2 - placeholders >= request.input_tokens + request.output_tokens
+    return request.computed + 2 - placeholders >= request.length

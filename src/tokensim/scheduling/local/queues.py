@@ -45,6 +45,12 @@ class Backlog:
         self.decode_tokens = 0
         self._needs: dict[Request, tuple[int, int]] = {}
 
+    def look_again(self, request: Request) -> None:
+        """A token of ``request`` has come that was in flight when it was preempted."""
+        if request in self._needs:
+            self._went(request)
+            self._came(request)
+
     def _came(self, request: Request) -> None:
         self._needs[request] = needs = request.tokens - request.computed, request.length - request.tokens
         self.prefill_tokens += needs[0]

@@ -7,22 +7,34 @@ Inference from Transformers via Speculative Decoding", arXiv:2211.17192).
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from tokensim.workload.base import Floats, Ints
 
 _MASK = (1 << 64) - 1
+
+
+class Verify(NamedTuple):
+    """``drafts`` drafts for ``request`` (its index) are verified after it has put out ``position`` tokens.
+    ``padded``: they are not drafts of anything, only fill up the row."""
+
+    request: int
+    position: int
+    drafts: int
+    padded: bool
 
 
 class Acceptance(Protocol):
     """How many drafts the target model accepts."""
 
-    def accepted(self, request: int, position: int, drafts: int, padded: bool) -> int:
-        """How many of ``drafts`` drafts for ``request`` (its index) are accepted after it has put out
-        ``position`` tokens. ``padded``: they are not drafts of anything, only fill up the row."""
+    def accepted(self, rows: Sequence[Verify]) -> list[int]:
+        """How many drafts of each of ``rows`` of a step are accepted."""
         ...
 
 
@@ -37,16 +49,18 @@ class Sampled:
     rates: tuple[float, ...]
     seed: int = 0
 
-    def accepted(self, request: int, position: int, drafts: int, padded: bool) -> int:
+    def accepted(self, rows: Sequence[Verify]) -> list[int]:
         """See ``Acceptance.accepted``; a row that was only filled up has nothing to accept."""
-        if padded or not drafts:
-            return 0
-        rates = self.rates
-        chances = rates if len(rates) >= drafts else rates + rates[-1:] * (drafts - len(rates))
-        draw = _uniform(self.seed, request, position)
+        if not rows:
+            return []
+        table = np.array(rows, np.int64)
+        draws = _uniform(self.seed, table[:, 0], table[:, 1])
         # The chance that at least i + 1 are accepted falls with i: count those above the draw.
-        survival = [-chance for chance in accumulate(chances[:drafts], mul)]
-        return bisect_right(survival, -draw) if draw > 0.0 else sum(chance < 0.0 for chance in survival)
+        most = int(table[:, 2].max(initial=0))
+        survival = np.cumprod([*self.rates, *self.rates[-1:] * most][:most])
+        drafts = np.where(table[:, 3] != 0, 0, table[:, 2])
+        counts: list[int] = np.minimum((survival > draws[:, None]).sum(axis=1), drafts).tolist()
+        return counts
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +69,10 @@ class Recorded:
 
     counts: tuple[int, ...]
 
-    def accepted(self, request: int, position: int, drafts: int, padded: bool) -> int:
+    def accepted(self, rows: Sequence[Verify]) -> list[int]:
         """See ``Acceptance.accepted``."""
-        return min(drafts, self.counts[(request + position) % len(self.counts)])
+        counts = self.counts
+        return [min(row.drafts, counts[(row.request + row.position) % len(counts)]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +92,22 @@ class Speculation:
     drops_last_block: bool = False
 
 
-def _uniform(seed: int, request: int, position: int) -> float:
+def _uniform(seed: int, request: Ints, position: Ints) -> Floats:
     """A number in [0, 1) from three: two rounds of SplitMix64's finaliser (Steele et al., OOPSLA 2014)."""
-    z = (seed * 0x9E3779B97F4A7C15 + request * 0xD1342543DE82EF95 + position * 0xA0761D6478BD642F) & _MASK
+    z = request.astype(np.uint64) * _word(0xD1342543DE82EF95) + position.astype(np.uint64) * _word(
+        0xA0761D6478BD642F
+    )
+    z += _word(seed * 0x9E3779B97F4A7C15)
     for _ in range(2):
-        z = (z + 0x9E3779B97F4A7C15) & _MASK
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-        z ^= z >> 31
-    return (z >> 11) / 9007199254740992.0  # 2^53
+        z += _word(0x9E3779B97F4A7C15)
+        z = (z ^ (z >> _word(30))) * _word(0xBF58476D1CE4E5B9)
+        z = (z ^ (z >> _word(27))) * _word(0x94D049BB133111EB)
+        z ^= z >> _word(31)
+    return (z >> _word(11)).astype(np.float64) / 9007199254740992.0  # 2^53
+
+
+def _word(value: int) -> np.uint64:
+    return np.uint64(value & _MASK)
 
 
 def expected_tokens(rates: Sequence[float], drafts: int) -> float:
