@@ -134,5 +134,5 @@ def test_few_are_refused_and_the_others_reach_every_corner() -> None:
         }
         seen.update(name for name, yes in happened.items() if yes)
     assert seen["refused"] < 25
-    rare = {name: count for name, count in seen.items() if count < 4}
-    assert not rare and len(seen) >= 14, f"the generator hardly reaches {rare}: {seen}"
+    rare = {name: count for name, count in seen.items() if count < 4 and name != "refused"}
+    assert not rare and len(seen) >= 13, f"the generator hardly reaches {rare}: {seen}"
