@@ -131,7 +131,8 @@ def draw_tier(rng: random.Random, number: int, shared: bool) -> Section:
     )
 
 
-def draw_memory(rng: random.Random, lockstep: bool) -> Section:
+def draw_memory(rng: random.Random, beside: bool) -> Section:
+    """``beside``: the engine can load KV beside its steps."""
     shared = False
     tiers = []
     for number in range(rng.choice([1, 1, 2])):
@@ -139,7 +140,7 @@ def draw_memory(rng: random.Random, lockstep: bool) -> Section:
         tiers.append(draw_tier(rng, number, shared))
     return {
         "tiers": tiers,
-        "load": "async" if lockstep else rng.choice(["async", "overlap"]),
+        "load": rng.choice(["async", "overlap"]) if beside else "async",
         "decide": rng.choice(["always", "always", "faster", "never"]),
     }
 
@@ -189,13 +190,14 @@ def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: b
             "engine": engine,
         }
         can_tier = register.local_scheduler.get(policy).can_tier
-        if tiered and can_tier and can_load(policy, parallel, engine) and "pipeline" not in parallel:
+        if tiered and can_tier and can_load(policy, parallel, engine):
             engine["enable_prefix_caching"] = True
+            beside = "pipeline" not in parallel and not (moe and "data" in parallel)
             if memory is None or rng.random() < 0.3:
-                memory = draw_memory(rng, moe and "data" in parallel)
+                memory = draw_memory(rng, beside)
                 for tier in memory["tiers"]:
                     tier["name"] += f"-{number}"
-            if not (memory["load"] == "overlap" and moe and "data" in parallel):
+            if beside or memory["load"] != "overlap":
                 pool["memory"] = memory
         if rng.random() < 0.15:
             pool["autoscale"] = {

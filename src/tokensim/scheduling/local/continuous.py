@@ -6,18 +6,19 @@ preempted, waiting requests are admitted in order until the head does not fit.
 
 A running request either still prefills (it stands in ``prefilling`` too) or decodes one token a step, and
 then it is only arithmetic in ``decoding``. When budget and memory suffice for all, a step is decided without
-looking at the decoding requests one by one (``_serve_all``); else, and always with ``exact_steps``, the list
+looking at the decoding requests one by one (``serve.py``); else, and always with ``exact_steps``, the list
 is walked (``walk.py``): same rules, same result.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from tokensim.memory import BlockByBlockPool, BlockPool, Content, KvPool
 from tokensim.scheduling.local import elsewhere, integrity, walk
 from tokensim.scheduling.local.adapters import Adapters
+from tokensim.scheduling.local.admission import admit
 from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
 from tokensim.scheduling.local.cadence import PrefillCadence, prefill_cap
 from tokensim.scheduling.local.decoding import FAR, DecodeSet, WindowedDecodeSet
@@ -25,6 +26,7 @@ from tokensim.scheduling.local.outlook import Outlook, cached_ahead, kept
 from tokensim.scheduling.local.preemption import preempt
 from tokensim.scheduling.local.queues import ByPriority, Fifo, Ordered, WaitingQueue
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.serve import serve_all
 from tokensim.scheduling.local.versions import rules_of
 
 
@@ -180,7 +182,7 @@ class ContinuousBatching(LocalScheduler):
         pushed_out = len(step.preempted)
         cap = prefill_cap(self.limits, self.rules, len(self.running) + len(self.waiting))
         deferred = self.cadence.defers(decoding=len(self.running) > len(self.prefilling))
-        budget = -1 if self.exact_steps else self._serve_all(step, cap, deferred)
+        budget = -1 if self.exact_steps else serve_all(self, step, cap, deferred)
         if budget < 0:
             budget = walk.serve_in_order(self, step, cap, deferred)
         if len(step.preempted) > pushed_out:
@@ -328,42 +330,6 @@ class ContinuousBatching(LocalScheduler):
             pool.take(need)
         return True
 
-    def _serve_all(self, step: Step, cap: int, deferred: bool) -> int:
-        """Give every running request what it wants; the budget left, or −1 (nothing done) if not all can have
-        it."""
-        shares: list[tuple[Request, int, int]] = []
-        decoding, pool = self.decoding, self.pool
-        budget = self.budget - decoding.n
-        if self.prefilling and not deferred:
-            need = decoding.blocks_at(step.index)
-            for request in self.prefilling:
-                tokens = request.tokens - request.computed
-                if cap and tokens > cap:
-                    tokens = cap
-                if tokens > budget:
-                    if not self._last_in_line():
-                        return -1
-                    tokens = budget
-                    if tokens <= 0:
-                        break
-                budget -= tokens
-                blocks = -(-(request.computed + tokens) // self.block_size) - request.blocks
-                need += blocks
-                shares.append((request, tokens, blocks))
-            if need > pool.free:
-                return -1
-        if not self._serve_decodes(step):
-            return -1
-        for request, tokens, blocks in shares:
-            pool.take(blocks, request)
-            request.blocks += blocks
-            self.run_chunk(step, request, tokens)
-        return budget
-
-    def _last_in_line(self) -> bool:
-        """Whether the prefilling requests are the last of the running ones."""
-        return all(a is b for a, b in zip(reversed(self.prefilling), reversed(self.running), strict=False))
-
     def run_chunk(self, step: Step, request: Request, tokens: int) -> None:
         """Run the next ``tokens`` of a prefill, whose blocks the request already holds. HOT PATH."""
         before = request.computed
@@ -387,90 +353,8 @@ class ContinuousBatching(LocalScheduler):
             self._growing = True
 
     def _admit(self, step: Step, now: float, budget: int, cap: int, deferred: bool) -> None:
-        """Admit waiting requests until the head does not fit. HOT PATH."""
-        limits, pool, waiting, running = self.limits, self.pool, self.waiting, self.running
-        size = self.block_size
-        reserve, source = limits.scheduler_reserve_full_isl, self.source
-        self._blocked = True
-        if self.adapters is not None and self.adapters.all_wait:
-            return
-        hits: Any
-        while waiting and budget > 0 and len(running) < self.max_active:
-            request = waiting.head()
-            if self.adapters is not None and not self.adapters.admits(request):
-                self.adapters.passed_over.append(waiting.pop())
-                continue
-            content = request.content
-            offer = None
-            if request.loaded:
-                hits, hit, idle = None, request.blocks, 0
-                computed = request.computed
-            else:
-                if content is None:
-                    hits, hit, idle = None, 0, 0
-                else:
-                    hits, hit, idle = pool.find(content, (request.tokens - 1) // size)
-                computed = hit * size
-                if source is not None:
-                    offer = source.offer(request, computed, now)
-                    if offer is not None:
-                        if offer.overlap_s is None:
-                            if elsewhere.begin_load(self, request, hits, hit, idle, offer, now):
-                                continue
-                            if elsewhere.make_room(self):
-                                continue
-                            self._blocked = reserve and not self._growing
-                            return
-                        computed = min(computed + offer.tokens, request.tokens - 1)
-            tokens = request.tokens - computed
-            if deferred and tokens > 1:
-                self._blocked = False
-                return
-            if cap and tokens > cap:
-                tokens = cap
-            if tokens > budget:
-                if not limits.enable_chunked_prefill:
-                    # What a source offers may change at any time, and with it what is left to compute.
-                    self._blocked = not limits.long_prefill_token_threshold_adaptive and source is None
-                    return
-                tokens = budget
-            blocks = -(-(computed + tokens) // size)
-            free = pool.free - idle - (self.watermark if running else 0)
-            whole = blocks
-            if reserve and computed + tokens < request.tokens:
-                whole = -(-min(request.tokens, limits.max_model_len) // size)
-                if self.holds_whole_prompts:
-                    blocks = whole
-            if whole - hit > free or blocks - hit > free:
-                if source is not None and elsewhere.make_room(self):
-                    continue
-                self._blocked = reserve and not self._growing  # else its need may shrink by itself
-                return
-            if self._claims and not self.claim(request):
-                return
-            waiting.pop()
-            if hits:
-                pool.touch(request, hits)
-            pool.take(blocks - hit, request)
-            request.blocks = blocks
-            request.computed = computed
-            if offer is not None and source is not None:
-                source.load(request, offer, now)
-                step.overlap_s += offer.overlap_s or 0.0
-            self._admissions = request.seq = self._admissions + 1
-            running[request] = None
-            if self.adapters is not None:
-                step.stall_s += self.adapters.enter(request)
-            step.admitted.append((request, computed))
-            if request.scheduled_s == request.scheduled_s:  # not for the first time
-                request.recomputed_tokens += max(0, request.lost_tokens - computed)
-            else:
-                request.scheduled_s = now
-                request.cached_tokens = computed
-            if computed + tokens < request.tokens:
-                self.prefilling[request] = None
-            budget -= tokens
-            self.run_chunk(step, request, tokens)
+        """Admit waiting requests until the head does not fit."""
+        admit(self, step, now, budget, cap, deferred)
 
     def _retire(self, index: int) -> None:
         """The requests whose last token was scheduled in step ``index`` decode no more."""

@@ -22,6 +22,7 @@ from tokensim.scheduling.local.outlook import Outlook
 from tokensim.scheduling.local.queues import Backlog
 from tokensim.scheduling.local.request import Request
 from tokensim.scheduling.local.rotation import Rotation, rotation
+from tokensim.scheduling.local.serve import last_in_line
 
 
 class PipelinedBatching(InFlightBatching):
@@ -211,7 +212,7 @@ class PipelinedBatching(InFlightBatching):
 
     def last_in_line(self) -> bool:
         """Whether the prefilling requests are the last of the running ones."""
-        return self._last_in_line()
+        return last_in_line(self)
 
     def start_growing(self, request: Request) -> None:
         """Others may look up what ``request`` generates."""

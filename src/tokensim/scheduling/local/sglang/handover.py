@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from tokensim.scheduling.local.base import Step
 from tokensim.scheduling.local.request import Request
+from tokensim.scheduling.local.sglang.launch import run_row
 from tokensim.scheduling.local.sglang.row import Flight, Row
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def join(policy: Sglang, flight: Flight, step: Step, now: float) -> None:
         row.prefix = row.length - 1
         policy.note_admission(row, step, now)
         flight.rows.append(row)
-        policy.run_row(row, step)
+        run_row(policy, row, step)
     flight.joined = True
 
 

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from tokensim.errors import InputError, SimulationError
+from tokensim.errors import InputError
 from tokensim.memory.radix import RadixPool
 from tokensim.registry import register
 from tokensim.scenario.sglang import VERSIONS
@@ -30,6 +30,7 @@ from tokensim.scheduling.local.sglang.admission import Admission
 from tokensim.scheduling.local.sglang.batch import DecodeBatch, RunningBatch
 from tokensim.scheduling.local.sglang.budget import Budget
 from tokensim.scheduling.local.sglang.kv import Kv
+from tokensim.scheduling.local.sglang.launch import drop_foreseen, launch_decodes, launch_prefill
 from tokensim.scheduling.local.sglang.options import Options
 from tokensim.scheduling.local.sglang.order import WaitingOrder
 from tokensim.scheduling.local.sglang.outlook import outlook
@@ -90,8 +91,8 @@ class Sglang(LocalScheduler):
         self.index = 0  # of the last launched step
         self.flights: deque[Flight] = deque()  # launched, not processed
         self.last: Flight | None = None  # what the iteration before launched
-        self._interval = self.options.prefill_decode_interval or 0
-        self._deferred = 0  # iterations that go by without a prefill
+        self.interval = self.options.prefill_decode_interval or 0
+        self.deferred = 0  # iterations that go by without a prefill
         self._longest = min(limits.max_model_len, limits.num_gpu_blocks * page) - 1
 
     # The interface to the engine.
@@ -142,9 +143,9 @@ class Sglang(LocalScheduler):
         if self.coming:
             handover.make_room(self, now)
         flight = None
-        deferred = self._deferred > 0
+        deferred = self.deferred > 0
         if deferred:
-            self._deferred -= 1
+            self.deferred -= 1
         elif self.chunked is not None or self.prompts:
             flight = self._prefill(step, now)
         if flight is None:
@@ -168,7 +169,7 @@ class Sglang(LocalScheduler):
         if self.coming and not self.barred:
             return 1
         if self.chunked is not None or (self.prompts and not batch.full):
-            steps = min(steps, self._deferred)
+            steps = min(steps, self.deferred)
         if steps < 1:
             return 1
         return 1 + batch.decoding.steps_within(batch.k + 1, steps, self.pool.free)
@@ -184,7 +185,7 @@ class Sglang(LocalScheduler):
         batch.advance(steps)
         batch.plan(flight)
         self.ratio.fall(steps)
-        self._deferred = max(0, self._deferred - steps)
+        self.deferred = max(0, self.deferred - steps)
 
     def _evict_for(self, steps: int) -> None:
         """Evict what that many further decodes evict. Each does until every row could get a page: together,
@@ -313,7 +314,7 @@ class Sglang(LocalScheduler):
         self.chunked = admission.chunked
         for row in admission.rows[len(admission.rows) - admission.admitted :]:
             self._admit(row, step, now)
-        return self._launch_prefill(step, admission.rows, mixed and self.limits.enable_chunked_prefill)
+        return launch_prefill(self, step, admission.rows, mixed and self.limits.enable_chunked_prefill)
 
     def _admit(self, row: Row, step: Step, now: float) -> None:
         request = row.request
@@ -337,51 +338,12 @@ class Sglang(LocalScheduler):
             request.scheduled_s = now
             request.cached_tokens = row.prefix
 
-    def _launch_prefill(self, step: Step, rows: list[Row], mixed: bool) -> Flight:
-        """Give the rows their memory and launch them, with the running batch if it may and can join."""
-        batch, pool, page = self.batch, self.pool, self.page
-        if self.chunked is not None:
-            self.chunked.unfinished += 1
-        demand = sum(row.end - row.prefix for row in rows) + (page * len(rows) if page > 1 else 0)
-        if demand > pool.available:
-            pool.evict(demand)
-        step.chunks, step.chunk_requests, step.firsts = [], [], []
-        for row in rows:
-            self.kv.extend(row)
-            self.run_row(row, step)
-        if pool.available < 0:
-            raise SimulationError(
-                f"a prefill of {demand} tokens does not fit into the KV pool: mixed chunks have used what was"
-                " reserved for it (SGLang fails here too: out of memory); use a larger pool, or no"
-                " enable_mixed_chunk"
-            )
-        flight = Flight(step.index, rows, self.chunked, False)
-        self._deferred = self._interval
-        if mixed and batch.rows:
-            if self._drop_foreseen():
-                batch.full = False
-            if batch.rows and pool.evict(batch.need()):
-                self._launch_decodes(step, flight)
-        step.paused = 0 if flight.decodes else batch.going_on()
-        return flight
-
-    def run_row(self, row: Row, step: Step) -> None:
-        """The extension of ``row`` runs in ``step``."""
-        row.step = step.index
-        row.made = row.outs + 1
-        row.request.computed = row.end
-        step.chunks.append((row.end - row.prefix, row.prefix))
-        step.chunk_requests.append(row.request)
-        if row is not self.chunked:
-            step.firsts.append(row.request)
-            row.request.decoding = True
-
     def _decode(self, step: Step, now: float) -> Flight | None:
         """The running batch decodes, and those whose KV has come with it; who does not fit is retracted."""
         batch = self.batch
         rows = batch.rows
         before = len(rows)
-        if before and self._drop_foreseen():
+        if before and drop_foreseen(self):
             batch.full = False
         if not (rows or self.arrived):
             return None
@@ -397,28 +359,8 @@ class Sglang(LocalScheduler):
         if self.arrived:
             handover.join(self, flight, step, now)
         if rows:
-            self._launch_decodes(step, flight)
+            launch_decodes(self, step, flight)
         return flight if rows or flight.rows else None
-
-    def _drop_foreseen(self) -> bool:
-        """Rows that end by length with the queued batch have nothing left to decode; whether there are
-        any."""
-        if self.batch.queued is None:
-            return False
-        foreseen = self.batch.foreseen()
-        for row in foreseen:
-            self.batch.leave(row)
-        return bool(foreseen)
-
-    def _launch_decodes(self, step: Step, flight: Flight) -> None:
-        batch, pool = self.batch, self.pool
-        flight.decodes = True
-        need = batch.need()
-        asked = len(batch.rows) * self.page
-        if asked > pool.available:
-            pool.evict(asked)
-        pool.take(need)
-        batch.launch(step, flight)
 
     def _finish(self, row: Row) -> None:
         """The request has its last token: its tokens stay in the tree, for whoever may need them."""
