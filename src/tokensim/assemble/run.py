@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 
 from tokensim.assemble.cluster import build_simulation, rank_facts, rank_names, standing_of
 from tokensim.assemble.operations import lives_of
+from tokensim.assemble.roofs import roofs_of
 from tokensim.cost.calibration import Calibration
 from tokensim.engine import Progress
 from tokensim.engine.hooks import Hook
 from tokensim.errors import InputError
 from tokensim.metrics.energy import RequestEnergy, instance_energy, request_energy
 from tokensim.metrics.log import RunLog
+from tokensim.metrics.pool_time import pool_operators
 from tokensim.metrics.slo import Slo
 from tokensim.metrics.spending import Electricity
 from tokensim.metrics.summary import Summary, span, summarize
@@ -28,6 +30,8 @@ from tokensim.plan import PoolPlan, plan_pool
 from tokensim.plan.policy import settled_options
 from tokensim.registry import load_plugin
 from tokensim.report.files import write_run
+from tokensim.report.header import header_of
+from tokensim.report.series.run import RunFacts
 from tokensim.scenario import Scenario, dump_scenario
 from tokensim.workload import Workload, build_workload
 
@@ -47,7 +51,7 @@ class Result:
         scenario: Scenario,
         log: RunLog,
         summary: Summary,
-        instances: list[str],
+        facts: Callable[[], RunFacts],
         energy: Callable[[], RequestEnergy],
     ) -> None:
         self.scenario = scenario
@@ -55,7 +59,7 @@ class Result:
         self.summary = summary
         self.complete = log.complete
         self.wall_s = log.wall_s
-        self._instances = instances
+        self._facts = facts
         self._energy = energy
 
     @cached_property
@@ -79,7 +83,7 @@ class Result:
             summary=self.summary,
             log=self.log,
             scenario_yaml=dump_scenario(self.scenario),
-            instance_names=self._instances,
+            facts=self._facts(),
             energy=self._energy(),
         )
 
@@ -133,7 +137,19 @@ def simulate(
         drawn = instance_energy(log.steps, facts, standing.within(*span(log)))
         return request_energy(log.requests, drawn, log.prefilled_on, log.later_stages)
 
-    return Result(_filled_in(scenario, plans), log, summary, rank_names(simulation), energy)
+    names, filled_in = rank_names(simulation), _filled_in(scenario, plans)
+
+    def of_run() -> RunFacts:
+        shown = scenario.model_copy(update={"performance": filled_in.performance})
+        return RunFacts(
+            header_of(shown),
+            tuple(names),
+            tuple(fact.pool for fact in facts),
+            tuple(roof for plan in plans for roof in roofs_of(plan)),
+            tuple(pool_operators(log.steps, facts)),
+        )
+
+    return Result(filled_in, log, summary, of_run, energy)
 
 
 def _electricity(scenario: Scenario) -> Electricity | None:

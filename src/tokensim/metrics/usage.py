@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from tokensim.metrics.bins import interval_means
 from tokensim.metrics.log import RunLog
 from tokensim.workload.base import Floats, Ints
 
@@ -195,11 +196,11 @@ def series_of(log: RunLog, points: int = SERIES_POINTS, standing: Standing | Non
         own = np.flatnonzero(rows.instance == i)
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
-        used += _interval_means(edges, start, end, rows.used_blocks[own])
+        used += interval_means(edges, start, end, rows.used_blocks[own])
         if i not in log.later_stages:
-            running += _interval_means(edges, start, end, rows.running[own])
-            waiting += _interval_means(edges, start, end, rows.waiting[own])
-        busy += _interval_means(edges, start, end, np.ones(len(own)))
+            running += interval_means(edges, start, end, rows.running[own])
+            waiting += interval_means(edges, start, end, rows.waiting[own])
+        busy += interval_means(edges, start, end, np.ones(len(own)))
         part = np.minimum(edges[1:], there.to_s[i]) - np.maximum(edges[:-1], there.from_s[i])
         present = np.maximum(part, 0.0) / np.diff(edges)
         stood += present
@@ -211,20 +212,6 @@ def series_of(log: RunLog, points: int = SERIES_POINTS, standing: Standing | Non
         waiting=_tuple(waiting),
         busy_share=_tuple(np.divide(busy, stood, out=np.zeros(points), where=stood > 0)),
     )
-
-
-def _interval_means(edges: Floats, start: Floats, end: Floats, value: np.typing.ArrayLike) -> Floats:
-    """The mean of a function over each interval; it is ``value`` on [start, end) and zero elsewhere.
-
-    Its integral is linear between the borders of the rows, so it is read off at the edges and differenced.
-    """
-    if not len(start):
-        return np.zeros(len(edges) - 1)
-    borders = np.column_stack([start, end]).ravel()
-    area = np.cumsum((end - start) * np.asarray(value, dtype=np.float64))
-    integral = np.column_stack([np.concatenate([[0.0], area[:-1]]), area]).ravel()
-    means: Floats = np.diff(np.interp(edges, borders, integral)) / np.diff(edges)
-    return means
 
 
 def _share(part: float, whole: float) -> float | None:

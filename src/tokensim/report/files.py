@@ -1,4 +1,5 @@
-"""The folder that a run leaves: the scenario, both tables, the timeline and the summary, each written whole.
+"""The folder that a run leaves: the scenario, both tables, the timeline, the figures' data, the page and the
+summary, each written whole.
 
 The same run leaves the same bytes. An older ``summary.json`` is removed first and the new one written last,
 so a folder with a summary holds files of one run only, whenever the process was killed.
@@ -8,7 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -18,12 +20,17 @@ from tokensim.metrics.frames import requests_frame, steps_frame
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.summary import Summary
 from tokensim.report.atomic import write_atomic
+from tokensim.report.run_page import run_page
+from tokensim.report.series.run import RunData, RunFacts, figures_json, run_data
 from tokensim.report.trace import write_trace
 
 if TYPE_CHECKING:
     import polars as pl
 
-RUN_FILES = ("scenario.yaml", "requests.parquet", "steps.parquet", "trace.json", "summary.json")
+RUN_FILES = (
+    *("scenario.yaml", "requests.parquet", "steps.parquet", "trace.json"),
+    *("figures.json", "report.html", "summary.json"),
+)
 """The files of a run folder, in the order in which they are written."""
 
 ROW_GROUP = 262_144
@@ -39,21 +46,28 @@ def write_run(
     summary: Summary,
     log: RunLog,
     scenario_yaml: str,
-    instance_names: Sequence[str] | None = None,
+    facts: RunFacts,
     energy: RequestEnergy | None = None,
 ) -> list[Path]:
     """Write ``RUN_FILES`` into ``folder`` (made if absent) and return their paths.
 
-    ``scenario_yaml`` is the scenario with every default filled in, ``energy`` what each request stands for.
-    Raises ``SimulationError`` naming the
-    file that could not be written; no file is ever left half written.
+    ``scenario_yaml`` is the scenario with every default filled in, ``facts`` what the log does not say,
+    ``energy`` what each request stands for. Raises ``SimulationError`` naming the file that could not be
+    written; no file is ever left half written.
     """
     root = Path(folder)
+
+    @cache
+    def data() -> RunData:
+        return run_data(log, summary, facts, scenario_yaml)
+
     writers: dict[str, Callable[[IO[bytes]], None]] = {
         "scenario.yaml": lambda file: _write(file, scenario_yaml),
         "requests.parquet": lambda file: _write_parquet(file, requests_frame(log, energy)),
         "steps.parquet": lambda file: _write_parquet(file, steps_frame(log)),
-        "trace.json": lambda file: write_trace(file, log, instance_names),
+        "trace.json": lambda file: write_trace(file, log, facts.instances),
+        "figures.json": lambda file: _write(file, figures_json(data())),
+        "report.html": lambda file: _write(file, run_page(data())),
         "summary.json": lambda file: _write(file, summary_json(summary)),
     }
     try:

@@ -1,0 +1,277 @@
+"""Latencies: their distribution functions with percentiles and SLO, and how they change over time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tokensim.report.figures.base import Figure, Spec, thinned
+from tokensim.report.figures.parts import MEDIUM, SMALL, as_seconds, seconds_axis, slo_of, time_axis, time_param
+from tokensim.report.numbers import duration
+from tokensim.report.series.base import Columns, length, where
+
+METRICS = {
+    "ttft": ("Time to first token", "TTFT"),
+    "tpot": ("Time per output token", "TPOT"),
+    "itl": ("Inter-token latency", "ITL"),
+    "e2e": ("End-to-end latency", "E2E"),
+    "queue": ("Time in the queue", "queue time"),
+}
+"""Metric → its name, and its short name."""
+
+LONG_TAIL = 25
+"""From this ratio of the greatest to the median on, an axis is logarithmic."""
+
+FAR_SLO = 4
+"""A bound beyond so many times the greatest latency would squeeze the curve, and is only told in words."""
+
+
+def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figure | None:
+    """The distribution function of one of ``METRICS``, with p50, p90 and p99 and the SLO's bound; None if
+    nobody has the metric."""
+    curve = where(cdfs, metric=metric)
+    if not length(curve):
+        return None
+    name, short = METRICS[metric]
+    told = summary["latency"][f"{metric}_s"]
+    marks = [(f"p{p}", told[f"p{p}"], p / 100) for p in (50, 90, 99)]
+    scale = _scale(curve["seconds"], told)
+    slo = slo_of(summary, metric)
+    what = "gaps" if metric == "itl" else "requests"
+    note = ""
+    if slo and slo[0] > FAR_SLO * told["max"]:
+        note = f"The SLO's bound, {duration(slo[0])}, is far beyond the right edge."
+    elif slo:
+        scale = _reaching(scale, slo[0])
+    low, high = scale["domain"]
+    x = {
+        "field": "seconds",
+        "type": "quantitative",
+        "scale": scale,
+        "axis": seconds_axis(short, tickCount=5),
+    }
+    y = {
+        "field": "share",
+        "type": "quantitative",
+        "title": f"share of {what}",
+        "scale": {"domain": [0, 1]},
+        "axis": {"format": ".0%", "tickCount": 5},
+    }
+    layers: list[Spec] = [
+        {
+            "data": {"name": "curve"},
+            "transform": [as_seconds("seconds", "text")],
+            "mark": {"type": "line", "clip": True, "interpolate": "linear"},
+            "encoding": {
+                "x": x,
+                "y": y,
+                "tooltip": [
+                    {"field": "text", "title": short},
+                    {"field": "share", "title": f"{what} within", "format": ".2%"},
+                ],
+            },
+        }
+    ]
+    if slo and not note:
+        bound, percentile, _ = slo
+        layers += _slo_rule(bound, percentile, scale)
+    layers += _marks([m for m in marks if m[1] is not None], scale, x, y)
+    verdict = ""
+    if slo:
+        met = {True: "met", False: "missed", None: "not judged"}[slo[2]]
+        verdict = f" The SLO wants {duration(slo[0])} at p{slo[1]:g}: {met}."
+    return Figure(
+        name=f"{metric}-cdf",
+        title=name,
+        description=(
+            f"Share of {what} whose {short} is at most x: half have {duration(told['p50'])}, 99 % are"
+            f" within {duration(told['p99'])}.{verdict}"
+        ),
+        spec={"height": SMALL, "layer": layers},
+        datasets={"curve": {k: curve[k] for k in ("seconds", "share")}},
+        numbers={
+            "figure": ["mean", "p50", "p90", "p95", "p99", "max", f"{what} counted"],
+            short: [duration(told[k]) for k in ("mean", "p50", "p90", "p95", "p99", "max")]
+            + [f"{told['count']:,}"],
+        },
+        note=note,
+    )
+
+
+def _scale(seconds: Sequence[float], told: Mapping[str, float]) -> Spec:
+    """Linear from zero, or logarithmic where the tail is long."""
+    positive = [s for s in seconds if s > 0]
+    if not positive:
+        return {"type": "linear", "domain": [0, 1e-3], "nice": False}
+    high, middle = max(positive), told["p50"]
+    if middle > 0 and high > LONG_TAIL * middle:
+        low = max(min(positive), middle / 100)
+        return {"type": "log", "domain": [low * 0.9, high * 1.1], "nice": False}
+    return {"type": "linear", "domain": [0, high * 1.04], "nice": False}
+
+
+def _reaching(scale: Spec, bound: float) -> Spec:
+    low, high = scale["domain"]
+    margin = 1.25 if scale["type"] == "log" else 1.08
+    return {**scale, "domain": [min(low, bound / margin) if low else 0, max(high, bound * margin)]}
+
+
+def _place(value: float, scale: Spec) -> float:
+    """Where ``value`` lies on the axis, 0 to 1."""
+    low, high = scale["domain"]
+    if scale["type"] == "log":
+        return math.log(max(value, low) / low) / math.log(high / low)
+    return float((value - low) / (high - low))
+
+
+def _slo_rule(bound: float, percentile: float, scale: Spec) -> list[Spec]:
+    left = _place(bound, scale) > 0.5
+    return [
+        {"mark": {"type": "rule", "style": "slo"}, "encoding": {"x": {"datum": bound}}},
+        {
+            "mark": {
+                "type": "text",
+                "style": "slo-label",
+                "align": "right" if left else "left",
+                "dx": -6 if left else 6,
+                "dy": -8,
+                "text": f"SLO {duration(bound)} at p{percentile:g}",
+            },
+            "encoding": {"x": {"datum": bound}, "y": {"datum": 0}},
+        },
+    ]
+
+
+def _marks(marks: list[tuple[str, float, float]], scale: Spec, x: Spec, y: Spec) -> list[Spec]:
+    """A dot and a label at each percentile: right of the curve, where it is empty, unless the edge is near."""
+    values = [
+        {"seconds": s, "share": p, "label": f"{name}  {duration(s)}", "late": _place(s, scale) > 0.72}
+        for name, s, p in marks
+    ]
+    layers: list[Spec] = [
+        {
+            "data": {"values": values},
+            "mark": {"type": "circle", "style": "mark-point", "size": 55, "opacity": 1, "aria": False},
+            "encoding": {"x": x, "y": y},
+        }
+    ]
+    for late, align, dx, dy in ((False, "left", 9, 5), (True, "right", -9, -2)):
+        layers.append(
+            {
+                "data": {"values": [v for v in values if v["late"] == late]},
+                "mark": {"type": "text", "style": "mark-label", "align": align, "dx": dx, "dy": dy},
+                "encoding": {"x": x, "y": y, "text": {"field": "label"}},
+            }
+        )
+    return layers
+
+
+def latency_over_time(
+    metric: str, latency: Columns, sample: Columns, summary: Mapping[str, Any], end_s: float
+) -> Figure | None:
+    """Percentiles of TTFT or TPOT by time of arrival, over a sample of the requests; None if nobody has it."""
+    lines = where(latency, metric=metric)
+    if not length(lines):
+        return None
+    name, short = METRICS[metric]
+    known = [i for i, seconds in enumerate(sample[metric]) if seconds is not None]
+    dots = {k: [values[i] for i in known] for k, values in sample.items() if k not in ("ttft", "tpot")}
+    dots[metric] = [sample[metric][i] for i in known]
+    told = summary["latency"][f"{metric}_s"]
+    spread = told["max"] > LONG_TAIL * told["p50"] > 0
+    low = min((s for s in [*lines["p50"], *dots[metric]] if s > 0), default=0.0)
+    scale = {"type": "log", "domainMin": low * 0.9, "nice": False} if spread else {"zero": True, "nice": True}
+    y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, tickCount=5), "title": short}
+    x = time_axis(end_s)
+    layers: list[Spec] = [
+        {
+            "data": {"name": "requests"},
+            "params": [time_param()],
+            "transform": [as_seconds(metric, "text"), *([{"filter": f"datum.{metric} > 0"}] if spread else [])],
+            "mark": {"type": "circle", "clip": True, "size": 12, "opacity": 0.28, "aria": False},
+            "encoding": {
+                "x": x,
+                "y": {"field": metric, **y},
+                "color": {"value": "#8A94A3"},
+                "tooltip": [
+                    {"field": "text", "title": short},
+                    {"field": "time_s", "title": "arrived (s)", "format": ",.4~f"},
+                    {"field": "input_tokens", "title": "input tokens", "format": ","},
+                    {"field": "output_tokens", "title": "output tokens", "format": ","},
+                    {"field": "instance", "title": "instance"},
+                ],
+            },
+        },
+        {
+            "data": {"name": "lines"},
+            "transform": [
+                {"fold": ["p50", "p99"], "as": ["percentile", "seconds"]},
+                as_seconds("seconds", "text"),
+                *([{"filter": "datum.seconds > 0"}] if spread else []),
+            ],
+            "mark": {"type": "line", "clip": True, "interpolate": "monotone", "point": length(lines) < 3},
+            "encoding": {
+                "x": x,
+                "y": {"field": "seconds", **y},
+                "color": {
+                    "field": "percentile",
+                    "type": "nominal",
+                    "title": None,
+                    "scale": {"domain": ["p50", "p99"]},
+                },
+                "tooltip": [
+                    {"field": "percentile", "title": "percentile"},
+                    {"field": "text", "title": short},
+                    {"field": "time_s", "title": "around (s)", "format": ",.4~f"},
+                    {"field": "requests", "title": "requests", "format": ","},
+                ],
+            },
+        },
+    ]
+    slo = slo_of(summary, metric)
+    if slo and slo[0] <= FAR_SLO * told["max"]:
+        layers += _slo_line(slo[0])
+    drawn, total = len(known), told["count"]
+    return Figure(
+        name=f"{metric}-over-time",
+        title=f"{short} over time",
+        description=(
+            f"{name} of requests by the time of their arrival: the median and the 99th percentile of each"
+            " interval as lines, single requests as dots."
+        ),
+        spec={"height": MEDIUM, "layer": layers},
+        datasets={"requests": dots, "lines": {k: lines[k] for k in ("time_s", "p50", "p99", "requests")}},
+        numbers=_as_text(thinned(lines)),
+        note=f"Dots are {drawn:,} of {total:,} requests, evenly spread." if drawn < total else "",
+        timed=True,
+    )
+
+
+def _slo_line(bound: float) -> list[Spec]:
+    return [
+        {"mark": {"type": "rule", "style": "slo"}, "encoding": {"y": {"datum": bound}}},
+        {
+            "mark": {
+                "type": "text",
+                "style": "slo-label",
+                "align": "right",
+                "baseline": "bottom",
+                "dx": -2,
+                "dy": -3,
+                "text": f"SLO {duration(bound)}",
+            },
+            "encoding": {"x": {"value": "width"}, "y": {"datum": bound}},
+        },
+    ]
+
+
+def _as_text(lines: Columns) -> Columns:
+    return {
+        "around (s)": lines["time_s"],
+        "requests": lines["requests"],
+        "p50": [duration(s) for s in lines["p50"]],
+        "p99": [duration(s) for s in lines["p99"]],
+    }
+
+

@@ -1,0 +1,92 @@
+"""The life of single requests: a Gantt chart of queue, prefill, transfers and decode."""
+
+from __future__ import annotations
+
+from tokensim.report.figures.base import Figure, Spec, thinned
+from tokensim.report.figures.parts import SHOWN, as_seconds, category, shown_param, time_axis, time_param
+from tokensim.report.series.base import Columns, length
+from tokensim.report.series.spans import PHASES
+
+LEAST_HEIGHT, MOST_HEIGHT, ROW = 90, 560, 14
+"""Pixels of the plotting area, and of a row where there is room."""
+
+
+def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
+    """The spans of a sample of ``requests`` requests; None if none arrived."""
+    if not length(spans):
+        return None
+    shown = max(spans["row"]) + 1
+    phases = [phase for phase in PHASES if phase in set(spans["phase"])]
+    x = time_axis(end_s)
+    y: Spec = {
+        "field": "row",
+        "type": "ordinal",
+        "title": "requests, by arrival",
+        "axis": {"labels": False, "ticks": False, "grid": False},
+        "scale": {"paddingInner": 0.15},
+    }
+    tooltip = [
+        {"field": "request", "title": "request"},
+        {"field": "phase", "title": "phase"},
+        {"field": "text", "title": "for"},
+        {"field": "time_s", "title": "from (s)", "format": ",.4~f"},
+        {"field": "instance", "title": "instance"},
+        {"field": "input_tokens", "title": "input tokens", "format": ","},
+        {"field": "output_tokens", "title": "output tokens", "format": ","},
+        {"field": "status", "title": "status"},
+    ]
+    seconds = [
+        {"calculate": "datum.until_s - datum.time_s", "as": "seconds"},
+        as_seconds("seconds", "text"),
+    ]
+    layers: list[Spec] = [
+        {
+            "data": {"name": "spans"},
+            "params": [time_param()],
+            "transform": [SHOWN, *seconds],
+            "mark": {"type": "bar", "clip": True, "aria": False},
+            "encoding": {
+                "x": x,
+                "x2": {"field": "until_s"},
+                "y": y,
+                "color": category("phase", phases, columns=5),
+                "tooltip": tooltip,
+            },
+        },
+        {
+            "data": {"name": "spans"},
+            "transform": [SHOWN, {"filter": "datum.until_s <= datum.time_s"}, *seconds],
+            "mark": {"type": "point", "shape": "cross", "clip": True, "size": 30, "style": "slo-label"},
+            "encoding": {"x": x, "y": y, "tooltip": tooltip},
+        },
+    ]
+    few = thinned(spans)
+    sample = shown < requests
+    return Figure(
+        name="requests",
+        title="Requests",
+        description=(
+            "Each row is a request, from its arrival to its end: in the queue, in prefill, its KV on the way"
+            " to another instance or from a memory tier, in decode. A cross is a request that was refused."
+        ),
+        spec={
+            "height": min(max(shown * ROW, LEAST_HEIGHT), MOST_HEIGHT),
+            "params": [shown_param()],
+            "layer": layers,
+        },
+        datasets={"spans": spans},
+        numbers={
+            "request": few["request"],
+            "phase": few["phase"],
+            "from (s)": few["time_s"],
+            "to (s)": few["until_s"],
+            "instance": few["instance"],
+            "status": few["status"],
+        },
+        note=f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals."
+        if sample
+        else "",
+        timed=True,
+        by_instance=True,
+        wide=True,
+    )

@@ -1,0 +1,129 @@
+"""The page of a run, ``report.html``: what to see first, its figures, its scenario and where times come
+from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tokensim.report.figures.run import latency_figures, money_figures, time_figures, timed_figures
+from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.page import Fold, Listing, Page, Section, Tile, render_page
+from tokensim.report.series.base import Columns
+from tokensim.report.series.run import RunData
+
+LATENCIES = (("ttft", "TTFT"), ("tpot", "TPOT"), ("e2e", "End to end"))
+
+
+def run_page(data: RunData) -> str:
+    """The HTML of the page of the run."""
+    summary = data.summary
+    load = data.tables["load"]["instance"]
+    sections = (
+        Section(
+            "latency",
+            "Latency",
+            tuple(latency_figures(data)),
+            intro="Shares of requests (for ITL: of gaps between tokens) within a time, as the client sees it.",
+        ),
+        Section(
+            "over-time", "Over time", tuple(timed_figures(data)), instances=tuple(dict.fromkeys(load))
+        ),
+        Section("time", "Where the time went", tuple(time_figures(data))),
+        Section("cost", "Cost, energy, network", tuple(money_figures(data))),
+        Section(
+            "scenario",
+            "Scenario and sources",
+            listings=(
+                *_listed("Requests", _outcomes(summary)),
+                *_listed("Where operator times come from", _sources(summary)),
+            ),
+            folds=(Fold("The scenario, with every default filled in", data.scenario_yaml),),
+        ),
+    )
+    requests = summary["requests"]
+    return render_page(
+        Page(
+            title=data.title,
+            lines=data.lines,
+            tiles=tuple(_tiles(summary)),
+            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            warning=""
+            if summary["complete"]
+            else f"Partial results: the run was interrupted at {duration(summary['simulated_s'])} of simulated"
+            f" time, with {requests['unfinished']:,} of {requests['total']:,} requests not finished.",
+            notes=tuple(summary["notes"]),
+        )
+    )
+
+
+def _tiles(summary: Any) -> list[Tile]:
+    slo = summary["slo"]
+    bounds = {bound["metric"]: bound for bound in slo["bounds"]} if slo else {}
+    tiles = []
+    for metric, label in LATENCIES:
+        told, bound = summary["latency"][f"{metric}_s"], bounds.get(metric)
+        detail, good = f"p50 {duration(told['p50'])}", None
+        if bound:
+            good = bound["met"]
+            verdict = {True: "met", False: "missed", None: "not judged"}[good]
+            detail += f" · SLO {duration(bound['bound_s'])} {verdict}"
+        tiles.append(Tile(f"{label}, p99", duration(told["p99"]), detail, good))
+    rate, requests, spending = summary["throughput"], summary["requests"], summary["spending"]
+    tiles.append(
+        Tile(
+            "Throughput",
+            f"{count(rate['output_tokens_per_s'])} tok/s",
+            f"out; {count(rate['input_tokens_per_s'])} in, {count(rate['requests_per_s'])} requests/s",
+        )
+    )
+    if slo:
+        tiles.append(
+            Tile(
+                "Goodput",
+                f"{count(slo['goodput_per_s'])} req/s",
+                f"{share(slo['good_share'])} of requests in the SLO",
+                slo["met"],
+            )
+        )
+    served = requests["finished"] + requests["truncated"]
+    tiles += [
+        Tile(
+            "Requests served",
+            count(served),
+            f"of {count(requests['total'])} in {duration(summary['makespan_s'])}",
+            None if served == requests["total"] else False,
+        ),
+        Tile(
+            "Cost",
+            money(spending["usd"]),
+            f"{money(spending['usd_per_million_total_tokens'])} per million tokens",
+        ),
+        Tile(
+            "Energy",
+            f"{spending['energy_kwh']:.3g} kWh",
+            f"{count(spending['mean_power_w'])} W on average",
+        ),
+    ]
+    return tiles
+
+
+def _outcomes(summary: Any) -> Columns:
+    requests = summary["requests"]
+    kept = [name for name in requests if requests[name] or name in ("total", "finished")]
+    return {"outcome": kept, "requests": [f"{requests[name]:,}" for name in kept]}
+
+
+def _sources(summary: Any) -> Columns:
+    """The operators with how their times are known, the longest first."""
+    operators = [o for o in summary["time"]["operators"] if o["seconds"]]
+    return {
+        "operator": [o["operator"] for o in operators],
+        "kind": [o["kind"] for o in operators],
+        "time": [duration(o["seconds"]) for o in operators],
+        "share": [share(o["share"]) for o in operators],
+        "known": [o["source"] for o in operators],
+    }
+
+
+def _listed(title: str, table: Columns) -> tuple[Listing, ...]:
+    return (Listing(title, table),) if any(table.values()) else ()

@@ -1,0 +1,118 @@
+"""Load over time: KV use, batch and queue of each instance, and the tokens and requests a second of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tokensim.metrics.bins import interval_maxima, interval_means
+from tokensim.metrics.log import RunLog
+from tokensim.report.series.base import Columns, columns, joined
+from tokensim.workload.base import Floats
+
+BINS = 240
+"""Intervals of the simulated time."""
+
+MOST_SERIES = 8
+"""Instances that are drawn one by one (a palette has no more colours that people can tell apart); of more,
+each pool is drawn as one."""
+
+
+def load_over_time(log: RunLog, names: Sequence[str], pools: Sequence[str], bins: int = BINS) -> Columns:
+    """``time_s`` (middle of an interval), ``instance``, and mean and greatest ``kv`` (share of its blocks),
+    ``running`` and ``waiting`` requests; a later stage of a pipeline has KV alone.
+
+    Of more than ``MOST_SERIES`` instances, a row is a pool: means are over its instances, the greatest is
+    that of any. Time without a step counts as zero.
+    """
+    if log.end_s <= 0 or not len(log.steps.start_s):
+        return columns(
+            **dict.fromkeys(
+                ("time_s", "instance", "kv", "kv_max", "running", "running_max", "waiting", "waiting_max"), []
+            )
+        )
+    edges = np.linspace(0.0, log.end_s, bins + 1)
+    groups: dict[str, list[int]] = {}
+    for index, name in enumerate(names):
+        groups.setdefault(name if len(names) <= MOST_SERIES else pools[index], []).append(index)
+    return joined(_one(log, edges, name, members) for name, members in groups.items())
+
+
+def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int]) -> Columns:
+    rows = log.steps
+    kv, running, waiting = [], [], []
+    for i in members:
+        own = np.flatnonzero(rows.instance == i)
+        own = own[np.argsort(rows.start_s[own], kind="stable")]
+        start, end = rows.start_s[own], rows.end_s[own]
+        share = rows.used_blocks[own] / max(log.num_blocks[i], 1)
+        kv.append(_told(edges, start, end, share))
+        if i not in log.later_stages:
+            running.append(_told(edges, start, end, rows.running[own]))
+            waiting.append(_told(edges, start, end, rows.waiting[own]))
+    told = {"kv": kv, "running": running, "waiting": waiting}
+    bins = len(edges) - 1
+    table = columns(time_s=(edges[:-1] + edges[1:]) / 2, instance=[name] * bins)
+    for metric, parts in told.items():
+        means = [mean for mean, _ in parts] or [np.full(bins, np.nan)]
+        maxima = [greatest for _, greatest in parts] or [np.full(bins, np.nan)]
+        table |= columns(**{metric: np.mean(means, axis=0), f"{metric}_max": np.max(maxima, axis=0)})
+    return table
+
+
+def _told(edges: Floats, start: Floats, end: Floats, value: np.typing.ArrayLike) -> tuple[Floats, Floats]:
+    means = interval_means(edges, start, end, value)
+    return means, np.maximum(interval_maxima(edges, start, end, value), means)
+
+
+def throughput_over_time(log: RunLog, bins: int = BINS // 2) -> Columns:
+    """``time_s`` (middle of an interval), ``input`` and ``output`` tokens a second, and requests that
+    ``arrived`` and ``finished`` a second.
+
+    A prompt counts when its first token comes, as in the summary; output tokens are spread evenly between a
+    request's first and last.
+    """
+    r = log.requests
+    if log.end_s <= 0:
+        return columns(time_s=[], input=[], output=[], arrived=[], finished=[])
+    edges = np.linspace(0.0, log.end_s, bins + 1)
+    width = log.end_s / bins
+    first = r.first_token_s
+    started = ~np.isnan(first)
+    last = np.where(np.isnan(r.finish_s), log.end_s, r.finish_s)
+    later = np.maximum(r.output_tokens - 1, 0)[started]
+    spread = _spread(edges, first[started], last[started], later)
+    ones = np.ones(int(started.sum()))
+    return columns(
+        time_s=(edges[:-1] + edges[1:]) / 2,
+        input=_counted(edges, first[started], r.input_tokens[started]) / width,
+        output=(_counted(edges, first[started], ones) + spread) / width,
+        arrived=_counted(edges, r.arrival_s, np.ones(len(first))) / width,
+        finished=_counted(edges, r.finish_s, np.ones(len(first))) / width,
+    )
+
+
+def _counted(edges: Floats, at: Floats, amount: np.typing.ArrayLike) -> Floats:
+    known = ~np.isnan(at)
+    counted: Floats = np.histogram(at[known], bins=edges, weights=np.asarray(amount, np.float64)[known])[0]
+    return counted
+
+
+def _spread(edges: Floats, start: Floats, end: Floats, amount: np.typing.ArrayLike) -> Floats:
+    """``amount`` of each entry, spread evenly from ``start`` to ``end``, in each interval.
+
+    What has come by time t is a sum of ramps, of which only the sums of slopes and offsets of those under
+    way are needed.
+    """
+    whole = np.asarray(amount, dtype=np.float64)
+    span = np.maximum(end - start, 1e-12)
+    slope = whole / span
+    come = np.zeros(len(edges))
+    for at, sign in ((start, 1.0), (start + span, -1.0)):
+        order = np.argsort(at, kind="stable")
+        passed = np.searchsorted(at[order], edges, side="right")
+        slopes = np.concatenate([[0.0], np.cumsum(slope[order])])[passed]
+        offsets = np.concatenate([[0.0], np.cumsum((slope * at)[order])])[passed]
+        come += sign * (slopes * edges - offsets)
+    return np.maximum(np.diff(come), 0.0)

@@ -1,0 +1,86 @@
+"""What each request of a sample was doing, and when: the bars of a Gantt chart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.report.series.base import Columns, columns
+from tokensim.workload.base import Ints
+
+SAMPLE = 120
+"""Requests shown: a row each, of which a screen has room for about so many."""
+
+PREFILL, QUEUE, DECODE, TRANSFER, LOAD = "prefill", "queue", "decode", "transfer", "tier load"
+PHASES = (PREFILL, QUEUE, DECODE, TRANSFER, LOAD)
+"""In the order of the colours of a palette."""
+
+
+def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) -> Columns:
+    """``row`` (place in the sample), ``request``, ``instance``, ``phase`` (one of ``PHASES``), ``time_s`` to
+    ``until_s``, ``status``, tokens: the spans of every n-th request that arrived, so that ``limit`` are left.
+
+    Transfers are KV on its way from one instance to another; they interrupt the decode. What a run that was
+    cut short left open ends with it.
+    """
+    r = log.requests
+    sent = np.flatnonzero(~np.isnan(r.arrival_s))
+    sent = sent[np.argsort(r.arrival_s[sent], kind="stable")]
+    sent = sent[:: max(1, -(-len(sent) // limit))]
+    moved = _by_request(log.handovers.request if log.handovers is not None else None, sent)
+    loaded = _by_request(log.loads.request if log.loads is not None else None, sent)
+    table: dict[str, list[Any]] = {
+        name: []
+        for name in (
+            *("row", "request", "instance", "phase", "time_s", "until_s"),
+            *("status", "input_tokens", "output_tokens"),
+        )
+    }
+    for row, i in enumerate(sent.tolist()):
+        arrival, scheduled, first, finish = (
+            float(column[i]) for column in (r.arrival_s, r.scheduled_s, r.first_token_s, r.finish_s)
+        )
+        scheduled, first, finish = (
+            log.end_s if math.isnan(t) else t for t in (scheduled, first, finish)
+        )
+        spans = [(QUEUE, arrival, scheduled), (PREFILL, scheduled, first)]
+        if r.status[i] == STATUSES.index("rejected") or r.instance[i] < 0:
+            spans = [(QUEUE, arrival, arrival)]
+            first = finish = arrival
+        at = first
+        if log.handovers is not None:
+            for k in moved.get(i, ()):
+                stop, come = float(log.handovers.stopped_s[k]), float(log.handovers.arrived_s[k])
+                spans += [(DECODE, at, stop), (TRANSFER, max(stop, at), come)]
+                at = max(at, come)
+        spans.append((DECODE, at, finish))
+        if log.loads is not None:
+            loads = log.loads
+            spans += [(LOAD, float(loads.start_s[k]), float(loads.end_s[k])) for k in loaded.get(i, ())]
+        where = int(r.instance[i])
+        for phase, start, end in spans:
+            if end > start or (r.instance[i] < 0 and phase == QUEUE):
+                for name, value in (
+                    ("row", row),
+                    ("request", r.names[i] if r.names is not None else str(i)),
+                    ("instance", instances[where] if where >= 0 else None),
+                    *(("phase", phase), ("time_s", start), ("until_s", end)),
+                    ("status", STATUSES[int(r.status[i])]),
+                    ("input_tokens", int(r.input_tokens[i])),
+                    ("output_tokens", int(r.output_tokens[i])),
+                ):
+                    table[name].append(value)
+    return columns(**table)
+
+
+def _by_request(requests: Ints | None, wanted: Ints) -> dict[int, list[int]]:
+    """The rows of each wanted request, in order."""
+    found: dict[int, list[int]] = {}
+    if requests is not None:
+        for k in np.flatnonzero(np.isin(requests, wanted)).tolist():
+            found.setdefault(int(requests[k]), []).append(k)
+    return found
