@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from tokensim.report.figures.theme import config
 from tokensim.report.series.base import Columns, rows
 
 Spec = dict[str, Any]
 """Vega-Lite 6, as plain dicts."""
+
+Size = Literal["small", "normal", "wide"]
 
 VEGA_LITE = "6.4"
 """The version of Vega-Lite that specifications are written for, as ``vl_convert`` names it."""
@@ -42,8 +44,8 @@ class Figure:
     note: str = ""
     timed: bool = False
     by_instance: bool = False
-    wide: bool = field(default=False)
-    """Whether it wants the whole width of a page."""
+    size: Size = "normal"
+    """The room that it wants on a page: a third, a half or the whole of its width."""
 
     def complete(self, *, dark: bool = False, width: int = FILE_WIDTH) -> Spec:
         """The specification with data, title and theme, as it is written to files."""

@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tokensim.report.figures.base import Figure, Spec, thinned
-from tokensim.report.figures.parts import MEDIUM, SMALL, as_seconds, seconds_axis, slo_of, time_axis, time_param
+from tokensim.report.figures.parts import (
+    MEDIUM,
+    SMALL,
+    as_seconds,
+    category,
+    log_ticks,
+    seconds_axis,
+    slo_of,
+    time_axis,
+    time_param,
+)
 from tokensim.report.numbers import duration
 from tokensim.report.series.base import Columns, length, where
 
@@ -22,6 +32,17 @@ METRICS = {
 
 LONG_TAIL = 25
 """From this ratio of the greatest to the median on, an axis is logarithmic."""
+
+LABEL_PLACES = (
+    ("above right", "left", 0, -11),
+    ("above left", "right", 0, -11),
+    ("beside right", "left", 9, 5),
+    ("beside left", "right", -9, -2),
+)
+"""Of the label of a percentile: place, alignment, and pixels from its dot."""
+
+TOP = 1.2
+"""Of the axis of shares: there is room for labels above 100 %."""
 
 FAR_SLO = 4
 """A bound beyond so many times the greatest latency would squeeze the curve, and is only told in words."""
@@ -44,19 +65,19 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
         note = f"The SLO's bound, {duration(slo[0])}, is far beyond the right edge."
     elif slo:
         scale = _reaching(scale, slo[0])
-    low, high = scale["domain"]
+    ticks = {"values": log_ticks(*scale["domain"])} if scale["type"] == "log" else {}
     x = {
         "field": "seconds",
         "type": "quantitative",
         "scale": scale,
-        "axis": seconds_axis(short, tickCount=5),
+        "axis": seconds_axis(short, tickCount=5, **ticks),
     }
     y = {
         "field": "share",
         "type": "quantitative",
         "title": f"share of {what}",
-        "scale": {"domain": [0, 1]},
-        "axis": {"format": ".0%", "tickCount": 5},
+        "scale": {"domain": [0, TOP], "nice": False},
+        "axis": {"format": ".0%", "values": [0, 0.25, 0.5, 0.75, 1]},
     }
     layers: list[Spec] = [
         {
@@ -75,7 +96,8 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
     ]
     if slo and not note:
         bound, percentile, _ = slo
-        layers += _slo_rule(bound, percentile, scale)
+        within = [f for s, f in zip(curve["seconds"], curve["share"], strict=True) if s <= bound]
+        layers += _slo_rule(bound, percentile, scale, low=(within or [0])[-1] >= 0.5)
     layers += _marks([m for m in marks if m[1] is not None], scale, x, y)
     verdict = ""
     if slo:
@@ -96,6 +118,7 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
             + [f"{told['count']:,}"],
         },
         note=note,
+        size="small",
     )
 
 
@@ -125,30 +148,40 @@ def _place(value: float, scale: Spec) -> float:
     return float((value - low) / (high - low))
 
 
-def _slo_rule(bound: float, percentile: float, scale: Spec) -> list[Spec]:
+def _slo_rule(bound: float, percentile: float, scale: Spec, *, low: bool) -> list[Spec]:
+    """A line at the bound; its label stands at the bottom (``low``) or at the top, where the curve is not."""
     left = _place(bound, scale) > 0.5
     return [
-        {"mark": {"type": "rule", "style": "slo"}, "encoding": {"x": {"datum": bound}}},
         {
+            "data": {"values": [{}]},
+            "mark": {"type": "rule", "style": "slo"},
+            "encoding": {"x": {"datum": bound}},
+        },
+        {
+            "data": {"values": [{}]},
             "mark": {
                 "type": "text",
                 "style": "slo-label",
                 "align": "right" if left else "left",
                 "dx": -6 if left else 6,
-                "dy": -8,
+                "dy": -8 if low else 5,
                 "text": f"SLO {duration(bound)} at p{percentile:g}",
             },
-            "encoding": {"x": {"datum": bound}, "y": {"datum": 0}},
+            "encoding": {"x": {"datum": bound}, "y": {"datum": 0 if low else TOP}},
         },
     ]
 
 
 def _marks(marks: list[tuple[str, float, float]], scale: Spec, x: Spec, y: Spec) -> list[Spec]:
-    """A dot and a label at each percentile: right of the curve, where it is empty, unless the edge is near."""
-    values = [
-        {"seconds": s, "share": p, "label": f"{name}  {duration(s)}", "late": _place(s, scale) > 0.72}
-        for name, s, p in marks
-    ]
+    """A dot and a label at each percentile.
+
+    Below and right of the curve there is room, and above it: p99 stands there, clear of p90.
+    """
+    values = []
+    for name, seconds, at in marks:
+        above, late = at > 0.95, _place(seconds, scale) > 0.72
+        place = f"{'above' if above else 'beside'} {'left' if late else 'right'}"
+        values.append({"seconds": seconds, "share": at, "label": f"{name} {duration(seconds)}", "at": place})
     layers: list[Spec] = [
         {
             "data": {"values": values},
@@ -156,10 +189,10 @@ def _marks(marks: list[tuple[str, float, float]], scale: Spec, x: Spec, y: Spec)
             "encoding": {"x": x, "y": y},
         }
     ]
-    for late, align, dx, dy in ((False, "left", 9, 5), (True, "right", -9, -2)):
+    for place, align, dx, dy in LABEL_PLACES:
         layers.append(
             {
-                "data": {"values": [v for v in values if v["late"] == late]},
+                "data": {"values": [v for v in values if v["at"] == place]},
                 "mark": {"type": "text", "style": "mark-label", "align": align, "dx": dx, "dy": dy},
                 "encoding": {"x": x, "y": y, "text": {"field": "label"}},
             }
@@ -181,8 +214,14 @@ def latency_over_time(
     told = summary["latency"][f"{metric}_s"]
     spread = told["max"] > LONG_TAIL * told["p50"] > 0
     low = min((s for s in [*lines["p50"], *dots[metric]] if s > 0), default=0.0)
-    scale = {"type": "log", "domainMin": low * 0.9, "nice": False} if spread else {"zero": True, "nice": True}
-    y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, tickCount=5), "title": short}
+    scale: Spec = {"type": "log", "domainMin": low * 0.9, "nice": False} if spread else {"zero": True, "nice": True}
+    slo = slo_of(summary, metric)
+    if slo and slo[0] <= FAR_SLO * told["max"]:
+        scale |= {"domainMax": max(slo[0], told["max"]) * (1.6 if spread else 1.12), "nice": False}
+    else:
+        slo = None
+    ticks = {"values": log_ticks(low * 0.9, max(told["max"], low), 5)} if spread else {}
+    y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, tickCount=5, **ticks)}
     x = time_axis(end_s)
     layers: list[Spec] = [
         {
@@ -214,12 +253,7 @@ def latency_over_time(
             "encoding": {
                 "x": x,
                 "y": {"field": "seconds", **y},
-                "color": {
-                    "field": "percentile",
-                    "type": "nominal",
-                    "title": None,
-                    "scale": {"domain": ["p50", "p99"]},
-                },
+                "color": category("percentile", ("p50", "p99"), line=True),
                 "tooltip": [
                     {"field": "percentile", "title": "percentile"},
                     {"field": "text", "title": short},
@@ -229,8 +263,7 @@ def latency_over_time(
             },
         },
     ]
-    slo = slo_of(summary, metric)
-    if slo and slo[0] <= FAR_SLO * told["max"]:
+    if slo:
         layers += _slo_line(slo[0])
     drawn, total = len(known), told["count"]
     return Figure(
@@ -250,8 +283,13 @@ def latency_over_time(
 
 def _slo_line(bound: float) -> list[Spec]:
     return [
-        {"mark": {"type": "rule", "style": "slo"}, "encoding": {"y": {"datum": bound}}},
         {
+            "data": {"values": [{}]},
+            "mark": {"type": "rule", "style": "slo"},
+            "encoding": {"y": {"datum": bound}},
+        },
+        {
+            "data": {"values": [{}]},
             "mark": {
                 "type": "text",
                 "style": "slo-label",

@@ -23,7 +23,7 @@ METRICS = {
 }
 """Column → name of the figure, title, axis, what it counts."""
 
-BANDS = 4
+BANDS = 2
 """Up to so many instances, a band reaches from the mean to the greatest value of each interval."""
 
 
@@ -53,7 +53,7 @@ def load_figure(metric: str, load: Columns, end_s: float, instances: Sequence[st
     if metric != "kv":
         y["axis"]["tickMinStep"] = 1
     x = time_axis(end_s)
-    colour = category("instance", drawn)
+    colour = category("instance", drawn, line=True)
     line: Spec = {
         "data": {"name": "load"},
         "transform": [SHOWN],
@@ -134,9 +134,9 @@ def throughput_figure(throughput: Columns, end_s: float) -> Figure | None:
                 "type": "quantitative",
                 "title": "tokens/s",
                 "scale": {"zero": True},
-                "axis": {"format": "~s", "tickCount": 5},
+                "axis": {"labelExpr": "format(datum.value, '~s')", "tickCount": 5},
             },
-            "color": category("tokens", ("input", "output")),
+            "color": category("tokens", ("input", "output"), line=True),
             "tooltip": [
                 {"field": "tokens", "title": "tokens"},
                 {"field": "rate", "title": "tokens/s", "format": ",.4~r"},

@@ -41,7 +41,6 @@ def cost_figure(summary: Mapping[str, Any]) -> Figure | None:
         return None
     table = columns(pool=[p for p, _, _ in parts], part=[p for _, p, _ in parts], usd=[u for _, _, u in parts])
     table["text"] = [money(usd) for usd in table["usd"]]
-    kinds = [part for part in ("devices", "electricity") if part in set(table["part"])]
     bars: Spec = {
         "data": {"name": "cost"},
         "mark": {"type": "bar", "cornerRadiusEnd": 2},
@@ -54,7 +53,7 @@ def cost_figure(summary: Mapping[str, Any]) -> Figure | None:
                 "title": "cost of the run (USD)",
                 "axis": {"format": "$~g", "tickCount": 5},
             },
-            "color": category("part", kinds),
+            "color": category("part", ("devices", "electricity"), set(table["part"])),
             "tooltip": [
                 {"field": "pool", "title": "pool"},
                 {"field": "part", "title": "for"},
@@ -67,7 +66,7 @@ def cost_figure(summary: Mapping[str, Any]) -> Figure | None:
         name="cost",
         title="Cost",
         description=f"Money by pool over the run, {money(summary['spending']['usd'])} in all.",
-        spec={"height": {"step": 44}, "layer": [bars]},
+        spec={"height": 44 * len(pools), "layer": [bars]},
         datasets={"cost": table},
         numbers={
             "pool": [pool["pool"] for pool in pools],
@@ -107,9 +106,9 @@ def energy_figure(summary: Mapping[str, Any]) -> Figure | None:
                 "type": "quantitative",
                 "stack": "zero",
                 "title": "energy of the run (Wh)",
-                "axis": {"format": "~s", "tickCount": 5},
+                "axis": {"labelExpr": "format(datum.value, '~s')", "tickCount": 5},
             },
-            "color": category("phase", [p for p in ENERGY if p in set(table["phase"])]),
+            "color": category("phase", ENERGY, set(table["phase"])),
             "order": {"field": "order"},
             "tooltip": [
                 {"field": "pool", "title": "pool"},
@@ -123,7 +122,7 @@ def energy_figure(summary: Mapping[str, Any]) -> Figure | None:
         name="energy",
         title="Energy",
         description=f"Energy of the devices by pool and phase, {whole:.3g} kWh in all.",
-        spec={"height": {"step": 44}, "layer": [bars]},
+        spec={"height": 44 * len(pools), "layer": [bars]},
         datasets={"energy": table},
         numbers={
             "pool": table["pool"],
@@ -180,7 +179,7 @@ def links_figure(summary: Mapping[str, Any]) -> Figure | None:
         name="links",
         title="Links",
         description="Of each link: the share of its bandwidth that was used, and of the time it was in use.",
-        spec={"height": {"step": 20}, "layer": [bars]},
+        spec={"height": 34 * len(few), "layer": [bars]},
         datasets={"links": table},
         numbers={
             "link": table["link"],

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Any
+
 from tokensim.report.figures.base import Figure, Spec
-from tokensim.report.figures.parts import MEDIUM, as_seconds, category, seconds_axis
+from tokensim.report.figures.parts import MEDIUM, as_seconds, category, log_ticks, seconds_axis
 from tokensim.report.figures.theme import BOUNDS
 from tokensim.report.numbers import duration, share
 from tokensim.report.series.base import Columns, columns, length, where
 
-MOST_OPERATORS = 14
-"""Bars of one figure; the rest is one more."""
+MOST_OPERATORS, LEAST_SHARE = 14, 0.002
+"""Bars of one figure, and what the least of them is of the whole; the rest is one more."""
+
+OTHERS = "all others"
 
 KINDS = ("gemm", "attention", "moe", "elementwise", "encoder")
-LABELS = 4
-"""Operators with a name in the roofline; the others have one in their tooltip."""
+LABELS = 5
+"""Operators with a name in the roofline at most; the others have one in their tooltip."""
+
+APART = (0.3, 0.07)
+"""What two names must be apart, as shares of width and height, for both to be drawn."""
 
 
 def operators_figure(pool: str, operators: Columns, only: bool) -> Figure | None:
@@ -25,13 +34,13 @@ def operators_figure(pool: str, operators: Columns, only: bool) -> Figure | None
     for name, seconds in zip(own["operator"], own["seconds"], strict=True):
         totals[name] = totals.get(name, 0.0) + seconds
     ranked = sorted(totals, key=lambda name: (-totals[name], name))
-    kept = set(ranked[:MOST_OPERATORS])
+    whole = sum(totals.values())
+    kept = [name for name in ranked[:MOST_OPERATORS] if totals[name] >= LEAST_SHARE * whole]
     parts: dict[tuple[str, str], float] = {}
     for name, bound, seconds in zip(own["operator"], own["bound"], own["seconds"], strict=True):
-        key = (name if name in kept else "other operators", bound)
+        key = (name if name in kept else OTHERS, bound)
         parts[key] = parts.get(key, 0.0) + seconds
-    whole = sum(totals.values())
-    order = [*ranked[:MOST_OPERATORS], *(["other operators"] if len(ranked) > MOST_OPERATORS else [])]
+    order = [*kept, *([OTHERS] if len(kept) < len(ranked) else [])]
     table = columns(
         operator=[name for name, _ in parts],
         bound=[bound for _, bound in parts],
@@ -57,7 +66,7 @@ def operators_figure(pool: str, operators: Columns, only: bool) -> Figure | None
             "encoding": {
                 "y": y,
                 "x": {**x, "stack": "zero"},
-                "color": category("bound", [b for b in BOUNDS if b in set(table["bound"])]),
+                "color": category("bound", BOUNDS, set(table["bound"])),
                 "order": {"field": "bound"},
                 "tooltip": [
                     {"field": "operator", "title": "operator"},
@@ -81,7 +90,7 @@ def operators_figure(pool: str, operators: Columns, only: bool) -> Figure | None
             "Seconds of all steps by operator, coloured by what limits it: arithmetic, memory traffic, the"
             " network, or the host."
         ),
-        spec={"height": {"step": 22}, "layer": layers},
+        spec={"height": 22 * len(order), "layer": layers},
         datasets={"operators": table, "labels": labels},
         numbers={
             "operator": table["operator"],
@@ -131,7 +140,7 @@ def bounds_figure(operators: Columns) -> Figure | None:
                 "scale": {"domain": [0, 1]},
                 "axis": {"format": ".0%", "tickCount": 5},
             },
-            "color": category("bound", [b for b in BOUNDS if b in set(table["bound"])]),
+            "color": category("bound", BOUNDS, set(table["bound"])),
             "order": {"field": "order"},
             "tooltip": [
                 {"field": "pool", "title": "pool"},
@@ -145,7 +154,7 @@ def bounds_figure(operators: Columns) -> Figure | None:
         name="bounds",
         title="Time by bound",
         description="The share of each pool's step time that is limited by arithmetic, memory, network, host.",
-        spec={"height": {"step": 44}, "layer": [bars]},
+        spec={"height": 44 * len(pools), "layer": [bars]},
         datasets={"bounds": table},
         numbers={
             "pool": table["pool"],
@@ -171,7 +180,7 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
     if not merged or not length(device):
         return None
     whole = sum(own["seconds"]) or 1.0
-    dots = [
+    dots: list[dict[str, Any]] = [
         {
             "operator": name,
             "kind": str(entry["kind"]),
@@ -200,16 +209,15 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
         "type": "quantitative",
         "title": "arithmetic intensity (FLOP/byte)",
         "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {"format": "~s", "tickCount": 6},
+        "axis": {"format": "~s", "values": log_ticks(low, high)},
     }
     y: Spec = {
         "field": "rate",
         "type": "quantitative",
         "title": "achieved FLOP/s",
         "scale": {"type": "log", "domain": [floor, peak * 3], "nice": False},
-        "axis": {"format": "~s", "tickCount": 6},
+        "axis": {"format": "~s", "values": log_ticks(floor, peak * 3)},
     }
-    kinds = [kind for kind in KINDS if kind in set(table["kind"])]
     layers: list[Spec] = [
         {
             "data": {"values": lines},
@@ -218,7 +226,6 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
                 "x": x,
                 "y": y,
                 "detail": {"field": "roof"},
-                "color": {"value": "#8A94A3"},
             },
         },
         {
@@ -232,7 +239,7 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
             "encoding": {
                 "x": x,
                 "y": y,
-                "color": category("kind", kinds),
+                "color": category("kind", KINDS, set(table["kind"])),
                 "size": {
                     "field": "share",
                     "type": "quantitative",
@@ -248,12 +255,8 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
             },
         },
         {
-            "data": {"name": "dots"},
-            "transform": [
-                {"window": [{"op": "row_number", "as": "rank"}], "sort": [{"field": "share", "order": "descending"}]},
-                {"filter": f"datum.rank <= {LABELS}"},
-            ],
-            "mark": {"type": "text", "style": "mark-label", "align": "left", "baseline": "top", "dx": 8, "dy": 6},
+            "data": {"values": _named(dots, high / low, peak * 3 / floor)},
+            "mark": {"type": "text", "style": "mark-label", "align": "left", "baseline": "middle", "dx": 13},
             "encoding": {"x": x, "y": y, "text": {"field": "operator"}},
         },
     ]
@@ -274,3 +277,16 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
             "of step time": [share(v) for v in table["share"]],
         },
     )
+
+
+def _named(dots: Sequence[dict[str, Any]], width: float, height: float) -> list[dict[str, Any]]:
+    """The first of ``dots`` whose names do not collide; the axes span the ratios ``width`` and ``height``."""
+    named: list[dict[str, Any]] = []
+    for dot in dots:
+        if len(named) < LABELS and not any(
+            abs(math.log(dot["intensity"] / other["intensity"])) < APART[0] * math.log(width)
+            and abs(math.log(dot["rate"] / other["rate"])) < APART[1] * math.log(height)
+            for other in named
+        ):
+            named.append({name: dot[name] for name in ("operator", "intensity", "rate")})
+    return named

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from tokensim.report.figures.base import Spec
@@ -34,7 +35,7 @@ def time_axis(end_s: float, field: str = "time_s") -> Spec:
         "type": "quantitative",
         "title": "simulated time (s)",
         "scale": {"domain": [0, end_s], "nice": False},
-        "axis": {"format": ",", "tickCount": 8},
+        "axis": {"format": ",f", "tickCount": 6},
     }
 
 
@@ -59,15 +60,36 @@ def shown_param() -> Spec:
 SHOWN = {"filter": "shown == null || datum.instance == shown"}
 
 
-def category(field: str, domain: Sequence[str], title: str | None = None, **legend: Any) -> Spec:
-    """Colour by ``field``, each of ``domain`` always in its own; no legend for a single one."""
+def category(
+    field: str, domain: Sequence[str], used: Collection[str] | None = None, *, line: bool = False
+) -> Spec:
+    """Colour by ``field``, each of ``domain`` always in its own; a legend for those ``used`` (default: all),
+    if there is more than one. ``line``: the marks are lines."""
+    shown = [name for name in domain if used is None or name in used]
+    legend: Spec | None = None
+    if len(shown) > 1:
+        legend = {"values": shown, "symbolOpacity": 1, "columns": min(len(shown), 5)}
+        if line:
+            legend |= {"symbolType": "stroke", "symbolStrokeWidth": 3}
     return {
         "field": field,
         "type": "nominal",
-        "title": title,
+        "title": None,
         "scale": {"domain": list(domain)},
-        "legend": None if len(domain) < 2 else {"columns": min(len(domain), 4), **legend},
+        "legend": legend,
     }
+
+
+def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
+    """Round values from ``low`` to ``high``: 1, 2 and 5 of each power of ten, or powers alone, or every
+    n-th."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    for digits in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [float(f"{digit}e{power}") for power in range(first, last + 1) for digit in digits]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= most:
+            return ticks
+    return ticks[:: -(-len(ticks) // most)]
 
 
 def slo_of(summary: Any, metric: str) -> tuple[float, float, bool | None] | None:

@@ -16,8 +16,12 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
     if not length(spans):
         return None
     shown = max(spans["row"]) + 1
-    phases = [phase for phase in PHASES if phase in set(spans["phase"])]
+    indices = spans["index"]
+    in_a_row = shown < requests and max(indices) - min(indices) == shown - 1
     x = time_axis(end_s)
+    if in_a_row:
+        low, high = min(spans["time_s"]), max(spans["until_s"])
+        x["scale"] = {"domain": [low, max(high, low + 1e-6)], "nice": False}
     y: Spec = {
         "field": "row",
         "type": "ordinal",
@@ -49,7 +53,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
                 "x": x,
                 "x2": {"field": "until_s"},
                 "y": y,
-                "color": category("phase", phases, columns=5),
+                "color": category("phase", PHASES, set(spans["phase"])),
                 "tooltip": tooltip,
             },
         },
@@ -61,7 +65,6 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
         },
     ]
     few = thinned(spans)
-    sample = shown < requests
     return Figure(
         name="requests",
         title="Requests",
@@ -83,10 +86,19 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
             "instance": few["instance"],
             "status": few["status"],
         },
-        note=f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals."
-        if sample
-        else "",
+        note=_sample(shown, requests, in_a_row),
         timed=True,
         by_instance=True,
-        wide=True,
+        size="wide",
     )
+
+
+def _sample(shown: int, requests: int, in_a_row: bool) -> str:
+    if shown >= requests:
+        return ""
+    if in_a_row:
+        return (
+            f"A sample: {shown:,} requests in a row of {requests:,}, about the one that waited longest for its"
+            " first token."
+        )
+    return f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals."

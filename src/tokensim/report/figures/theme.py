@@ -43,7 +43,7 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
             "tickCount": 6,
         },
         "axisX": {"grid": False, "domainColor": muted, "tickColor": muted},
-        "axisY": {"domain": False, "ticks": False, "titleAnchor": "middle"},
+        "axisY": {"domain": False, "ticks": False, "labelFlush": False},
         "legend": {
             **small,
             "labelColor": text,
@@ -70,12 +70,12 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
         "rule": {"color": muted},
         "text": {"color": text, "fontSize": 11},
         "style": {
-            "slo": {"stroke": colours[1], "strokeDash": [5, 3], "strokeWidth": 1.5},
-            "slo-label": {"fill": colours[1], "fontSize": 11, "fontWeight": 600},
-            "mark-point": {"fill": text, "stroke": ground, "strokeWidth": 1.5},
-            "mark-label": {"fill": text, "fontSize": 11},
-            "roof": {"stroke": muted, "strokeWidth": 1.5},
-            "roof-label": {"fill": muted, "fontSize": 11},
-            "value-label": {"fill": muted, "fontSize": 11},
+            "slo": {"color": colours[1], "strokeDash": [5, 3], "strokeWidth": 1.5},
+            "slo-label": {"color": colours[1], "fontSize": 11, "fontWeight": 600},
+            "mark-point": {"color": text, "stroke": ground, "strokeWidth": 1.5},
+            "mark-label": {"color": text, "fontSize": 11},
+            "roof": {"color": muted, "strokeWidth": 1.5},
+            "roof-label": {"color": muted, "fontSize": 11},
+            "value-label": {"color": muted, "fontSize": 11},
         },
     }

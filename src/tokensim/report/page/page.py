@@ -16,7 +16,7 @@ from typing import Any
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.theme import config
 from tokensim.report.page.bundle import javascript
-from tokensim.report.series.base import Columns
+from tokensim.report.series.base import Columns, length
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ def render_page(page: Page) -> str:
             script=_asset("page.js"),
             library=javascript(),
             data=inline_json(data),
-            row_count=_row_count,
+            row_count=length,
+            right=_right,
         )
     )
 
@@ -118,8 +119,10 @@ def inline_json(value: Any) -> str:
     return text
 
 
-def _row_count(table: Columns) -> int:
-    return len(next(iter(table.values()), []))
+def _right(column: list[Any]) -> bool:
+    """Whether a column ends at the right: its cells are numbers, with or without a unit."""
+    first = [str(cell)[:1] for cell in column if cell not in (None, "-")]
+    return bool(first) and all(character.isdigit() or character in "$-<" for character in first)
 
 
 @cache

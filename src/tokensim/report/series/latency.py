@@ -18,8 +18,8 @@ SHARES = np.unique(
 GAP_POINTS = 80
 """Durations at which the gaps between tokens are counted; each takes a pass over the step log."""
 
-TIME_BINS = 80
-"""Intervals of percentiles over time."""
+TIME_BINS, IN_A_BIN = 60, 50
+"""Intervals of percentiles over time at most, and requests in each on average at least."""
 
 SAMPLE = 1_000
 """Requests that are drawn one by one."""
@@ -75,7 +75,7 @@ def latency_over_time(log: RunLog) -> Columns:
             continue
         at, seconds = arrival_s[known], values[known]
         low, high = float(at.min()), float(at.max())
-        bins = int(np.clip(len(known) // 5, 1, TIME_BINS))
+        bins = int(np.clip(len(known) // IN_A_BIN, min(10, len(known)), TIME_BINS))
         width = (high - low) / bins
         where = np.minimum(((at - low) / width).astype(np.int64), bins - 1) if width > 0 else at * 0
         order = np.argsort(where, kind="stable")

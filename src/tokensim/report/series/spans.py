@@ -12,8 +12,12 @@ from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.report.series.base import Columns, columns
 from tokensim.workload.base import Ints
 
-SAMPLE = 120
+SAMPLE = 100
 """Requests shown: a row each, of which a screen has room for about so many."""
+
+THIN = 0.1
+"""Where the middle request lasts for less than this share of the run, a sample spread over all of it would be
+a thin diagonal: requests in a row tell more."""
 
 PREFILL, QUEUE, DECODE, TRANSFER, LOAD = "prefill", "queue", "decode", "transfer", "tier load"
 PHASES = (PREFILL, QUEUE, DECODE, TRANSFER, LOAD)
@@ -22,22 +26,25 @@ PHASES = (PREFILL, QUEUE, DECODE, TRANSFER, LOAD)
 
 def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) -> Columns:
     """``row`` (place in the sample), ``request``, ``instance``, ``phase`` (one of ``PHASES``), ``time_s`` to
-    ``until_s``, ``status``, tokens: the spans of every n-th request that arrived, so that ``limit`` are left.
+    ``until_s``, ``index`` (place among the arrivals), ``status``, tokens: the spans of ``limit`` requests.
 
-    Transfers are KV on its way from one instance to another; they interrupt the decode. What a run that was
+    These are every n-th of those that arrived; where that would show little (``THIN``), those that arrived
+    before and after the one with the longest TTFT.
+    Transfers are KV on its way from one instance to another; what follows is decode. What a run that was
     cut short left open ends with it.
     """
     r = log.requests
     sent = np.flatnonzero(~np.isnan(r.arrival_s))
     sent = sent[np.argsort(r.arrival_s[sent], kind="stable")]
-    sent = sent[:: max(1, -(-len(sent) // limit))]
+    places = _places(log, sent, limit)
+    sent = sent[places]
     moved = _by_request(log.handovers.request if log.handovers is not None else None, sent)
     loaded = _by_request(log.loads.request if log.loads is not None else None, sent)
     table: dict[str, list[Any]] = {
         name: []
         for name in (
             *("row", "request", "instance", "phase", "time_s", "until_s"),
-            *("status", "input_tokens", "output_tokens"),
+            *("index", "status", "input_tokens", "output_tokens"),
         )
     }
     for row, i in enumerate(sent.tolist()):
@@ -47,13 +54,16 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
         scheduled, first, finish = (
             log.end_s if math.isnan(t) else t for t in (scheduled, first, finish)
         )
+        handovers = moved.get(i, [])
+        if log.handovers is not None and handovers:  # the first token comes from where the KV went
+            first = min(first, float(log.handovers.stopped_s[handovers[0]]))
         spans = [(QUEUE, arrival, scheduled), (PREFILL, scheduled, first)]
         if r.status[i] == STATUSES.index("rejected") or r.instance[i] < 0:
             spans = [(QUEUE, arrival, arrival)]
             first = finish = arrival
         at = first
         if log.handovers is not None:
-            for k in moved.get(i, ()):
+            for k in handovers:
                 stop, come = float(log.handovers.stopped_s[k]), float(log.handovers.arrived_s[k])
                 spans += [(DECODE, at, stop), (TRANSFER, max(stop, at), come)]
                 at = max(at, come)
@@ -69,12 +79,28 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
                     ("request", r.names[i] if r.names is not None else str(i)),
                     ("instance", instances[where] if where >= 0 else None),
                     *(("phase", phase), ("time_s", start), ("until_s", end)),
+                    ("index", int(places[row])),
                     ("status", STATUSES[int(r.status[i])]),
                     ("input_tokens", int(r.input_tokens[i])),
                     ("output_tokens", int(r.output_tokens[i])),
                 ):
                     table[name].append(value)
     return columns(**table)
+
+
+def _places(log: RunLog, sent: Ints, limit: int) -> Ints:
+    """Which of the requests ``sent``, in order of arrival, are shown."""
+    places = np.arange(len(sent))
+    if len(sent) <= limit:
+        return places
+    r = log.requests
+    lasted, waited = r.finish_s[sent] - r.arrival_s[sent], r.first_token_s[sent] - r.arrival_s[sent]
+    known = lasted[~np.isnan(lasted)]
+    if len(known) and float(np.median(known)) < THIN * log.end_s:
+        worst = int(np.nanargmax(waited))
+        first = min(max(worst - limit // 2, 0), len(sent) - limit)
+        return places[first : first + limit]
+    return places[:: -(-len(sent) // limit)]
 
 
 def _by_request(requests: Ints | None, wanted: Ints) -> dict[int, list[int]]:

@@ -63,8 +63,7 @@
     const result = await window.vegaEmbed(place, spec, {
       mode: "vega-lite",
       renderer: "svg",
-      actions: { export: true, source: false, compiled: false, editor: false },
-      downloadFileName: name,
+      actions: false,
       tooltip: { theme: theme() },
     });
     views.set(name, result);
@@ -117,6 +116,21 @@
       for (const [name, result] of views)
         if (data.figures[name].byInstance) result.view.signal("shown", shown).runAsync();
     });
+
+  async function save(name, format) {
+    const view = views.get(name).view;
+    const ground = getComputedStyle(root).getPropertyValue("--card").trim();
+    const before = view.background();
+    const url = await view.background(ground).toImageURL(format, 2);
+    view.background(before).run();
+    const link = document.createElement("a");
+    link.href = url;
+    link.download = name + "." + format;
+    link.click();
+  }
+
+  for (const button of document.querySelectorAll("[data-save]"))
+    button.addEventListener("click", () => save(button.dataset.of, button.dataset.save));
 
   const toggle = document.getElementById("theme");
   function label() {
