@@ -1,0 +1,53 @@
+"""``tokensim plot``: the figures of a run as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def plot(
+    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="A folder that `tokensim run` wrote.")],
+    figure: Annotated[
+        list[str] | None,
+        typer.Option("--figure", metavar="NAME", help="Only this one. Repeatable. [default: all]"),
+    ] = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="svg, png, pdf, or json (Vega-Lite).")
+    ] = "svg",
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="DIR", help="Where they go. [default: RUN_FOLDER/figures]"),
+    ] = None,
+    dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Print the names of the figures, and stop.")] = False,
+) -> None:
+    """Write the figures of a run as files, the same as in its report.html."""
+    from tokensim.cli.columns import columns
+    from tokensim.errors import InputError, SimulationError, nearest
+    from tokensim.report.export import FORMATS, write_figure
+    from tokensim.report.figures.run import run_figures
+    from tokensim.report.series.run import read_run
+
+    if format_ not in FORMATS:
+        raise InputError(f"'{format_}' is no format", where="--format", hint=nearest(format_, FORMATS))
+    figures = {one.name: one for one in run_figures(read_run(run))}
+    if list_:
+        typer.echo(columns(("figure", "title"), [(one.name, one.title) for one in figures.values()]))
+        return
+    for name in figure or ():
+        if name not in figures:
+            raise InputError(
+                f"the run has no figure '{name}'", where="--figure", hint=nearest(name, figures)
+            )
+    folder = output or run / "figures"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SimulationError(f"{folder}: cannot be written to: {error.strerror or error}") from error
+    for name in dict.fromkeys(figure or figures):
+        path = folder / f"{name}.{format_}"
+        write_figure(figures[name], path, dark=dark)
+        typer.echo(str(path))
