@@ -167,6 +167,7 @@ def _deliver(result: Result, scenario: Scenario, target: OutputFolder | None, *,
                 f"{target.path}: interrupted while the files were written: not all of them are there"
             ) from None
     if not quiet:
+        from tokensim.metrics.latency import request_latency
         from tokensim.report.header import header_of
         from tokensim.report.terminal import print_report
 
@@ -174,6 +175,7 @@ def _deliver(result: Result, scenario: Scenario, target: OutputFolder | None, *,
             result.summary,
             header=header_of(scenario.model_copy(update={"performance": result.scenario.performance})),
             wall_s=result.wall_s,
+            latency=request_latency(result.log.requests),
         )
         if target:
             typer.echo(f"Files: {target.path}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from tokensim.report.figures.run import latency_figures, money_figures, time_figures, timed_figures
-from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.numbers import count, duration, energy, money, share
 from tokensim.report.page import Fold, Listing, Page, Section, Tile, render_page
 from tokensim.report.series.base import Columns
 from tokensim.report.series.run import RunData
@@ -100,7 +100,7 @@ def _tiles(summary: Any) -> list[Tile]:
         ),
         Tile(
             "Energy",
-            f"{spending['energy_kwh']:.3g} kWh",
+            energy(spending["energy_kwh"]),
             f"{count(spending['mean_power_w'])} W on average",
         ),
     ]

@@ -9,9 +9,10 @@ import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tokensim.metrics.latency import Distribution
+from tokensim.metrics.latency import Distribution, RequestLatency
 from tokensim.metrics.summary import Summary
 from tokensim.metrics.tiers import TierReport
+from tokensim.report.charts import latency_charts
 from tokensim.report.header import Header
 from tokensim.report.numbers import count, duration, energy, money, share, volume
 from tokensim.report.pools import pools_table
@@ -28,17 +29,23 @@ MIN_SHARE = 0.0005
 
 
 def print_report(
-    summary: Summary, *, header: Header, wall_s: float | None = None, console: Console | None = None
+    summary: Summary,
+    *,
+    header: Header,
+    wall_s: float | None = None,
+    latency: RequestLatency | None = None,
+    console: Console | None = None,
 ) -> None:
     """Print the report on ``summary`` to ``console`` (default: standard output).
 
-    ``wall_s`` is the real time that the event loop took, for the line on the simulation's speed.
+    ``wall_s`` is the real time that the event loop took, for the line on the simulation's speed; ``latency``
+    is that of each request, for histograms.
     """
     from rich.console import Console
 
     console = console or Console(highlight=False)
     ascii_only = console.options.ascii_only
-    report = render(summary, header=header, wall_s=wall_s, ascii_only=ascii_only)
+    report = render(summary, header=header, wall_s=wall_s, latency=latency, ascii_only=ascii_only)
     if console.is_terminal:
         console.print(report, highlight=False)
         return
@@ -49,7 +56,12 @@ def print_report(
 
 
 def render(
-    summary: Summary, *, header: Header, wall_s: float | None = None, ascii_only: bool = False
+    summary: Summary,
+    *,
+    header: Header,
+    wall_s: float | None = None,
+    latency: RequestLatency | None = None,
+    ascii_only: bool = False,
 ) -> RenderableType:
     """The report as one rich renderable."""
     from rich.console import Group
@@ -61,6 +73,7 @@ def render(
         _figures(summary, wall_s),
         pools_table(summary),
         tenants_table(summary.tenants),
+        latency_charts(latency, ascii_only),
         _over_time(summary, ascii_only),
         _time(summary, ascii_only),
         _notes(summary),

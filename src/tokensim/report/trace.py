@@ -2,7 +2,8 @@
 
 Each instance is a process. Its track "steps" has a slice for each run of equal steps; its counters are KV
 blocks in use, and running and waiting requests; each request is an async slice from arrival to finish, with
-its queue, prefill and decode inside. Requests that no instance took are marks in the process "client".
+its queue, prefill and decode inside. Requests that no instance took are marks in the process "client";
+transfers are in the process "network" (``trace_transfers``).
 
 A viewer does not survive a million slices, so the timeline ends at the time at which ``max_steps`` runs of
 steps have started or ``max_requests`` requests have arrived; the file says so, in ``otherData`` and as a
@@ -22,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tokensim.metrics.log import STATUSES, RunLog
+from tokensim.report.trace_transfers import transfer_events
 from tokensim.workload.base import Floats, Ints
 
 MAX_STEPS = 20_000
@@ -75,6 +77,7 @@ def _events(log: RunLog, names: Sequence[str], until_s: float, whole: bool, note
             yield _metadata(pid, "thread_name", "steps")
     yield from _step_events(log, until_s, whole)
     yield from _request_events(log, until_s, whole)
+    yield from transfer_events(log, names, math.inf if whole else until_s, lambda at: _us(_ns(at)))
     if not whole:
         yield (
             f'{{"ph": "i", "s": "g", "pid": {CLIENT}, "tid": 0, "ts": {_us(_ns(until_s))}, '

@@ -214,12 +214,14 @@ def latency_over_time(
     told = summary["latency"][f"{metric}_s"]
     spread = told["max"] > LONG_TAIL * told["p50"] > 0
     low = min((s for s in [*lines["p50"], *dots[metric]] if s > 0), default=0.0)
-    scale: Spec = {"type": "log", "domainMin": low * 0.9, "nice": False} if spread else {"zero": True, "nice": True}
+    scale: Spec = {"type": "log", "domainMin": low * 0.9, "nice": False} if spread else {"zero": True}
+    top = told["max"]
     slo = slo_of(summary, metric)
     if slo and slo[0] <= FAR_SLO * told["max"]:
-        scale |= {"domainMax": max(slo[0], told["max"]) * (1.6 if spread else 1.12), "nice": False}
+        top = max(slo[0] * 1.05, top)
     else:
         slo = None
+    scale |= {"domainMax": top * (1.6 if spread else 1.07) or 1e-3, "nice": False}
     ticks = {"values": log_ticks(low * 0.9, max(told["max"], low), 5)} if spread else {}
     y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, tickCount=5, **ticks)}
     x = time_axis(end_s)

@@ -50,6 +50,8 @@ def load_figure(metric: str, load: Columns, end_s: float, instances: Sequence[st
         "scale": {"zero": True, "nice": True},
         "axis": {"format": "~%" if metric == "kv" else ",~r", "tickCount": 5},
     }
+    if not any(table["most"]):
+        y["scale"] = {"domain": [0, 1]}
     if metric != "kv":
         y["axis"]["tickMinStep"] = 1
     x = time_axis(end_s)

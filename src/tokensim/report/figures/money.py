@@ -7,7 +7,7 @@ from typing import Any
 
 from tokensim.report.figures.base import Figure, Spec
 from tokensim.report.figures.parts import category
-from tokensim.report.numbers import money, share, volume
+from tokensim.report.numbers import energy, money, share, volume
 from tokensim.report.series.base import columns
 
 ENERGY = ("prefill", "idle", "decode")
@@ -121,13 +121,13 @@ def energy_figure(summary: Mapping[str, Any]) -> Figure | None:
     return Figure(
         name="energy",
         title="Energy",
-        description=f"Energy of the devices by pool and phase, {whole:.3g} kWh in all.",
+        description=f"Energy of the devices by pool and phase, {energy(whole)} in all.",
         spec={"height": 44 * len(pools), "layer": [bars]},
         datasets={"energy": table},
         numbers={
             "pool": table["pool"],
             "phase": table["phase"],
-            "kWh": [f"{kwh:.4g}" for kwh in table["kwh"]],
+            "energy": [energy(kwh) for kwh in table["kwh"]],
             "share": [share(kwh / whole) for kwh in table["kwh"]],
         },
     )

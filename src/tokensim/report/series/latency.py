@@ -42,7 +42,8 @@ def latency_cdfs(log: RunLog) -> Columns:
     gaps = gaps_of(log)
     if gaps.count > 0:
         seconds = _gap_grid(gaps)
-        tables.append(_cdf("itl", seconds, np.array([gaps.within(x) / gaps.count for x in seconds])))
+        within = [0.0, *(gaps.within(x) / gaps.count for x in seconds)]
+        tables.append(_cdf("itl", np.insert(seconds, 0, seconds[0]), np.array(within)))
     return joined(tables) or columns(metric=[], seconds=[], share=[])
 
 
