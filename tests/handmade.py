@@ -16,7 +16,10 @@ from tokensim.cost.base import Activity, OperatorTime, StepColumns
 from tokensim.hardware import Draw
 from tokensim.metrics.energy import InstanceFacts
 from tokensim.metrics.log import RequestColumns, RunLog, StepRows
+from tokensim.metrics.pool_time import pool_operators
 from tokensim.metrics.summary import Summary, summarize
+from tokensim.report.header import Header
+from tokensim.report.series.run import Roof, RunData, RunFacts, run_data
 
 NAN = float("nan")
 
@@ -190,6 +193,23 @@ def facts(*, cost: FakeCost | None = None, instances: int = 2) -> list[InstanceF
     shared = cost or FakeCost()
     draw = Draw(busy=0.1, compute=0.5, memory=0.4, network=0.4, source="made up")
     return [InstanceFacts(shared, 2, 9.0, 700.0, 100.0, draw, f"pool-{i}") for i in range(instances)]
+
+
+def run_facts(log: RunLog | None = None) -> RunFacts:
+    log = log or run_log()
+    size = len(log.num_blocks)
+    return RunFacts(
+        header=Header("Five requests", (("model", "tiny"), ("cluster", "2 x paper"))),
+        instances=tuple(f"pool-{i}-0" for i in range(size)),
+        pools=tuple(f"pool-{i}" for i in range(size)),
+        roofs=(Roof("pool-0", "paper", "bfloat16", 100.0, 10.0),),
+        operators=tuple(pool_operators(log.steps, facts(instances=size))),
+    )
+
+
+def run_data_of(log: RunLog | None = None, **kwargs: object) -> RunData:
+    log = log or run_log()
+    return run_data(log, summary(log, **kwargs), run_facts(log), "model: tiny\n")
 
 
 def summary(log: RunLog | None = None, **kwargs: object) -> Summary:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from handmade import run_log
 from tokensim import cli
 from tokensim.errors import InputError, SimulationError
 from tokensim.scenario import Scenario
@@ -33,6 +34,7 @@ class FakeResult:
 
     wall_s = 0.1
     summary = None
+    log = run_log()
     scenario = types.SimpleNamespace(performance=Performance())
 
     def __init__(self, complete: bool = True) -> None:

@@ -10,7 +10,7 @@ from typing import IO
 import polars as pl
 import pytest
 
-from handmade import empty_log, run_log, summary
+from handmade import empty_log, run_facts, run_log, summary
 from tokensim.errors import SimulationError
 from tokensim.metrics.frames import requests_frame, steps_frame
 from tokensim.metrics.log import RunLog
@@ -21,10 +21,12 @@ from tokensim.report.files import RUN_FILES, summary_json, write_run
 
 def _save(folder: Path, log: RunLog | None = None) -> list[Path]:
     log = log or run_log()
-    return write_run(folder, summary=summary(log), log=log, scenario_yaml="model: tiny\n")
+    return write_run(
+        folder, summary=summary(log), log=log, scenario_yaml="model: tiny\n", facts=run_facts(log)
+    )
 
 
-def test_a_run_leaves_its_five_files(tmp_path: Path) -> None:
+def test_a_run_leaves_its_files(tmp_path: Path) -> None:
     folder = tmp_path / "deep" / "run"
     paths = _save(folder)
     assert [p.name for p in paths] == list(RUN_FILES)
@@ -75,14 +77,15 @@ def test_a_full_disk_is_told_by_the_file_that_did_not_fit(tmp_path: Path, limit:
     """A limit on the size of files stands for the full disk."""
     program = (
         "import resource, sys\n"
-        "from handmade import run_log, summary\n"
+        "from handmade import run_facts, run_log, summary\n"
         "from tokensim.errors import SimulationError\n"
         "from tokensim.report.files import write_run\n"
         "log = run_log()\n"
+        "facts = run_facts()\n"
         "account = summary(log)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]),) * 2)\n"
         "try:\n"
-        "    write_run(sys.argv[1], summary=account, log=log, scenario_yaml='model: tiny')\n"
+        "    write_run(sys.argv[1], summary=account, log=log, scenario_yaml='model: tiny', facts=facts)\n"
         "except SimulationError as error:\n"
         "    print(error)\n"
     )

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from tokensim.cli import calibrate, cases, devices, explain, models, plot, profiles, report, run, schema, validate
+from tokensim.cli import (
+    calibrate,
+    cases,
+    devices,
+    explain,
+    models,
+    plot,
+    profiles,
+    report,
+    run,
+    schema,
+    validate,
+)
 
 app = typer.Typer(
     name="tokensim",

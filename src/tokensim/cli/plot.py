@@ -39,9 +39,7 @@ def plot(
         return
     for name in figure or ():
         if name not in figures:
-            raise InputError(
-                f"the run has no figure '{name}'", where="--figure", hint=nearest(name, figures)
-            )
+            raise InputError(f"the run has no figure '{name}'", where="--figure", hint=nearest(name, figures))
     folder = output or run / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -19,11 +19,11 @@ def report(
 
     A run of an earlier version gets the page of this one, without being simulated again.
     """
-    from tokensim.report.atomic import write_atomic
+    from tokensim.report.atomic import write_bytes
     from tokensim.report.run_page import run_page
     from tokensim.report.series.run import read_run
 
     page = run_page(read_run(run)).encode()
     path = output or run / "report.html"
-    write_atomic(path, lambda file: file.write(page) and None)
+    write_bytes(path, page)
     typer.echo(str(path))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tokensim.report.atomic import write_atomic
+from tokensim.report.atomic import write_bytes
 from tokensim.report.figures.base import VEGA_LITE, Figure
 
 FORMATS = ("svg", "png", "pdf", "json")
@@ -32,5 +32,4 @@ def rendered(figure: Figure, format_: str, *, dark: bool = False) -> bytes:
 def write_figure(figure: Figure, path: Path, *, dark: bool = False) -> None:
     """Write ``figure`` to ``path``, whose suffix is one of ``FORMATS``; raises ``SimulationError`` where it
     cannot be written."""
-    data = rendered(figure, path.suffix.removeprefix("."), dark=dark)
-    write_atomic(path, lambda file: file.write(data) and None)
+    write_bytes(path, rendered(figure, path.suffix.removeprefix("."), dark=dark))

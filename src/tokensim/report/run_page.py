@@ -23,11 +23,9 @@ def run_page(data: RunData) -> str:
             "latency",
             "Latency",
             tuple(latency_figures(data)),
-            intro="Shares of requests (for ITL: of gaps between tokens) within a time, as the client sees it.",
+            intro="Shares of requests (ITL: of gaps between tokens) within a time, as the client sees it.",
         ),
-        Section(
-            "over-time", "Over time", tuple(timed_figures(data)), instances=tuple(dict.fromkeys(load))
-        ),
+        Section("over-time", "Over time", tuple(timed_figures(data)), instances=tuple(dict.fromkeys(load))),
         Section("time", "Where the time went", tuple(time_figures(data))),
         Section("cost", "Cost, energy, network", tuple(money_figures(data))),
         Section(
@@ -49,8 +47,8 @@ def run_page(data: RunData) -> str:
             sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
             warning=""
             if summary["complete"]
-            else f"Partial results: the run was interrupted at {duration(summary['simulated_s'])} of simulated"
-            f" time, with {requests['unfinished']:,} of {requests['total']:,} requests not finished.",
+            else f"Partial results: interrupted at {duration(summary['simulated_s'])} of simulated time,"
+            f" with {requests['unfinished']:,} of {requests['total']:,} requests not finished.",
             notes=tuple(summary["notes"]),
         )
     )

@@ -203,7 +203,7 @@ def _marks(marks: list[tuple[str, float, float]], scale: Spec, x: Spec, y: Spec)
 def latency_over_time(
     metric: str, latency: Columns, sample: Columns, summary: Mapping[str, Any], end_s: float
 ) -> Figure | None:
-    """Percentiles of TTFT or TPOT by time of arrival, over a sample of the requests; None if nobody has it."""
+    """Percentiles of TTFT or TPOT by time of arrival, over a sample of the requests; None without any."""
     lines = where(latency, metric=metric)
     if not length(lines):
         return None
@@ -229,7 +229,10 @@ def latency_over_time(
         {
             "data": {"name": "requests"},
             "params": [time_param()],
-            "transform": [as_seconds(metric, "text"), *([{"filter": f"datum.{metric} > 0"}] if spread else [])],
+            "transform": [
+                as_seconds(metric, "text"),
+                *([{"filter": f"datum.{metric} > 0"}] if spread else []),
+            ],
             "mark": {"type": "circle", "clip": True, "size": 12, "opacity": 0.28, "aria": False},
             "encoding": {
                 "x": x,
@@ -313,5 +316,3 @@ def _as_text(lines: Columns) -> Columns:
         "p50": [duration(s) for s in lines["p50"]],
         "p99": [duration(s) for s in lines["p99"]],
     }
-
-

@@ -39,7 +39,9 @@ def cost_figure(summary: Mapping[str, Any]) -> Figure | None:
     ]
     if not parts:
         return None
-    table = columns(pool=[p for p, _, _ in parts], part=[p for _, p, _ in parts], usd=[u for _, _, u in parts])
+    table = columns(
+        pool=[p for p, _, _ in parts], part=[p for _, p, _ in parts], usd=[u for _, _, u in parts]
+    )
     table["text"] = [money(usd) for usd in table["usd"]]
     bars: Spec = {
         "data": {"name": "cost"},

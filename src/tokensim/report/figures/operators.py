@@ -107,9 +107,7 @@ def bounds_figure(operators: Columns) -> Figure | None:
         return None
     pools = list(dict.fromkeys(operators["pool"]))
     sums: dict[tuple[str, str], float] = {}
-    for pool, bound, seconds in zip(
-        operators["pool"], operators["bound"], operators["seconds"], strict=True
-    ):
+    for pool, bound, seconds in zip(operators["pool"], operators["bound"], operators["seconds"], strict=True):
         sums[pool, bound] = sums.get((pool, bound), 0.0) + seconds
     wholes = {pool: sum(s for (p, _), s in sums.items() if p == pool) for pool in pools}
     table = columns(
@@ -153,7 +151,7 @@ def bounds_figure(operators: Columns) -> Figure | None:
     return Figure(
         name="bounds",
         title="Time by bound",
-        description="The share of each pool's step time that is limited by arithmetic, memory, network, host.",
+        description="The share of each pool's step time that arithmetic, memory, network, host limit.",
         spec={"height": 44 * len(pools), "layer": [bars]},
         datasets={"bounds": table},
         numbers={
@@ -166,8 +164,8 @@ def bounds_figure(operators: Columns) -> Figure | None:
 
 
 def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -> Figure | None:
-    """Arithmetic intensity of each operator of ``pool`` against the FLOP/s that it reached, under the peaks of
-    the device; None if they are not known."""
+    """Arithmetic intensity of each operator of ``pool`` against the FLOP/s that it reached, under the peaks
+    of the device; None if they are not known."""
     own, device = where(operators, pool=pool), where(roofs, pool=pool)
     merged: dict[str, dict[str, float | str]] = {}
     for i, name in enumerate(own["operator"]):
@@ -265,7 +263,7 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
         title="Roofline" + ("" if only else f": {pool}"),
         description=(
             f"Each operator over the whole run on {device['device'][0]}: FLOP for a byte of memory traffic"
-            " against the FLOP/s that it reached; the lines are the device's bandwidth and peaks. A larger dot"
+            " against the FLOP/s that it reached; the lines are the device's bandwidth and peaks. Larger dots"
             " took more time."
         ),
         spec={"height": MEDIUM + 60, "layer": layers},

@@ -98,7 +98,7 @@ def _sample(shown: int, requests: int, in_a_row: bool) -> str:
         return ""
     if in_a_row:
         return (
-            f"A sample: {shown:,} requests in a row of {requests:,}, about the one that waited longest for its"
-            " first token."
+            f"A sample: {shown:,} requests in a row of {requests:,}, about the one that waited longest for"
+            " its first token."
         )
     return f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals."

@@ -1,9 +1,9 @@
 """How figures look, light and dark: colours that the colour-blind can tell apart, quiet axes, one font.
 
 Okabe and Ito, "Color Universal Design" (2008), jfly.uni-koeln.de/color: blue, vermillion, green, purple,
-orange, sky blue; on a dark ground the same hues, lighter. The order is the same in both, and so is the meaning
-of a colour in every figure: ``PHASES`` of a request and ``BOUNDS`` of an operator are in the order of the
-colours.
+orange, sky blue; on a dark ground the same hues, lighter. The order is the same in both, and so is the
+meaning of a colour in every figure: ``PHASES`` of a request and ``BOUNDS`` of an operator are in the order of
+the colours.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from tokensim.errors import SimulationError
-from tokensim.report.atomic import write_atomic
+from tokensim.report.atomic import write_bytes
 from tokensim.report.figures.base import VEGA_LITE
 
 
@@ -26,11 +26,11 @@ def javascript() -> str:
         return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    text = vl_convert.javascript_bundle(vl_version=VEGA_LITE)
+    text = vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)
     text = re.sub(r"</(script)", r"<\\/\1", text, flags=re.IGNORECASE)
     with contextlib.suppress(OSError, SimulationError):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(kept, lambda file: file.write(text.encode()) and None)
+        write_bytes(kept, text.encode())
     return text
 
 

@@ -49,9 +49,7 @@ def rows(table: Mapping[str, list[Any]]) -> list[dict[str, Any]]:
 
 def where(table: Mapping[str, list[Any]], **equal: Cell) -> Columns:
     """The rows whose cells equal those given."""
-    keep = [
-        i for i in range(length(table)) if all(table[name][i] == value for name, value in equal.items())
-    ]
+    keep = [i for i in range(length(table)) if all(table[name][i] == value for name, value in equal.items())]
     return {name: [values[i] for i in keep] for name, values in table.items()}
 
 

@@ -27,11 +27,8 @@ def load_over_time(log: RunLog, names: Sequence[str], pools: Sequence[str], bins
     that of any. Time without a step counts as zero.
     """
     if log.end_s <= 0 or not len(log.steps.start_s):
-        return columns(
-            **dict.fromkeys(
-                ("time_s", "instance", "kv", "kv_max", "running", "running_max", "waiting", "waiting_max"), []
-            )
-        )
+        names_of_columns = ("kv", "kv_max", "running", "running_max", "waiting", "waiting_max")
+        return columns(**dict.fromkeys(("time_s", "instance", *names_of_columns), ()))
     edges = np.linspace(0.0, log.end_s, bins + 1)
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):

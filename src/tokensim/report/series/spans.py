@@ -51,9 +51,7 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
         arrival, scheduled, first, finish = (
             float(column[i]) for column in (r.arrival_s, r.scheduled_s, r.first_token_s, r.finish_s)
         )
-        scheduled, first, finish = (
-            log.end_s if math.isnan(t) else t for t in (scheduled, first, finish)
-        )
+        scheduled, first, finish = (log.end_s if math.isnan(t) else t for t in (scheduled, first, finish))
         handovers = moved.get(i, [])
         if log.handovers is not None and handovers:  # the first token comes from where the KV went
             first = min(first, float(log.handovers.stopped_s[handovers[0]]))
