@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from handmade import NAN, empty_log, floats, request_columns, run_log, step_rows
-from tokensim.metrics.log import RunLog
+from handmade import NAN, empty_log, floats, ints, request_columns, run_log, step_rows
+from tokensim.metrics.log import LoadRows, RunLog, TierUse, TransferRows
 from tokensim.report.trace import write_trace
 
 
@@ -153,3 +153,59 @@ def test_names_of_any_kind_are_escaped() -> None:
 def test_an_empty_run_is_an_empty_timeline() -> None:
     tree = _trace(empty_log())
     assert {e["ph"] for e in tree["traceEvents"]} == {"M"}
+
+
+def _moved(**changes: object) -> TransferRows:
+    rows: dict[str, object] = {
+        "start_s": floats(0.2, 0.25, 0.9),
+        "end_s": floats(0.4, 0.5, 1.0),
+        "bytes": floats(2e9, 1e9, 1e9),
+        "source": ints(0, -1, 0),
+        "target": ints(1, 1, 1),
+        "kind": ints(0, 1, 0),
+        "arrived": np.array([True, True, False]),
+        "kinds": ("kv", "weights"),
+    }
+    return TransferRows(**{**rows, **changes})  # type: ignore[arg-type]
+
+
+def test_transfers_are_slices_of_the_network_on_the_track_of_their_pair() -> None:
+    tree = _trace(run_log(transfers=_moved()))
+    (process,) = [e for e in _events(tree, ph="M", name="process_name") if e["args"]["name"] == "network"]
+    begun = _events(tree, ph="b", cat="transfer")
+    assert {e["pid"] for e in begun} == {process["pid"]} == {3}
+    assert [e["name"] for e in begun] == [
+        "instance 0 → instance 1",
+        "elsewhere → instance 1",
+        "instance 0 → instance 1",
+    ]
+    assert begun[0]["args"] == {"kind": "kv", "bytes": 2e9, "GB/s": 10.0, "arrived": True}
+    assert [round(e["ts"]) for e in _events(tree, ph="e", cat="transfer")] == [400_000, 500_000, 1_000_000]
+
+
+def test_arrows_lead_from_instance_to_instance_where_something_arrived() -> None:
+    tree = _trace(run_log(transfers=_moved()))
+    starts, ends = (_events(tree, ph=ph, cat="transfer", name="KV") for ph in ("s", "f"))
+    assert [(e["pid"], round(e["ts"]), e["id"]) for e in starts] == [(1, 200_000, 0)]
+    assert [(e["pid"], round(e["ts"]), e["id"]) for e in ends] == [(2, 400_000, 0)]
+
+
+def test_loads_from_a_tier_are_slices_of_the_instance() -> None:
+    loads = LoadRows(
+        request=ints(1, 3),
+        tier=ints(0, 0),
+        hit_tokens=ints(64, 0),
+        tokens=ints(64, 64),
+        bytes=floats(1e6, 1e6),
+        start_s=floats(0.1, 0.6),
+        end_s=floats(0.2, 0.7),
+    )
+    tier = TierUse("host", "host", 1, *([0.0] * 7))
+    tree = _trace(run_log(loads=loads, tiers=(tier,)))
+    (begun,) = _events(tree, ph="b", cat="load")  # request 3 was rejected: no instance took it
+    assert (begun["pid"], begun["name"], begun["args"]["request"]) == (1, "load from host", 1)
+
+
+def test_a_timeline_that_is_cut_leaves_out_later_transfers() -> None:
+    tree = _trace(run_log(transfers=_moved()), max_steps=2)
+    assert [round(e["ts"]) for e in _events(tree, ph="b", cat="transfer")] == [200_000, 250_000]

@@ -25,7 +25,6 @@ def plot(
     list_: Annotated[bool, typer.Option("--list", help="Print the names of the figures, and stop.")] = False,
 ) -> None:
     """Write the figures of a run as files, the same as in its report.html."""
-    from tokensim.cli.columns import columns
     from tokensim.errors import InputError, SimulationError, nearest
     from tokensim.report.export import FORMATS, write_figure
     from tokensim.report.figures.run import run_figures
@@ -35,7 +34,9 @@ def plot(
         raise InputError(f"'{format_}' is no format", where="--format", hint=nearest(format_, FORMATS))
     figures = {one.name: one for one in run_figures(read_run(run))}
     if list_:
-        typer.echo(columns(("figure", "title"), [(one.name, one.title) for one in figures.values()]))
+        width = max([len("figure"), *map(len, figures)])
+        titles = [("figure", "title"), *((one.name, one.title) for one in figures.values())]
+        typer.echo("\n".join(f"{name:<{width}}  {title}" for name, title in titles))
         return
     for name in figure or ():
         if name not in figures:
