@@ -25,7 +25,13 @@ def run_page(data: RunData) -> str:
             tuple(latency_figures(data)),
             intro="Shares of requests (ITL: of gaps between tokens) within a time, as the client sees it.",
         ),
-        Section("over-time", "Over time", tuple(timed_figures(data)), instances=tuple(dict.fromkeys(load))),
+        Section(
+            "over-time",
+            "Over time",
+            tuple(timed_figures(data)),
+            instances=tuple(dict.fromkeys(load)),
+            choice="Instance" if set(load) <= set(data.instances) else "Pool",
+        ),
         Section("time", "Where the time went", tuple(time_figures(data))),
         Section("cost", "Cost, energy, network", tuple(money_figures(data))),
         Section(

@@ -12,7 +12,8 @@ from tokensim.report.figures.parts import (
     SMALL,
     as_seconds,
     category,
-    log_ticks,
+    labelled,
+    log_axis,
     seconds_axis,
     slo_of,
     time_axis,
@@ -29,6 +30,9 @@ METRICS = {
     "queue": ("Time in the queue", "queue time"),
 }
 """Metric → its name, and its short name."""
+
+PERCENTILES = ("p50", "SLO", "p90", "p99")
+"""In the order of the colours: the second is that of the SLO's line."""
 
 LONG_TAIL = 25
 """From this ratio of the greatest to the median on, an axis is logarithmic."""
@@ -65,12 +69,12 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
         note = f"The SLO's bound, {duration(slo[0])}, is far beyond the right edge."
     elif slo:
         scale = _reaching(scale, slo[0])
-    ticks = {"values": log_ticks(*scale["domain"])} if scale["type"] == "log" else {}
+    ticks = log_axis(*scale["domain"]) if scale["type"] == "log" else {}
     x = {
         "field": "seconds",
         "type": "quantitative",
         "scale": scale,
-        "axis": seconds_axis(short, tickCount=5, **ticks),
+        "axis": seconds_axis(short, **{"tickCount": 5, **ticks}),
     }
     y = {
         "field": "share",
@@ -157,18 +161,20 @@ def _slo_rule(bound: float, percentile: float, scale: Spec, *, low: bool) -> lis
             "mark": {"type": "rule", "style": "slo"},
             "encoding": {"x": {"datum": bound}},
         },
-        {
-            "data": {"values": [{}]},
-            "mark": {
-                "type": "text",
-                "style": "slo-label",
-                "align": "right" if left else "left",
-                "dx": -6 if left else 6,
-                "dy": -8 if low else 5,
-                "text": f"SLO {duration(bound)} at p{percentile:g}",
-            },
-            "encoding": {"x": {"datum": bound}, "y": {"datum": 0 if low else TOP}},
-        },
+        *labelled(
+            {
+                "data": {"values": [{}]},
+                "mark": {
+                    "type": "text",
+                    "style": "slo-label",
+                    "align": "right" if left else "left",
+                    "dx": -6 if left else 6,
+                    "dy": -8 if low else 5,
+                    "text": f"SLO {duration(bound)} at p{percentile:g}",
+                },
+                "encoding": {"x": {"datum": bound}, "y": {"datum": 0 if low else TOP}},
+            }
+        ),
     ]
 
 
@@ -190,7 +196,7 @@ def _marks(marks: list[tuple[str, float, float]], scale: Spec, x: Spec, y: Spec)
         }
     ]
     for place, align, dx, dy in LABEL_PLACES:
-        layers.append(
+        layers += labelled(
             {
                 "data": {"values": [v for v in values if v["at"] == place]},
                 "mark": {"type": "text", "style": "mark-label", "align": align, "dx": dx, "dy": dy},
@@ -222,8 +228,8 @@ def latency_over_time(
     else:
         slo = None
     scale |= {"domainMax": top * (1.6 if spread else 1.07) or 1e-3, "nice": False}
-    ticks = {"values": log_ticks(low * 0.9, max(told["max"], low), 5)} if spread else {}
-    y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, tickCount=5, **ticks)}
+    ticks = log_axis(low * 0.9, max(told["max"], low), 5) if spread else {}
+    y = {"type": "quantitative", "scale": scale, "axis": seconds_axis(short, **{"tickCount": 5, **ticks})}
     x = time_axis(end_s)
     layers: list[Spec] = [
         {
@@ -258,7 +264,7 @@ def latency_over_time(
             "encoding": {
                 "x": x,
                 "y": {"field": "seconds", **y},
-                "color": category("percentile", ("p50", "p99"), line=True),
+                "color": category("percentile", PERCENTILES, ("p50", "p99"), line=True),
                 "tooltip": [
                     {"field": "percentile", "title": "percentile"},
                     {"field": "text", "title": short},
@@ -293,19 +299,21 @@ def _slo_line(bound: float) -> list[Spec]:
             "mark": {"type": "rule", "style": "slo"},
             "encoding": {"y": {"datum": bound}},
         },
-        {
-            "data": {"values": [{}]},
-            "mark": {
-                "type": "text",
-                "style": "slo-label",
-                "align": "right",
-                "baseline": "bottom",
-                "dx": -2,
-                "dy": -3,
-                "text": f"SLO {duration(bound)}",
-            },
-            "encoding": {"x": {"value": "width"}, "y": {"datum": bound}},
-        },
+        *labelled(
+            {
+                "data": {"values": [{}]},
+                "mark": {
+                    "type": "text",
+                    "style": "slo-label",
+                    "align": "right",
+                    "baseline": "bottom",
+                    "dx": -2,
+                    "dy": -3,
+                    "text": f"SLO {duration(bound)}",
+                },
+                "encoding": {"x": {"value": "width"}, "y": {"datum": bound}},
+            }
+        ),
     ]
 
 

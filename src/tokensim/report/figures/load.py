@@ -103,7 +103,7 @@ def load_figure(metric: str, load: Columns, end_s: float, instances: Sequence[st
         datasets={"load": table},
         numbers=_numbers(thinned(table), text),
         note=f"{len(instances)} instances: each pool is drawn as one, the mean of its instances."
-        if pools and metric != "waiting"
+        if pools
         else "",
         timed=True,
         by_instance=True,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokensim.report.figures.base import Figure, Spec
-from tokensim.report.figures.parts import MEDIUM, as_seconds, category, log_ticks, seconds_axis
+from tokensim.report.figures.parts import MEDIUM, as_seconds, category, labelled, log_axis, seconds_axis
 from tokensim.report.figures.theme import BOUNDS
 from tokensim.report.numbers import duration, share
 from tokensim.report.series.base import Columns, columns, length, where
@@ -207,14 +207,14 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
         "type": "quantitative",
         "title": "arithmetic intensity (FLOP/byte)",
         "scale": {"type": "log", "domain": [low, high], "nice": False},
-        "axis": {"format": "~s", "values": log_ticks(low, high)},
+        "axis": {"format": "~s", **log_axis(low, high)},
     }
     y: Spec = {
         "field": "rate",
         "type": "quantitative",
         "title": "achieved FLOP/s",
         "scale": {"type": "log", "domain": [floor, peak * 3], "nice": False},
-        "axis": {"format": "~s", "values": log_ticks(floor, peak * 3)},
+        "axis": {"format": "~s", **log_axis(floor, peak * 3, 5)},
     }
     layers: list[Spec] = [
         {
@@ -252,11 +252,19 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
                 ],
             },
         },
-        {
-            "data": {"values": _named(dots, high / low, peak * 3 / floor)},
-            "mark": {"type": "text", "style": "mark-label", "align": "left", "baseline": "middle", "dx": 13},
-            "encoding": {"x": x, "y": y, "text": {"field": "operator"}},
-        },
+        *labelled(
+            {
+                "data": {"values": _named(dots, high / low, peak * 3 / floor)},
+                "mark": {
+                    "type": "text",
+                    "style": "mark-label",
+                    "align": "left",
+                    "baseline": "middle",
+                    "dx": 13,
+                },
+                "encoding": {"x": x, "y": y, "text": {"field": "operator"}},
+            }
+        ),
     ]
     return Figure(
         name="roofline" + ("" if only else f"-{pool}"),

@@ -92,6 +92,18 @@ def log_ticks(low: float, high: float, most: int = 7) -> list[float]:
     return ticks[:: -(-len(ticks) // most)]
 
 
+def log_axis(low: float, high: float, most: int = 7) -> Spec:
+    """The ticks of a logarithmic axis, as properties of an axis (Vega thins out values beyond the count)."""
+    ticks = log_ticks(low, high, most)
+    return {"values": ticks, "tickCount": len(ticks) + 1}
+
+
+def labelled(layer: Spec) -> list[Spec]:
+    """A layer of text, and a halo in the colour of the ground under it, so that lines do not cross it."""
+    mark = {**layer["mark"], "style": [layer["mark"]["style"], "halo"], "aria": False}
+    return [{**layer, "mark": mark}, layer]
+
+
 def slo_of(summary: Any, metric: str) -> tuple[float, float, bool | None] | None:
     """(bound in seconds, percentile, met) of the SLO on ``metric`` in a ``summary.json`` tree, if there is
     one."""

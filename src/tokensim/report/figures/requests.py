@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from tokensim.report.figures.base import Figure, Spec, thinned
-from tokensim.report.figures.parts import SHOWN, as_seconds, category, shown_param, time_axis, time_param
+from tokensim.report.figures.parts import as_seconds, category, shown_param, time_axis, time_param
 from tokensim.report.series.base import Columns, length
 from tokensim.report.series.spans import PHASES
+
+CHOSEN = {"filter": "shown == null || datum.series == shown"}
 
 LEAST_HEIGHT, MOST_HEIGHT, ROW = 90, 560, 14
 """Pixels of the plotting area, and of a row where there is room."""
 
 
-def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
-    """The spans of a sample of ``requests`` requests; None if none arrived."""
+def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[str, str]) -> Figure | None:
+    """The spans of a sample of ``requests`` requests; ``series``: under which name each instance can be
+    chosen. None if none arrived."""
     if not length(spans):
         return None
     shown = max(spans["row"]) + 1
@@ -47,7 +52,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
         {
             "data": {"name": "spans"},
             "params": [time_param()],
-            "transform": [SHOWN, *seconds],
+            "transform": [CHOSEN, *seconds],
             "mark": {"type": "bar", "clip": True, "aria": False},
             "encoding": {
                 "x": x,
@@ -59,7 +64,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
         },
         {
             "data": {"name": "spans"},
-            "transform": [SHOWN, {"filter": "datum.until_s <= datum.time_s"}, *seconds],
+            "transform": [CHOSEN, {"filter": "datum.until_s <= datum.time_s"}, *seconds],
             "mark": {"type": "point", "shape": "cross", "clip": True, "size": 30, "style": "slo-label"},
             "encoding": {"x": x, "y": y, "tooltip": tooltip},
         },
@@ -77,7 +82,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int) -> Figure | None:
             "params": [shown_param()],
             "layer": layers,
         },
-        datasets={"spans": spans},
+        datasets={"spans": {**spans, "series": [series.get(name or "") for name in spans["instance"]]}},
         numbers={
             "request": few["request"],
             "phase": few["phase"],

@@ -32,7 +32,7 @@ def timed_figures(data: RunData) -> list[Figure]:
             ),
             *(load_figure(metric, tables["load"], end_s, data.instances) for metric in reversed(LOADS)),
             throughput_figure(tables["throughput"], end_s),
-            gantt_figure(tables["spans"], end_s, int(summary["requests"]["total"])),
+            gantt_figure(tables["spans"], end_s, int(summary["requests"]["total"]), _series(data)),
         ]
     )
 
@@ -59,6 +59,15 @@ def money_figures(data: RunData) -> list[Figure]:
 def run_figures(data: RunData) -> list[Figure]:
     """Every figure that has something to show; their names are unique."""
     return [*latency_figures(data), *timed_figures(data), *time_figures(data), *money_figures(data)]
+
+
+def _series(data: RunData) -> dict[str, str]:
+    """Instance → the name under which its load is drawn: its own, or its pool's if there are many."""
+    names = set(data.tables["load"]["instance"])
+    return {
+        instance: instance if instance in names else pool
+        for instance, pool in zip(data.instances, data.pools, strict=True)
+    }
 
 
 def drawn(figures: Sequence[Figure | None]) -> list[Figure]:

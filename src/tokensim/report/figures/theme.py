@@ -74,6 +74,7 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
             "slo-label": {"color": colours[1], "fontSize": 11, "fontWeight": 600},
             "mark-point": {"color": text, "stroke": ground, "strokeWidth": 1.5},
             "mark-label": {"color": text, "fontSize": 11},
+            "halo": {"color": ground, "stroke": ground, "strokeWidth": 4, "strokeJoin": "round"},
             "roof": {"color": muted, "strokeWidth": 1.5},
             "roof-label": {"color": muted, "fontSize": 11},
             "value-label": {"color": muted, "fontSize": 11},

@@ -49,13 +49,14 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class Section:
     """Figures under a title; ``name`` is the anchor. ``instances``: those to choose from, where figures have
-    the parameter ``shown``."""
+    the parameter ``shown``; ``choice`` says what they are."""
 
     name: str
     title: str
     figures: tuple[Figure, ...] = ()
     intro: str = ""
     instances: tuple[str, ...] = ()
+    choice: str = "Instance"
     listings: tuple[Listing, ...] = ()
     folds: tuple[Fold, ...] = ()
 
