@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -191,3 +192,33 @@ def test_a_reader_of_screens_finds_titles_descriptions_and_tables(shown: Any) ->
     assert shown.execute_script(
         "return [...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))"
     )
+
+
+@pytest.mark.parametrize(("format_", "start"), [("svg", b"<svg"), ("png", b"\x89PNG")])
+def test_a_figure_can_be_saved(shown: Any, tmp_path: Path, format_: str, start: bytes) -> None:
+    shown.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+    shown.execute_script(f"document.querySelector('[data-of=cost][data-save={format_}]').click()")
+    file = tmp_path / f"cost.{format_}"
+    for _ in range(100):
+        if file.exists():
+            break
+        time.sleep(0.1)
+    assert file.read_bytes().startswith(start)
+
+
+def test_the_wheel_zooms_with_control_alone(shown: Any) -> None:
+    before = shown.execute_script(TICKS, "throughput")
+    turn = """
+    const svg = document.querySelector('[data-figure="kv-cache"] svg');
+    svg.scrollIntoView({block: "center"});
+    const box = svg.getBoundingClientRect();
+    const at = {clientX: box.left + box.width / 2, clientY: box.top + box.height / 2};
+    document.elementFromPoint(at.clientX, at.clientY).dispatchEvent(new WheelEvent("wheel",
+      {deltaY: -400, ctrlKey: arguments[0], bubbles: true, cancelable: true, ...at}));
+    """
+    shown.execute_script(turn, False)
+    shown.execute_async_script(SETTLED)
+    assert shown.execute_script(TICKS, "throughput") == before
+    shown.execute_script(turn, True)
+    shown.execute_async_script(SETTLED)
+    assert shown.execute_script(TICKS, "throughput") != before

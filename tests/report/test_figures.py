@@ -18,6 +18,7 @@ from tokensim.metrics.slo import Slo
 from tokensim.report.export import FORMATS, rendered
 from tokensim.report.figures import theme
 from tokensim.report.figures.parts import log_ticks
+from tokensim.report.figures.replicas import replicas_figure
 from tokensim.report.figures.run import run_figures
 from tokensim.report.series.base import columns, joined, length, rows, where
 from tokensim.report.series.latency import latency_cdfs, latency_over_time, latency_sample
@@ -290,3 +291,19 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Any, change: Any, message:
     change(tmp_path)
     with pytest.raises(InputError, match=message):
         read_run(tmp_path)
+
+
+def test_replicas_are_counted_while_they_serve() -> None:
+    def life(up_s: float, gone_s: float | None) -> dict[str, Any]:
+        return {"name": "r", "pool": "a", "born_s": 0.0, "up_s": up_s, "gone_s": gone_s, "failed": False}
+
+    lives = [life(0.0, None), life(2.0, 5.0), life(4.0, 4.0), life(20.0, None)]
+    figure = replicas_figure({"operations": {"replicas": lives}}, 10.0)
+    assert figure is not None
+    assert figure.datasets["replicas"] == {
+        "time_s": [0, 2, 5, 10],
+        "pool": ["a"] * 4,
+        "replicas": [1, 2, 1, 1],
+    }
+    assert rendered(figure, "svg").startswith(b"<svg")
+    assert replicas_figure({"operations": None}, 10.0) is None

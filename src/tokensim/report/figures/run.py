@@ -11,6 +11,7 @@ from tokensim.report.figures.load import METRICS as LOADS
 from tokensim.report.figures.load import load_figure, throughput_figure
 from tokensim.report.figures.money import cost_figure, energy_figure, links_figure
 from tokensim.report.figures.operators import bounds_figure, operators_figure, roofline_figure
+from tokensim.report.figures.replicas import replicas_figure
 from tokensim.report.figures.requests import gantt_figure
 from tokensim.report.series.run import RunData
 
@@ -32,6 +33,7 @@ def timed_figures(data: RunData) -> list[Figure]:
             ),
             *(load_figure(metric, tables["load"], end_s, data.instances) for metric in reversed(LOADS)),
             throughput_figure(tables["throughput"], end_s),
+            replicas_figure(summary, end_s),
             gantt_figure(tables["spans"], end_s, int(summary["requests"]["total"]), _series(data)),
         ]
     )

@@ -17,6 +17,9 @@ from tokensim.errors import SimulationError
 from tokensim.report.atomic import write_bytes
 from tokensim.report.figures.base import VEGA_LITE
 
+EXPORTS = "window.vegaEmbed = vegaEmbed; window.vega = vega; window.vegaLite = vegaLite;"
+"""What of the bundle the script of a page may use."""
+
 
 @cache
 def javascript() -> str:
@@ -26,7 +29,7 @@ def javascript() -> str:
         return kept.read_text(encoding="utf-8")
     import vl_convert
 
-    text = vl_convert.javascript_bundle(None, vl_version=VEGA_LITE)
+    text = vl_convert.javascript_bundle(EXPORTS, vl_version=VEGA_LITE)
     text = re.sub(r"</(script)", r"<\\/\1", text, flags=re.IGNORECASE)
     with contextlib.suppress(OSError, SimulationError):
         kept.parent.mkdir(parents=True, exist_ok=True)
