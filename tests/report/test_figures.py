@@ -15,6 +15,7 @@ from tokensim.metrics.bins import interval_maxima, interval_means
 from tokensim.metrics.log import HandoverRows, RunLog
 from tokensim.metrics.pool_time import pool_operators
 from tokensim.metrics.slo import Slo
+from tokensim.metrics.usage import Standing
 from tokensim.report.export import FORMATS, rendered
 from tokensim.report.figures import theme
 from tokensim.report.figures.parts import log_ticks
@@ -307,3 +308,11 @@ def test_replicas_are_counted_while_they_serve() -> None:
     }
     assert rendered(figure, "svg").startswith(b"<svg")
     assert replicas_figure({"operations": None}, 10.0) is None
+
+
+def test_instances_that_do_not_stand_are_no_part_of_a_mean() -> None:
+    standing = Standing(floats(0.0, 1.0), floats(1.0, np.inf))
+    table = load_over_time(run_log(), NAMES, ["a", "a"], standing, bins=4)
+    gone, late = (where(table, instance=name)["running"] for name in NAMES)
+    assert gone[2:] == late[:2] == [None, None]
+    assert (gone[1], late[2:]) == (3, [1, 1])

@@ -147,6 +147,7 @@ def simulate(
             tuple(fact.pool for fact in facts),
             tuple(roof for plan in plans for roof in roofs_of(plan)),
             tuple(pool_operators(log.steps, facts)),
+            standing,
         )
 
     return Result(filled_in, log, summary, of_run, energy)

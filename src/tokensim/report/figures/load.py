@@ -102,7 +102,7 @@ def load_figure(metric: str, load: Columns, end_s: float, instances: Sequence[st
         },
         datasets={"load": table},
         numbers=_numbers(thinned(table), text),
-        note=f"{len(instances)} instances: each pool is drawn as one, the mean of its instances."
+        note=f"{len(instances)} instances: each pool is drawn as one, the mean of its instances at the time."
         if pools
         else "",
         timed=True,

@@ -8,23 +8,34 @@ import numpy as np
 
 from tokensim.metrics.bins import interval_maxima, interval_means
 from tokensim.metrics.log import RunLog
+from tokensim.metrics.usage import Standing, always
 from tokensim.report.series.base import Columns, columns, joined
 from tokensim.workload.base import Floats
 
 BINS = 240
 """Intervals of the simulated time."""
 
+ROUNDING = 1e-9
+"""What adding up parts of an interval loses."""
+
 MOST_SERIES = 8
 """Instances that are drawn one by one (a palette has no more colours that people can tell apart); of more,
 each pool is drawn as one."""
 
 
-def load_over_time(log: RunLog, names: Sequence[str], pools: Sequence[str], bins: int = BINS) -> Columns:
+def load_over_time(
+    log: RunLog,
+    names: Sequence[str],
+    pools: Sequence[str],
+    standing: Standing | None = None,
+    bins: int = BINS,
+) -> Columns:
     """``time_s`` (middle of an interval), ``instance``, and mean and greatest ``kv`` (share of its blocks),
     ``running`` and ``waiting`` requests; a later stage of a pipeline has KV alone.
 
-    Of more than ``MOST_SERIES`` instances, a row is a pool: means are over its instances, the greatest is
-    that of any. Time without a step counts as zero.
+    Of more than ``MOST_SERIES`` instances, a row is a pool: means are over its instances that stood then, the
+    greatest is that of any. Time without a step counts as zero, time in which none stood (``standing``;
+    default: all stood always) is None.
     """
     if log.end_s <= 0 or not len(log.steps.start_s):
         names_of_columns = ("kv", "kv_max", "running", "running_max", "waiting", "waiting_max")
@@ -33,34 +44,41 @@ def load_over_time(log: RunLog, names: Sequence[str], pools: Sequence[str], bins
     groups: dict[str, list[int]] = {}
     for index, name in enumerate(names):
         groups.setdefault(name if len(names) <= MOST_SERIES else pools[index], []).append(index)
-    return joined(_one(log, edges, name, members) for name, members in groups.items())
+    there = standing or always(len(names))
+    return joined(_one(log, edges, name, members, there) for name, members in groups.items())
 
 
-def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int]) -> Columns:
+def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int], there: Standing) -> Columns:
     rows = log.steps
     kv, running, waiting = [], [], []
+    stood, stood_first = (np.zeros(len(edges) - 1) for _ in range(2))  # of later stages KV alone is told
     for i in members:
+        part = np.minimum(edges[1:], there.to_s[i]) - np.maximum(edges[:-1], there.from_s[i])
+        present = part.clip(min=0.0) / np.diff(edges)
+        stood += present
         own = np.flatnonzero(rows.instance == i)
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
         share = rows.used_blocks[own] / max(log.num_blocks[i], 1)
         kv.append(_told(edges, start, end, share))
         if i not in log.later_stages:
+            stood_first += present
             running.append(_told(edges, start, end, rows.running[own]))
             waiting.append(_told(edges, start, end, rows.waiting[own]))
-    told = {"kv": kv, "running": running, "waiting": waiting}
+    told = {"kv": (kv, stood), "running": (running, stood_first), "waiting": (waiting, stood_first)}
     bins = len(edges) - 1
     table = columns(time_s=(edges[:-1] + edges[1:]) / 2, instance=[name] * bins)
-    for metric, parts in told.items():
-        means = [mean for mean, _ in parts] or [np.full(bins, np.nan)]
-        maxima = [greatest for _, greatest in parts] or [np.full(bins, np.nan)]
-        table |= columns(**{metric: np.mean(means, axis=0), f"{metric}_max": np.max(maxima, axis=0)})
+    for metric, (parts, size) in told.items():
+        total = np.sum([mean for mean, _ in parts] or [np.zeros(bins)], axis=0)
+        most = np.max([greatest for _, greatest in parts] or [np.zeros(bins)], axis=0)
+        mean = np.divide(total, size, out=np.full(bins, np.nan), where=size > ROUNDING)
+        most = np.where(size > ROUNDING, np.maximum(most, mean), np.nan)
+        table |= columns(**{metric: mean, f"{metric}_max": most})
     return table
 
 
 def _told(edges: Floats, start: Floats, end: Floats, value: np.typing.ArrayLike) -> tuple[Floats, Floats]:
-    means = interval_means(edges, start, end, value)
-    return means, np.maximum(interval_maxima(edges, start, end, value), means)
+    return interval_means(edges, start, end, value), interval_maxima(edges, start, end, value)
 
 
 def throughput_over_time(log: RunLog, bins: int = BINS // 2) -> Columns:

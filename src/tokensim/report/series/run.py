@@ -12,6 +12,7 @@ from tokensim.errors import InputError
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.pool_time import PoolOperator
 from tokensim.metrics.summary import Summary
+from tokensim.metrics.usage import Standing
 from tokensim.report.header import Header
 from tokensim.report.series.base import Columns, columns
 from tokensim.report.series.latency import latency_cdfs, latency_over_time, latency_sample
@@ -36,13 +37,16 @@ class Roof:
 @dataclass(frozen=True, slots=True)
 class RunFacts:
     """What a log does not say of its run: the names of its ``instances``, the pool that each belongs to, a
-    ``header``, the ``roofs`` of the devices, and the time of the operators by pool."""
+    ``header``, the ``roofs`` of the devices, the time of the operators by pool, and when each instance
+    stood."""
 
     header: Header
     instances: tuple[str, ...]
     pools: tuple[str, ...]
     roofs: tuple[Roof, ...] = ()
     operators: tuple[PoolOperator, ...] = ()
+    standing: Standing | None = None
+    """None: all stood from the start to the end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def run_data(log: RunLog, summary: Summary, facts: RunFacts, scenario_yaml: str)
             "cdfs": latency_cdfs(log),
             "latency": latency_over_time(log),
             "sample": latency_sample(log, names),
-            "load": load_over_time(log, names, facts.pools),
+            "load": load_over_time(log, names, facts.pools, facts.standing),
             "throughput": throughput_over_time(log),
             "spans": request_spans(log, names),
             "operators": _operators(facts.operators),
