@@ -20,6 +20,7 @@ from tokensim.report.export import FORMATS, rendered
 from tokensim.report.figures import theme
 from tokensim.report.figures.parts import log_ticks
 from tokensim.report.figures.replicas import replicas_figure
+from tokensim.report.figures.roofline import roofline_figure
 from tokensim.report.figures.run import run_figures
 from tokensim.report.series.base import columns, joined, length, rows, where
 from tokensim.report.series.latency import latency_cdfs, latency_over_time, latency_sample
@@ -316,3 +317,27 @@ def test_instances_that_do_not_stand_are_no_part_of_a_mean() -> None:
     gone, late = (where(table, instance=name)["running"] for name in NAMES)
     assert gone[2:] == late[:2] == [None, None]
     assert (gone[1], late[2:]) == (3, [1, 1])
+
+
+def test_work_is_counted_once_for_each_source_and_time_under_every_bound() -> None:
+    operators = columns(
+        pool=["a"] * 4,
+        operator=["qkv", "qkv", "qkv", "host"],
+        kind=["gemm", "gemm", "gemm", "host"],
+        source=["exact", "exact", "fitted", "fitted"],
+        bound=["compute", "memory", "compute", "host"],
+        seconds=[2.0, 1.0, 1.0, 4.0],
+        flops=[60.0, 60.0, 20.0, 0.0],
+        bytes=[6.0, 6.0, 2.0, 0.0],
+    )
+    roofs = columns(pool=["a"], device=["d"], dtype=["bfloat16"], flops_per_s=[100.0], bytes_per_s=[10.0])
+    figure = roofline_figure("a", operators, roofs, only=True)
+    assert figure is not None
+    assert figure.datasets["dots"] == {
+        "operator": ["qkv"],
+        "kind": ["gemm"],
+        "intensity": [10],
+        "rate": [20],
+        "share": [0.5],
+    }
+    assert roofline_figure("b", operators, roofs, only=True) is None

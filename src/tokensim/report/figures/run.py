@@ -6,13 +6,15 @@ from collections.abc import Sequence
 
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.latency import METRICS as LATENCIES
-from tokensim.report.figures.latency import latency_cdf, latency_over_time
+from tokensim.report.figures.latency import latency_cdf
+from tokensim.report.figures.latency_times import latency_over_time
 from tokensim.report.figures.load import METRICS as LOADS
 from tokensim.report.figures.load import load_figure, throughput_figure
 from tokensim.report.figures.money import cost_figure, energy_figure, links_figure
-from tokensim.report.figures.operators import bounds_figure, operators_figure, roofline_figure
+from tokensim.report.figures.operators import bounds_figure, operators_figure
 from tokensim.report.figures.replicas import replicas_figure
 from tokensim.report.figures.requests import gantt_figure
+from tokensim.report.figures.roofline import roofline_figure
 from tokensim.report.series.run import RunData
 
 
