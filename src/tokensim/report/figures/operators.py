@@ -44,7 +44,7 @@ def operators_figure(pool: str, operators: Columns, only: bool) -> Figure | None
     )
     y: Spec = {"field": "operator", "type": "nominal", "sort": order, "title": None}
     y["axis"] = {"labelLimit": 150, "grid": False, "labelOverlap": False}
-    high = max(sums.values()) * 1.16
+    high = max(sums.values()) * 1.28  # room for the labels, on a phone too
     x: Spec = {"field": "seconds", "type": "quantitative", "scale": {"domain": [0, high], "nice": False}}
     x["axis"] = seconds_axis("time in steps, all instances", grid=True, tickCount=5)
     layers: list[Spec] = [
