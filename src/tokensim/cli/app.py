@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from tokensim.cli import calibrate, cases, devices, explain, models, profiles, run, schema, validate
+from tokensim.cli import calibrate, cases, devices, explain, models, profiles, run, schema, sweep, validate
 
 app = typer.Typer(
     name="tokensim",
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run")(run.run)
+app.command("sweep")(sweep.sweep)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
