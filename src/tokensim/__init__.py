@@ -17,15 +17,29 @@ from tokensim.registry import register
 
 if TYPE_CHECKING:
     from tokensim.assemble import Result, simulate
+    from tokensim.explore.study import Study
+    from tokensim.explore.sweep import sweep
     from tokensim.scenario import Scenario
 
 __version__ = "0.1.0"
-__all__ = ["InputError", "Result", "Scenario", "SimulationError", "__version__", "register", "simulate"]
+__all__ = [
+    "InputError",
+    "Result",
+    "Scenario",
+    "SimulationError",
+    "Study",
+    "__version__",
+    "register",
+    "simulate",
+    "sweep",
+]
 
 _LAZY = {
     "Result": "tokensim.assemble",
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
+    "Study": "tokensim.explore.study",
+    "sweep": "tokensim.explore.sweep",
 }
 
 

@@ -17,6 +17,7 @@ from tokensim.cli import (
     report,
     run,
     schema,
+    sweep,
     validate,
 )
 
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("plot")(plot.plot)
+app.command("sweep")(sweep.sweep)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)

@@ -25,6 +25,17 @@ Plugins = Annotated[
     typer.Option("--plugin", metavar="FILE", help="A Python file that registers parts. Repeatable."),
 ]
 
+Executors = Annotated[
+    str,
+    typer.Option(
+        "--executor", metavar="WHERE", help="local: processes of this machine; ray: a cluster; serial."
+    ),
+]
+
+Jobs = Annotated[
+    int | None, typer.Option("--jobs", "-j", metavar="N", help="Runs at a time. [default: one a processor]")
+]
+
 
 def load_plugins(files: Sequence[Path] | None) -> None:
     """Import every installed plug-in, then ``files``; raises ``InputError`` for one that fails."""

@@ -42,6 +42,33 @@ def progress_bar(quiet: bool) -> Iterator[Progress | None]:
         yield show
 
 
+@contextlib.contextmanager
+def points_bar(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
+    """A bar over the points of a study: called with (done, of these not ok, in all)."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    bar = bars.Progress(
+        bars.TextColumn("running"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} points"),
+        bars.TextColumn("{task.fields[failed]}"),
+        bars.TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=0, failed="")
+
+        def show(done: int, failed: int, total: int) -> None:
+            bar.update(task, completed=done, total=total, failed=f"{failed:,} failed" if failed else "")
+
+        yield show
+
+
 def clock(seconds: float) -> str:
     """Simulated time as people say it: ``42.0 s``, ``12:05 min``, ``3:12:05 h``."""
     if seconds < 60:

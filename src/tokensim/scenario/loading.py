@@ -51,21 +51,29 @@ class Document:
 
     def check(self) -> Scenario:
         """The scenario; raises ``InputError`` that lists all problems."""
-        return from_mapping(_absolute(self.data, Path.cwd()), self.where, self.origins)
+        return from_mapping(absolute_paths(self.data, Path.cwd()), self.where, self.origins)
 
 
 def read_document(path: str | Path) -> Document:
     """Read the YAML file at ``path`` without checking it against the schema; raises ``InputError``."""
+    data, origins = read_mapping(path, "scenario", "examples/quickstart.yaml")
+    return Document(absolute_paths(data, Path(path).absolute().parent), str(path), origins)
+
+
+def read_mapping(
+    path: str | Path, what: str, example: str
+) -> tuple[dict[str, Any], dict[yaml_text.Path, str]]:
+    """The tree in the YAML file at ``path`` (a ``what``, like that in ``example``) and the lines of its
+    values; raises ``InputError``."""
     file = Path(path)
     data, lines = yaml_text.parse(_read_text(file), str(path))
     if not isinstance(data, dict):
         raise InputError(
-            "the file is empty" if data is None else "not a scenario: the file holds no 'key: value' lines",
+            "the file is empty" if data is None else f"not a {what}: the file holds no 'key: value' lines",
             where=str(path),
-            hint="start from examples/quickstart.yaml",
+            hint=f"start from {example}",
         )
-    origins = {at: f"line {line}" for at, line in lines.items() if at}
-    return Document(_absolute(data, file.absolute().parent), str(path), origins)
+    return data, {at: f"line {line}" for at, line in lines.items() if at}
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
@@ -132,7 +140,7 @@ def _beside(file: Path) -> str | None:
     return nearest(file.name, names) if names else None
 
 
-def _absolute(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """A copy of the tree ``data`` in which every relative path counts from ``folder``."""
 
     def resolve(text: str) -> str:

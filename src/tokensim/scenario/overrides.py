@@ -35,18 +35,23 @@ def parse_override(override: str) -> tuple[Path, Any]:
     name, equals, text = override.partition("=")
     if not equals:
         raise InputError("no '=' in it", where=where, hint="write path=value: --set engine.max_num_seqs=512")
+    return parse_path(name.strip(), where), parse(text, where)[0]
+
+
+def parse_path(name: str, where: str) -> Path:
+    """``"a.b[0].c"`` → ``("a", "b", 0, "c")``; raises ``InputError`` at ``where``."""
     path: list[str | int] = []
-    for part in name.strip().split("."):
+    for part in name.split("."):
         match = _PART.fullmatch(part)
         if match is None:
             raise InputError(
-                f"'{name.strip()}' is not a path",
+                f"'{name}' is not a path",
                 where=where,
                 hint="e.g. engine.block_size or cluster.pools[0].hardware",
             )
         path.append(match[1])
         path += [int(index) for index in re.findall(r"-?\d+", match[2])]
-    return tuple(path), parse(text, where)[0]
+    return tuple(path)
 
 
 def set_value(data: dict[str, Any], path: Path, value: Any, where: str) -> None:

@@ -1,0 +1,139 @@
+"""``sweep``: run every point of a study, wherever there is room, and keep each as soon as it is done."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from tokensim.errors import InputError
+from tokensim.explore.executors import Executor, make_executor
+from tokensim.explore.results import RESULTS_FILE, frame_of, rows_of, write_results
+from tokensim.explore.store import STORE_FILE, Store
+from tokensim.explore.study import Study, digest
+from tokensim.explore.task import Task
+from tokensim.report.atomic import write_atomic
+from tokensim.scenario import yaml_text
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STUDY_FILE = "study.yaml"
+STUDY_FILES = (STUDY_FILE, STORE_FILE, RESULTS_FILE)
+
+Progress = Callable[[int, int, int], None]
+"""Called with (points done, of these not ok, points in all) after each."""
+
+
+@dataclass(frozen=True, slots=True)
+class SweepResult:
+    """What came of a study. ``frame``: one row a run, see ``tokensim.explore.results``; ``counts``: runs by
+    status; ``reused``: runs that were there before; ``complete``: every point has a row."""
+
+    study: Study
+    frame: pl.DataFrame
+    counts: dict[str, int]
+    reused: int
+    folder: Path | None
+
+    @property
+    def complete(self) -> bool:
+        """Whether every point has a row."""
+        return len(self.frame) == len(self.study)
+
+
+def sweep(
+    study: Study,
+    folder: str | Path | None = None,
+    *,
+    executor: Executor | None = None,
+    resume: bool = False,
+    retry: bool = False,
+    progress: Progress | None = None,
+) -> SweepResult:
+    """Run the points of ``study``; those that fail say why in their row, and the rest goes on.
+
+    ``folder`` (made if absent) takes ``points.sqlite``, where each run is durable as soon as it is done,
+    ``study.yaml``, and ``results.parquet`` at the end; None: nothing is kept. ``resume``: runs that the
+    folder holds already are not made again; with ``retry``, those that failed are. Ctrl-C ends it
+    early, with the table of what is there. Raises ``InputError``.
+    """
+    executor = executor or make_executor()
+    with ExitStack() as stack:
+        if folder is None:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokensim-")))
+        else:
+            place = Path(folder)
+            _prepare(place, resume)
+            _keep_study(place, study)
+        store = stack.enter_context(Store(place / STORE_FILE))
+        reused = _run(study, store, executor, retry, progress)
+        if folder is not None:
+            write_results(place, study, store.outcomes)
+        frame = frame_of(rows_of(study, store.outcomes()))
+        return SweepResult(study, frame, store.counts(), reused, None if folder is None else place)
+
+
+def _run(study: Study, store: Store, executor: Executor, retry: bool, progress: Progress | None) -> int:
+    """Run what ``store`` does not hold; returns how many it held."""
+    total, in_hand = len(study), dict[str, int]()
+    reused = repeated = made = bad = 0
+    digests: dict[int, str] = {}
+
+    def missing() -> Iterator[Task]:
+        nonlocal reused, repeated
+        for point in study:
+            task = study.task(point)
+            name = digest(task)
+            if store.claim(name, point.index, retry=retry):
+                reused += 1
+            elif name in in_hand:  # the same run once more
+                repeated += 1
+            else:
+                in_hand[name] = point.index
+                digests[point.index] = name
+                yield task
+
+    try:
+        for outcome in executor.run(missing()):
+            name = digests.pop(outcome.key)
+            store.add(name, outcome)
+            del in_hand[name]
+            made += 1
+            bad += outcome.status != "ok"
+            if progress is not None:
+                progress(reused + repeated + made, bad, total)
+    except KeyboardInterrupt:
+        pass
+    return reused
+
+
+def _prepare(folder: Path, resume: bool) -> None:
+    """Make ``folder``; refuse one that holds results which nobody asked to go on from."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot be made: {error.strerror or error}", where=str(folder), hint="give another --output"
+        ) from None
+    if (folder / STORE_FILE).exists() and not resume:
+        raise InputError(
+            "the folder holds the runs of a study",
+            where=str(folder),
+            hint="--resume goes on from them; or give another folder with --output",
+        )
+
+
+def _keep_study(folder: Path, study: Study) -> None:
+    """Leave the study in ``folder``, with the scenario inside, so that it can be repeated from there."""
+    data: dict[str, Any] = study.file.model_dump(mode="json")
+    data["scenario"] = study.base.data
+    text = yaml_text.dump(data).encode()
+
+    def write(file: IO[bytes]) -> None:
+        file.write(text)
+
+    write_atomic(folder / STUDY_FILE, write)
