@@ -73,7 +73,8 @@ def _pool(pool: Pool) -> str:
     degrees = {"tensor": parallel.tensor, "pipeline": parallel.pipeline, "data": parallel.data}
     layout = ", ".join(f"{name} {ranks}" for name, ranks in degrees.items() if ranks > 1)
     devices = f" ({layout})" if layout else ""
-    return f"{many}{_name(pool.hardware)}{devices}"
+    scale = ", ".join(f"{name} × {value:g}" for name, value in pool.scale.changed().items())
+    return f"{many}{_name(pool.hardware)}{devices}" + (f" ({scale})" if scale else "")
 
 
 def _name(part: str | Mapping[str, Any]) -> str:

@@ -40,16 +40,17 @@ profiles of Llama-3.1-8B, vLLM 0.19, MIT licence)."""
 class Builtin:
     """The shipped model for ``setting``; implements ``cost.base.OperatorCost``.
 
+    ``like``: the device whose coefficients are taken (None: that of the setting).
     Raises ``InputError`` for weights or a KV cache in an unknown format.
     """
 
     name = "builtin"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, like: Device | None = None) -> None:
         self.device = setting.device
         self._measured_links = setting.measured_links
         self._kv_dtype = "fp8" if kv_bytes(setting.kv_dtype) == 1.0 else "bfloat16"
-        self._lenders = lenders(setting.device)
+        self._lenders = lenders(like or setting.device)
         self._walks = unsplit(setting)
 
     def price(self, operators: Sequence[Operator]) -> Times:
