@@ -23,7 +23,7 @@ def with_scale(device: Device, scale: Scale) -> Device:
         intra_node=_faster(device.intra_node, scale.intra_node),
         inter_node=_faster(device.inter_node, scale.inter_node),
         host_link=_faster(device.host_link, scale.host_link),
-        sources={**device.sources, **{name: "scale of the pool" for name in changed}},
+        sources={**device.sources, **dict.fromkeys(changed, "scale of the pool")},
     )
 
 

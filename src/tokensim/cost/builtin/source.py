@@ -26,6 +26,7 @@ from tokensim.cost.builtin.forms import (
 from tokensim.cost.builtin.rates import LOW_PRECISION, peak_dtype, stand_ins, stored_bytes
 from tokensim.cost.builtin.rows import ShippedCollective, ShippedExperts, ShippedGemm, ShippedStream
 from tokensim.cost.tables.attention import unsplit
+from tokensim.hardware.base import Device
 from tokensim.model.dtypes import kv_bytes, weight_dtype
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
