@@ -61,6 +61,7 @@ class Capacities:
                 "interval_high": None if result.interval is None else result.interval[1],
                 "seeds": len(result.edges),
                 "runs": result.runs,
+                "bound": result.bound,
                 "binding": result.binding,
                 "notes": "; ".join(result.notes),
                 **{f"at.{name}": value for name, value in result.figures.items()},

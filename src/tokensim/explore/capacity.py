@@ -88,7 +88,7 @@ class Capacity:
     highest load that was asked for, or could be); else what became of a run (``refused``, ``failed``,
     ``crashed``, with ``error``). ``value`` is the mean over seeds of the highest loads met; ``interval``
     covers the mean edge with the given confidence, the search's resolution included (None: one seed).
-    ``binding``: the bound that the next higher load misses. ``notes``: what to know before trusting it.
+    ``binding``: the bound that the next higher load misses (``bound``: its name). ``notes``: what to know before trusting it.
     """
 
     status: str
@@ -97,6 +97,7 @@ class Capacity:
     interval: tuple[float, float] | None = None
     confidence: float = 0.95
     edges: tuple[SeedEdge, ...] = ()
+    bound: str = ""
     binding: str = ""
     limits: str = ""
     saturated_per_s: float | None = None
@@ -121,6 +122,7 @@ class Capacity:
             "seeds": [
                 {"seed": edge.seed, "met": _finite(edge.low), "missed": edge.high} for edge in self.edges
             ],
+            "bound": self.bound,
             "binding": self.binding,
             "limits": self.limits,
             "saturated_requests_per_s": self.saturated_per_s,
@@ -258,7 +260,9 @@ def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
     assert load is not None
     if first.low is None:
         worst = worst_of(first.beyond, question.goodput)
-        return replace(result, status="none", binding="" if worst is None else worst.text)
+        if worst is None:
+            return replace(result, status="none")
+        return replace(result, status="none", bound=worst.name, binding=worst.text)
     if first.high is None:
         note = f"the SLO is kept up to {load.text(first.low)}, the most that was asked for"
         if not bounded:
@@ -282,12 +286,14 @@ def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
     missed = [worst_of(edge.beyond, question.goodput) for edge in result.edges]
     names = Counter(one.name for one in missed if one is not None)
     binding = missed[0].text if missed[0] is not None else ""
+    bound = names.most_common(1)[0][0] if names else ""
     if len(names) > 1:
         binding += " (of the seeds: " + ", ".join(f"{name} {n}" for name, n in names.most_common()) + ")"
     return replace(
         result,
         value=fmean(lows),
         interval=interval,
+        bound=bound,
         binding=binding,
         limits=limits_of(first.figures),
         notes=tuple(notes),

@@ -75,9 +75,9 @@ def print_capacities(found: Capacities, question: Question) -> None:
     console = Console(highlight=False)
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
     for parameter in found.study.parameters:
-        table.add_column(parameter.name.rsplit(".", 1)[-1])
-    for name in ("capacity", "interval", "USD/M out", "runs", "just above it"):
-        table.add_column(name, justify="left" if name.startswith("just") else "right")
+        table.add_column(parameter.name.rsplit(".", 1)[-1], no_wrap=True)
+    for name in ("capacity", "interval", "USD/M out", "bound"):
+        table.add_column(name, justify="left" if name == "bound" else "right", no_wrap=True)
     for index, (choices, result) in enumerate(zip(found.choices, found.results, strict=True)):
         price = result.figures.get("spending.usd_per_million_output_tokens")
         interval = result.interval
@@ -86,8 +86,7 @@ def print_capacities(found: Capacities, question: Question) -> None:
             "-" if result.value is None else f"{result.value:.4g}",
             "-" if interval is None else f"{interval[0]:.4g} to {interval[1]:.4g}",
             f"{price:.3g}" if isinstance(price, int | float) and result.value is not None else "-",
-            str(result.runs),
-            result.binding.partition(",")[0] if result.status == "found" else result.status,
+            result.bound if result.status == "found" else result.status,
             style="bold" if index == found.best else "",
         )
     study = found.study
