@@ -10,6 +10,7 @@ from tokensim.cli import (
     calibrate,
     capacity,
     cases,
+    compare,
     devices,
     explain,
     models,
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("capacity")(capacity.capacity)
+app.command("compare")(compare.compare)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)

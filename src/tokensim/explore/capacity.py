@@ -88,7 +88,8 @@ class Capacity:
     highest load that was asked for, or could be); else what became of a run (``refused``, ``failed``,
     ``crashed``, with ``error``). ``value`` is the mean over seeds of the highest loads met; ``interval``
     covers the mean edge with the given confidence, the search's resolution included (None: one seed).
-    ``binding``: the bound that the next higher load misses (``bound``: its name). ``notes``: what to know before trusting it.
+    ``binding``: the bound that the next higher load misses (``bound``: its name). ``notes``: what to
+    know before trusting it.
     """
 
     status: str
