@@ -17,6 +17,7 @@ from tokensim.cli import (
     profiles,
     run,
     schema,
+    sensitivity,
     sweep,
     validate,
 )
@@ -34,6 +35,7 @@ app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
 app.command("capacity")(capacity.capacity)
 app.command("compare")(compare.compare)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
