@@ -198,6 +198,15 @@ def test_short_runs_are_doubted_and_the_number_wanted_is_enough() -> None:
     assert doubts({**figures, "requests.total": 1000}, 0.02, open_loop=False) == []
 
 
+def test_a_run_that_ends_before_the_queue_shows_is_told() -> None:
+    """150 requests at 300 a second, where 100 are served, wait for a second at most; 300 of them do not."""
+    found = find(server({"process": "constant", "rate": 50}, 150, slo={"ttft": 1.0}), seeds=1)
+    assert found.value == pytest.approx(300, rel=0.05)
+    assert any("twice the requests" in note for note in found.notes)
+    fine = find(server({"process": "constant", "rate": 50}, 2000, slo={"ttft": 0.015}), seeds=1)
+    assert not any("twice the requests" in note for note in fine.notes)
+
+
 def workload(arrivals: Any, **keys: Any) -> Scenario:
     given = {**SCENARIO["workload"], "arrivals": arrivals, **keys}
     return from_mapping({**SCENARIO, "workload": {k: v for k, v in given.items() if v is not None}})

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +15,7 @@ from tokensim.cli import INCOMPLETE
 from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins, share
 
 if TYPE_CHECKING:
-    from tokensim.explore.capacity import Capacity, Question
+    from tokensim.explore.capacity import Question
     from tokensim.explore.executors import Executor
     from tokensim.explore.runs import Progress
 
@@ -66,77 +69,82 @@ def capacity(
         most,
         None if goodput is None else share(goodput, "--goodput"),
     )
+    from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
     from tokensim.explore.executors import make_executor
 
     workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
-    try:
-        with points_bar(quiet) as bar:
-            if study:
-                from tokensim.explore.capacities import capacities
-                from tokensim.explore.capacity_report import print_capacities
-                from tokensim.explore.study import Study
-
-                folder = output or Path("runs") / f"{file.stem}-capacity"
-                given = Study.from_yaml(file, tuple(set_ or ()))
-                found = capacities(given, question, folder, executor=workers, resume=resume, progress=bar)
-                failed = any(result.status in ("failed", "crashed", "incomplete") for result in found.results)
-            else:
-                result = _of_scenario(file, set_ or [], question, output, resume, workers, bar)
-                failed = result.status in ("failed", "crashed", "incomplete")
-    except KeyboardInterrupt:
-        hint = "; --resume goes on from here" if study or output else ""
-        typer.echo(f"error: interrupted{hint}", err=True)
-        raise typer.Exit(INCOMPLETE) from None
-    if as_json and study:
-        rows = [
-            {
-                "parameters": {p.name: c.label for p, c in zip(given.parameters, chosen, strict=True)},
-                **r.to_dict(),
-            }
-            for chosen, r in zip(found.choices, found.results, strict=True)
-        ]
-        typer.echo(json.dumps(rows, indent=2))
-    elif as_json:
-        typer.echo(json.dumps(result.to_dict(), indent=2))
-    elif not quiet and study:
-        print_capacities(found, question)
-        typer.echo(f"Files: {folder}")
+    folder = output or (Path("runs") / f"{file.stem}-capacity" if study else None)
+    hint = "" if folder is None else "; --resume goes on from here"
+    with told_when_interrupted(hint), points_bar(quiet) as bar:
+        places = _Places(file, set_ or [], folder, resume)
+        statuses, plain, show = (_of_study if study else _of_scenario)(places, question, workers, bar)
+    if as_json:
+        typer.echo(json.dumps(plain, indent=2))
     elif not quiet:
-        from tokensim.explore.capacity_report import print_capacity
-
-        print_capacity(result, question, str(data.get("name") or ""))
-    if failed:
+        show()
+        if folder is not None:
+            typer.echo(f"Files: {folder}")
+    if set(statuses) & {"failed", "crashed", "incomplete"}:
         raise typer.Exit(INCOMPLETE)
 
 
+@dataclass(frozen=True, slots=True)
+class _Places:
+    """The file that is asked about, what is put on top of it, and where files go."""
+
+    file: Path
+    overrides: list[str]
+    folder: Path | None
+    resume: bool
+
+
+_Answer = tuple[list[str], Any, Callable[[], None]]
+"""How each configuration ended, all of it as plain data, and what prints it."""
+
+
+def _of_study(places: _Places, question: Question, executor: Executor, progress: Progress | None) -> _Answer:
+    """The capacity of every configuration of a study."""
+    from tokensim.explore.capacities import capacities
+    from tokensim.explore.capacity_report import print_capacities
+    from tokensim.explore.study import Study
+
+    study = Study.from_yaml(places.file, tuple(places.overrides))
+    found = capacities(
+        study, question, places.folder, executor=executor, resume=places.resume, progress=progress
+    )
+    names = [parameter.name for parameter in study.parameters]
+    plain = [
+        {"parameters": dict(zip(names, (c.label for c in choices), strict=True)), **result.to_dict()}
+        for choices, result in zip(found.choices, found.results, strict=True)
+    ]
+    return [r.status for r in found.results], plain, lambda: print_capacities(found, question)
+
+
 def _of_scenario(
-    file: Path,
-    overrides: list[str],
-    question: Question,
-    output: Path | None,
-    resume: bool,
-    executor: Executor,
-    progress: Progress | None,
-) -> Capacity:
-    """The capacity of the scenario ``file``; its runs, and the result as JSON, go into ``output``."""
+    places: _Places, question: Question, executor: Executor, progress: Progress | None
+) -> _Answer:
+    """The capacity of a scenario; its runs, and the result as JSON, go into the folder, if there is one."""
     from tokensim.explore.capacity import capacity as find
+    from tokensim.explore.capacity_report import print_capacity
     from tokensim.explore.store import STORE_FILE, Store
     from tokensim.explore.sweep import prepare
+    from tokensim.report.atomic import write_atomic
     from tokensim.scenario.loading import load_scenario
 
-    scenario = load_scenario(file, overrides)
-    if output is None:
-        return find(scenario, question, executor=executor, progress=progress)
-    prepare(output, resume)
-    with Store(output / STORE_FILE) as store:
+    scenario = load_scenario(places.file, places.overrides)
+    with ExitStack() as stack:
+        store = None
+        if places.folder is not None:
+            prepare(places.folder, places.resume)
+            store = stack.enter_context(Store(places.folder / STORE_FILE))
         result = find(scenario, question, executor=executor, store=store, progress=progress)
-    from tokensim.report.atomic import write_atomic
+    plain = result.to_dict()
+    if places.folder is not None:
+        text = json.dumps(plain, indent=2).encode()
 
-    text = json.dumps(result.to_dict(), indent=2).encode()
+        def write(into: IO[bytes]) -> None:
+            into.write(text)
 
-    def write(into: IO[bytes]) -> None:
-        into.write(text)
-
-    write_atomic(output / "capacity.json", write)
-    return result
+        write_atomic(places.folder / "capacity.json", write)
+    return [result.status], plain, lambda: print_capacity(result, scenario.name or "")

@@ -36,13 +36,14 @@ def compare(
     more.
     """
     load_plugins(plugin)
+    from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
     from tokensim.explore.compare import compare as run_compare
     from tokensim.explore.compare_report import print_comparison
     from tokensim.explore.executors import make_executor
 
     workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
-    with points_bar(quiet=False) as bar:
+    with told_when_interrupted(), points_bar(quiet=False) as bar:
         found = run_compare(
             items,
             seeds=seeds,

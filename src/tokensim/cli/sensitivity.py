@@ -37,6 +37,7 @@ def sensitivity(
     bottleneck.
     """
     load_plugins(plugin)
+    from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
     from tokensim.explore.executors import make_executor
     from tokensim.explore.sensitivity import sensitivity as find
@@ -45,7 +46,7 @@ def sensitivity(
 
     given = load_scenario(scenario, set_ or [])
     workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
-    with points_bar(quiet=False) as bar:
+    with told_when_interrupted(), points_bar(quiet=False) as bar:
         found = find(
             given,
             change=share(change, "--change"),

@@ -16,7 +16,7 @@ from typing import Any
 from tokensim.errors import InputError
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.judging import Figures, doubts, limits_of, verdict_of, worst_of
-from tokensim.explore.load import Load, all_at_once, load_of
+from tokensim.explore.load import Load, all_at_once, load_of, twice_as_long
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import GROWTH, Edge, Search, Terms, Verdict, find_edge, together
 from tokensim.explore.statistics import half_width
@@ -29,6 +29,9 @@ SEEDS = 5
 
 CAUTION = 0.9
 """The first load, as a share of the rate at which all requests at once are served."""
+
+BELOW = 0.95
+"""Of the capacity, or less: what a run twice as long must bear too."""
 
 NEARBY = 3
 """Tolerances that a load grows or shrinks by at first, where another seed has shown where the edge lies."""
@@ -141,20 +144,21 @@ class _Failed(Exception):
 
 
 def search_capacity(
-    scenario: Scenario, question: Question, start: Sequence[float] = ()
+    scenario: Scenario, question: Question, start: Sequence[float] = (), *, check: bool = True
 ) -> Search[Tree, Outcome, Capacity]:
-    """Search for the capacity of ``scenario``; the first loads are those of ``start``, if there are any.
-    Raises ``InputError`` for a scenario without SLO or load."""
+    """Search for the capacity of ``scenario``; the first loads are those of ``start``, if there are any. In
+    the end a longer run is made as a ``check`` on the length of the others. Raises ``InputError`` for a
+    scenario without SLO or load."""
     slo = scenario.slo
     if all(getattr(slo, name) is None for name in ("ttft", "tpot", "e2e", "itl")):
         raise InputError(
             "there is no SLO, so every load would do", where="slo", hint="e.g. slo: {ttft: 500ms, tpot: 50ms}"
         )
-    return _search(scenario, question, load_of(scenario, question.load), tuple(start))
+    return _search(scenario, question, load_of(scenario, question.load), tuple(start), check)
 
 
 def _search(
-    scenario: Scenario, question: Question, load: Load, start: tuple[float, ...]
+    scenario: Scenario, question: Question, load: Load, start: tuple[float, ...], check: bool
 ) -> Search[Tree, Outcome, Capacity]:
     tree = scenario.model_dump(mode="json")
     seen: dict[int, dict[float, Figures]] = {}
@@ -205,7 +209,31 @@ def _search(
     )
     runs = sum(map(len, seen.values()))
     result = Capacity("found", load, None, None, question.confidence, found, runs=runs)
-    return _concluded(replace(result, saturated_per_s=saturated), question, bounded)
+    result = _concluded(replace(result, saturated_per_s=saturated), question, bounded)
+    return (yield from _checked(result, tree, question, terms)) if check else result
+
+
+def _checked(
+    result: Capacity, tree: Tree, question: Question, terms: Terms
+) -> Search[Tree, Outcome, Capacity]:
+    """``result`` with a note if a run twice as long does not bear a load that is surely below it: then
+    queues were still growing when the runs ended."""
+    longer = twice_as_long(tree)
+    load = result.load
+    if longer is None or not result.value or load is None:
+        return result
+    least = result.value if result.interval is None else result.interval[0]
+    value = terms.fit(max(min(least, BELOW * result.value), result.value / 2))
+    (outcome,) = yield [load.at(longer, value)]
+    result = replace(result, runs=result.runs + 1)
+    if outcome.status != "ok" or verdict_of(outcome.figures, question.goodput).met:
+        return result
+    worst = worst_of(outcome.figures, question.goodput)
+    note = (
+        f"with twice the requests, {load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
+        " the runs are too short to show what it bears for long"
+    )
+    return replace(result, notes=(*result.notes, note))
 
 
 def _of_seed(
@@ -270,7 +298,7 @@ def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
             note = "the SLO is kept even with every request at once: give the workload more requests"
         elif load.whole and first.low >= load.most:
             note = "the SLO is kept with every request in flight at once: give the workload more requests"
-        return replace(result, status="unbounded", notes=(note,), limits=limits_of(first.figures))
+        return replace(result, status="unbounded", value=None, notes=(note,), limits=limits_of(first.figures))
     notes = doubts(first.figures, question.tolerance, question.goodput, open_loop=not load.whole)
     lows, highs = ([getattr(edge, side) or 0.0 for edge in result.edges] for side in ("low", "high"))
     if not all(highs):  # a seed that met every load up to the limit

@@ -7,7 +7,7 @@ from tokensim.explore.capacity import Capacity, Question
 from tokensim.report.numbers import duration
 
 
-def statement(result: Capacity, question: Question) -> str:
+def statement(result: Capacity) -> str:
     """What was found, with what confidence, in one or two sentences."""
     load = result.load
     if result.status == "none":
@@ -27,14 +27,15 @@ def statement(result: Capacity, question: Question) -> str:
     )
 
 
-def print_capacity(result: Capacity, question: Question, title: str) -> None:
+def print_capacity(result: Capacity, title: str) -> None:
     """Print ``result`` of the scenario ``title``: statement, seeds, what binds it, what limits it, notes."""
     from rich.console import Console
     from rich.table import Table
 
     console = Console(highlight=False)
-    console.print(f"[bold]{title}[/]" if title else "", end="\n" if title else "")
-    console.print(statement(result, question), style="bold" if result.value is not None else "", markup=False)
+    if title:
+        console.print(title, style="bold", markup=False)
+    console.print(statement(result), style="bold" if result.value is not None else "", markup=False)
     if len(result.edges) > 1:
         table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
         for name in ("seed", "met", "missed", "TTFT p99", "TPOT p99", "E2E p50"):

@@ -61,6 +61,21 @@ def all_at_once(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {**tree, "workload": workload}
 
 
+def twice_as_long(tree: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The scenario ``tree`` with twice as many requests; None where these are a trace's, and end with it."""
+    workload = dict(tree["workload"])
+    sessions = workload.get("sessions")
+    if workload.get("num_requests"):
+        workload["num_requests"] *= 2
+    elif workload.get("duration"):
+        workload["duration"] *= 2
+    elif sessions and sessions.get("count"):
+        workload["sessions"] = {**sessions, "count": 2 * sessions["count"]}
+    else:
+        return None
+    return {**tree, "workload": workload}
+
+
 def load_of(scenario: Scenario, kind: str = "auto") -> Load:
     """The load of ``scenario`` of that ``kind``; ``auto``: concurrency where users wait for their answers,
     else the rate, of a trace (and of arrivals that have no single rate) a factor. Raises ``InputError``."""

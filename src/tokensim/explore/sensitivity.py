@@ -233,7 +233,10 @@ def _at_capacity(asked: _Asked, kind: str) -> Search[Tree, Outcome, Sensitivity]
     moved = [ability for ability in ABILITIES if ability not in idle]
     start = (edge.low, edge.high)
     found = yield from together(
-        [search_capacity(from_mapping(asked.tree(ability)), question, start) for ability in moved]
+        [
+            search_capacity(from_mapping(asked.tree(ability)), question, start, check=False)
+            for ability in moved
+        ]
     )
     table = {
         ability: {CAPACITY[1]: _elasticity(_middles(base), _middles(one), asked)}

@@ -23,7 +23,7 @@ def print_sensitivity(found: Sensitivity, title: str) -> None:
 
     console = Console(highlight=False)
     if title:
-        console.print(f"[bold]{title}[/]")
+        console.print(title, style="bold", markup=False)
     console.print(found.sentence, style="bold", markup=False)
     console.print()
     main = found.main
