@@ -30,9 +30,7 @@ slo: {ttft: 60ms, percentile: 90}
 
 
 @pytest.fixture
-def tokensim(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Command:
+def tokensim(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
     """Run the command line in a folder with a scenario and a study; gives (exit code, stdout, stderr)."""
     (tmp_path / "small.yaml").write_text(SCENARIO)
     (tmp_path / "free.yaml").write_text(SCENARIO.partition("slo:")[0])

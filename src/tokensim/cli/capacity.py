@@ -128,7 +128,7 @@ def _of_scenario(
     from tokensim.explore.capacity import capacity as find
     from tokensim.explore.capacity_report import print_capacity
     from tokensim.explore.store import STORE_FILE, Store
-    from tokensim.explore.sweep import prepare
+    from tokensim.explore.sweep import make_folder
     from tokensim.report.atomic import write_atomic
     from tokensim.scenario.loading import load_scenario
 
@@ -136,7 +136,7 @@ def _of_scenario(
     with ExitStack() as stack:
         store = None
         if places.folder is not None:
-            prepare(places.folder, places.resume)
+            make_folder(places.folder, STORE_FILE, resume=places.resume)
             store = stack.enter_context(Store(places.folder / STORE_FILE))
         result = find(scenario, question, executor=executor, store=store, progress=progress)
     plain = result.to_dict()

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from tokensim.errors import InputError
 from tokensim.explore.capacity import SEEDS, Capacity, Question, search_capacity
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.parameters import Choice
-from tokensim.explore.results import frame_of
+from tokensim.explore.results import frame_of, write_frame
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import Search, together
 from tokensim.explore.store import STORE_FILE, Store
 from tokensim.explore.study import Study
-from tokensim.explore.sweep import keep_study, prepare
+from tokensim.explore.sweep import keep_study, make_folder
 from tokensim.explore.task import Outcome
 from tokensim.report.atomic import write_atomic
 from tokensim.scenario.loading import from_mapping
@@ -91,7 +90,7 @@ def capacities(
     with ExitStack() as stack:
         store = None
         if place is not None:
-            prepare(place, resume)
+            make_folder(place, STORE_FILE, resume=resume)
             keep_study(place, study)
             store = stack.enter_context(Store(place / STORE_FILE))
         runs = Runs(executor or make_executor(), store, progress)
@@ -102,7 +101,7 @@ def capacities(
         raise InputError(refused.pop() or "", where=study.base.where)
     found = Capacities(study, tuple(point.choices for point in points), results, runs.reused, place)
     if place is not None:
-        write_atomic(place / CAPACITY_FILE, lambda file: _write(found.frame, file))
+        write_atomic(place / CAPACITY_FILE, lambda file: write_frame(found.frame, file))
     return found
 
 
@@ -112,9 +111,3 @@ def _search(data: Mapping[str, Any], question: Question) -> Search[Mapping[str, 
         return (yield from search_capacity(from_mapping(data), replace(question)))
     except InputError as error:
         return Capacity("refused", error=" ".join(str(error).split()))
-
-
-def _write(frame: pl.DataFrame, file: IO[bytes]) -> None:
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    file.write(buffer.getbuffer())
