@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -134,6 +136,22 @@ def test_sensitivity_names_the_bottleneck(tokensim: Command) -> None:
     found = json.loads(out)
     assert found["change"] == 0.2
     assert found["elasticities"]["bandwidth"]["TPOT p50"]["value"] < -0.5
+
+
+def test_processes_find_what_one_finds_and_end_without_a_word(tokensim: Command, tmp_path: Path) -> None:
+    source = str(Path(cli.__file__).resolve().parent.parent.parent)
+    arguments = ["sensitivity", "small.yaml", "--seeds", "1", "--json"]
+    program = "from tokensim.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments, "--jobs", "2"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": source},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0 and done.stderr == ""
+    assert done.stdout == tokensim(*arguments, "--executor", "serial")[1]
 
 
 def test_interrupted_searches_say_so(tokensim: Command, monkeypatch: pytest.MonkeyPatch) -> None:

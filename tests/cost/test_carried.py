@@ -13,6 +13,7 @@ from tokensim.hardware import load_device
 from tokensim.hardware.scale import with_scale
 from tokensim.model import load_model
 from tokensim.plan import PoolPlan, plan_pool
+from tokensim.report.header import header_of
 from tokensim.scenario import from_mapping
 from tokensim.scenario.scale import Scale
 
@@ -92,6 +93,11 @@ def test_a_faster_host_shortens_what_nothing_hides() -> None:
     plain = decode_s(plan_pool(from_mapping(data), 0, MODEL))
     data["cluster"]["pools"][0]["scale"] = {"host": 2}
     assert plain - decode_s(plan_pool(from_mapping(data), 0, MODEL)) == pytest.approx(1e-3)
+
+
+def test_the_report_says_what_was_scaled() -> None:
+    lines = dict(header_of(from_mapping(tree(scale={"memory": 0.5, "compute": 2}))).lines)
+    assert lines["cluster"] == "h100-sxm-80gb (compute × 2, memory × 0.5)"
 
 
 def test_factors_of_one_change_nothing() -> None:
