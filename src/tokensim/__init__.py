@@ -17,6 +17,10 @@ from tokensim.registry import register
 
 if TYPE_CHECKING:
     from tokensim.assemble import Result, simulate
+    from tokensim.explore.capacities import capacities
+    from tokensim.explore.capacity import Question, capacity
+    from tokensim.explore.compare import compare
+    from tokensim.explore.sensitivity import sensitivity
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep
     from tokensim.scenario import Scenario
@@ -24,12 +28,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "InputError",
+    "Question",
     "Result",
     "Scenario",
     "SimulationError",
     "Study",
     "__version__",
+    "capacities",
+    "capacity",
+    "compare",
     "register",
+    "sensitivity",
     "simulate",
     "sweep",
 ]
@@ -38,7 +47,12 @@ _LAZY = {
     "Result": "tokensim.assemble",
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
+    "Question": "tokensim.explore.capacity",
     "Study": "tokensim.explore.study",
+    "capacities": "tokensim.explore.capacities",
+    "capacity": "tokensim.explore.capacity",
+    "compare": "tokensim.explore.compare",
+    "sensitivity": "tokensim.explore.sensitivity",
     "sweep": "tokensim.explore.sweep",
 }
 

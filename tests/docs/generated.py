@@ -31,6 +31,7 @@ from tokensim.scenario.lora import Lora
 from tokensim.scenario.memory import Memory, MemoryTier
 from tokensim.scenario.network import GivenPort, Network, Spine
 from tokensim.scenario.operations import Autoscale, Disaggregation, Failure, Restart, Throttle
+from tokensim.scenario.scale import Scale
 from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
@@ -366,6 +367,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "cluster": lambda: keys_table(Cluster),
     "pool": lambda: keys_table(Pool),
     "parallel": lambda: keys_table(Parallel),
+    "scale": lambda: keys_table(Scale),
     "router": lambda: keys_table(Router),
     "admission": lambda: keys_table(Admission),
     "limits": lambda: keys_table(TenantLimits),

@@ -190,6 +190,12 @@ def _check_lengths(workload: Workload, longest: int) -> None:
         )
 
 
+def filled_in(scenario: Scenario) -> Scenario:
+    """``scenario`` as a run leaves it in ``scenario.yaml``, without running it; raises ``InputError``."""
+    model = load_model(scenario.model, "model")
+    return _filled_in(scenario, [plan_pool(scenario, i, model) for i in range(len(scenario.cluster.pools))])
+
+
 def _filled_in(scenario: Scenario, plans: Sequence[PoolPlan]) -> Scenario:
     """The scenario with what the engine worked out written into each pool, so that it can be repeated
     exactly."""

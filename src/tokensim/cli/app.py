@@ -8,7 +8,9 @@ import typer
 
 from tokensim.cli import (
     calibrate,
+    capacity,
     cases,
+    compare,
     devices,
     explain,
     models,
@@ -17,6 +19,7 @@ from tokensim.cli import (
     report,
     run,
     schema,
+    sensitivity,
     sweep,
     validate,
 )
@@ -34,6 +37,9 @@ app.command("run")(run.run)
 app.command("report")(report.report)
 app.command("plot")(plot.plot)
 app.command("sweep")(sweep.sweep)
+app.command("capacity")(capacity.capacity)
+app.command("compare")(compare.compare)
+app.command("sensitivity")(sensitivity.sensitivity)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)

@@ -7,10 +7,15 @@ at once.
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+import typer
+
+from tokensim.cli import INCOMPLETE
 from tokensim.cli.progress import Progress
 
 
@@ -50,3 +55,13 @@ class Interrupt:
                 self.check()
 
         return report
+
+
+@contextlib.contextmanager
+def told_when_interrupted(hint: str = "") -> Iterator[None]:
+    """For commands that have nothing to show when Ctrl-C ends them: one line, with a ``hint``, and exit."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"error: interrupted{hint}", err=True)
+        raise typer.Exit(INCOMPLETE) from None

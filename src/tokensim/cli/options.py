@@ -37,6 +37,16 @@ Jobs = Annotated[
 ]
 
 
+def share(text: str, where: str) -> float:
+    """``2%`` or ``0.02`` as 0.02; raises ``InputError``."""
+    from tokensim.errors import InputError
+
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise InputError(f"{text!r} is no share", where=where, hint="e.g. 5% or 0.05") from None
+
+
 def load_plugins(files: Sequence[Path] | None) -> None:
     """Import every installed plug-in, then ``files``; raises ``InputError`` for one that fails."""
     from tokensim.registry import load_entry_points, load_plugin

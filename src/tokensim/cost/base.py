@@ -8,6 +8,7 @@ asks them in order and compiles what they answer, so that the loop of the engine
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -37,7 +38,9 @@ class Setting:
 
     ``engine`` and ``version`` are the serving engine's name (``vllm``, ``sglang``, ``trtllm``) and version;
     ``model`` is the model's id. ``tensor``, ``expert`` and ``data`` are the degrees of parallelism.
-    ``own_links``: a node connects devices as it did where operators of this device were measured.
+    ``own_links``: a node connects devices as it did where operators of this device were measured. ``scaled``
+    is the device that the times are for in the end, where that is not ``device`` (``cost.carried``); no
+    source needs to know.
     """
 
     device: Device
@@ -50,6 +53,7 @@ class Setting:
     expert: int = 1
     data: int = 1
     own_links: bool = True
+    scaled: Device | None = None
 
     def measured_links(self, ranks: int) -> bool:
         """Whether a collective among ``ranks`` devices that was measured holds here: all tables are of one
@@ -81,6 +85,12 @@ class DecodeCurve:
     contexts: tuple[float, ...]
     seconds: tuple[float, ...]
     skew: float = 0.0
+
+    def at(self, context: float) -> float:
+        """Seconds at a mean ``context``, of equal ones."""
+        x, y = self.contexts, self.seconds
+        i = min(max(bisect_left(x, context), 1), len(x) - 1)
+        return y[i - 1] + (y[i] - y[i - 1]) * (context - x[i - 1]) / (x[i] - x[i - 1])
 
 
 class AttentionTime(Protocol):

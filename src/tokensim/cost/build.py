@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from tokensim.cost.base import AttentionTime, OperatorCost, RowTime, Setting
 from tokensim.cost.calibration import Calibration
+from tokensim.cost.carried import carried
 from tokensim.cost.host import Host
 from tokensim.cost.lora import AdapterCost
 from tokensim.cost.roofline import Roofline
@@ -20,6 +21,7 @@ from tokensim.cost.scaled import ScaledAttention, ScaledRows
 from tokensim.cost.step import AttentionPart, CompiledStepCost, RowPart
 from tokensim.cost.work import attention_work, compute_dtype, row_work
 from tokensim.errors import InputError, nearest
+from tokensim.hardware.base import Device
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
 
@@ -106,6 +108,8 @@ def build_cost(
         if not left:
             continue
         times.update({name: time for name, time in source.price(left).items() if name not in times})
+    times = carried(times, operators, setting, fitted=not isinstance(sources[0], Roofline))
+    device = setting.scaled or setting.device
     rows: list[RowPart] = []
     attention: list[AttentionPart] = []
     compute, memory = (
@@ -113,7 +117,7 @@ def build_cost(
         if calibration is None
         else (1.0 / calibration.compute_scale, 1.0 / calibration.memory_scale)
     )
-    byte_s = 1.0 / setting.device.memory_bandwidth_bytes_per_s
+    byte_s = 1.0 / device.memory_bandwidth_bytes_per_s
     for op in operators:
         time: Any = times.get(op.name)
         if time is None:
@@ -122,7 +126,7 @@ def build_cost(
                 where="performance.operators",
                 hint="the roofline knows every operator: let it be the last source",
             )
-        flop_s = 1.0 / _peak(setting, op)
+        flop_s = 1.0 / _peak(device, setting, op)
         if isinstance(op, Attention):
             if (compute, memory) != (1.0, 1.0):
                 time = ScaledAttention(time, compute, memory)
@@ -140,6 +144,6 @@ def _is_causal(op: Operator) -> bool:
     return not isinstance(op, Attention) or op.causal
 
 
-def _peak(setting: Setting, op: Operator) -> float:
+def _peak(device: Device, setting: Setting, op: Operator) -> float:
     weights = op.weight_dtype if isinstance(op, Gemm | Experts) else setting.activation_dtype
-    return setting.device.flops[compute_dtype(setting.device, weights, setting.activation_dtype)]
+    return device.flops[compute_dtype(device, weights, setting.activation_dtype)]

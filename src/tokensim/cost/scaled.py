@@ -5,7 +5,6 @@ Collectives stay as they are. In attention, decodes count as memory-bound and pr
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -68,9 +67,9 @@ class ScaledAttention:
         curve = self.curves.get(requests)
         if curve is None:
             curve = self.curves[requests] = self.time.decode(requests)
-        decodes = _at(curve, context / requests)
+        decodes = curve.at(context / requests)
         if curve.skew:
-            decodes += curve.skew * (_at(curve, longest) - decodes)
+            decodes += curve.skew * (curve.at(longest) - decodes)
         decodes = min(decodes, total)
         return decodes * self.memory + (total - decodes) * self.compute
 
@@ -79,10 +78,3 @@ class ScaledAttention:
     ) -> Origin:
         """See ``AttentionTime.origin``."""
         return self.time.origin(chunks, requests, context, longest)
-
-
-def _at(curve: DecodeCurve, context: float) -> float:
-    """Seconds of ``curve`` at ``context``; its first and last piece go on."""
-    x, y = curve.contexts, curve.seconds
-    i = min(max(bisect_left(x, context), 1), len(x) - 1)
-    return y[i - 1] + (y[i] - y[i - 1]) * (context - x[i - 1]) / (x[i] - x[i - 1])

@@ -60,6 +60,13 @@ class Store:
             (digest, outcome.status, outcome.error, json.dumps(outcome.figures)),
         )
 
+    def find(self, digest: str) -> Outcome | None:
+        """What became of the run ``digest``, if it is there; the key is 0."""
+        row = self._base.execute(
+            "SELECT status, error, figures FROM outcomes WHERE digest = ?", (digest,)
+        ).fetchone()
+        return None if row is None else Outcome(0, row[0], row[1], json.loads(row[2]))
+
     def outcomes(self) -> Iterator[Outcome]:
         """What there is of the points, in their order, one by one; the key is the point."""
         rows = self._base.execute(

@@ -74,7 +74,9 @@ class CostBuilder:
                     of_stage,
                     calibration=self.calibration,
                     graph_sizes=self.graph_sizes,
-                    adapters=None if adapters is None else adapters.cost(setting.device, activation),
+                    adapters=None
+                    if adapters is None
+                    else adapters.cost(setting.scaled or setting.device, activation),
                 )
             )
         speculative = None

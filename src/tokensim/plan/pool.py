@@ -18,6 +18,7 @@ from tokensim.engine.topology import reached_bytes_per_s
 from tokensim.errors import InputError
 from tokensim.hardware import Device, load_device
 from tokensim.hardware.links import with_network
+from tokensim.hardware.scale import with_scale
 from tokensim.model import ModelSpec, dtypes, operators
 from tokensim.model.shards import stage_output_bytes
 from tokensim.model.stages import stage_models
@@ -106,12 +107,13 @@ def plan_pool(
     at = f"cluster.pools[{index}]"
     own = f"{at}.engine" if pool.engine else "engine"
     published = load_device(pool.hardware, f"{at}.hardware")
-    device = with_network(published, scenario.cluster.network, "cluster.network")
-    device = with_network(device, pool.network, f"{at}.network")
+    plain = with_network(published, scenario.cluster.network, "cluster.network")
+    plain = with_network(plain, pool.network, f"{at}.network")
+    device = with_scale(plain, pool.scale)
     model = model.for_task(scenario.workload.task)
     stages, lockstep = _cut(model, pool.parallel, f"{at}.parallel")
     tensor, expert, data = pool.parallel.tensor, pool.parallel.expert, pool.parallel.data
-    engine, serving, notes = plan_engine(scenario, pool, model, device, at, own)
+    engine, serving, notes = plan_engine(scenario, pool, model, plain, at, own)
     activation = activation_dtype(scenario.weights, model)
     kv_dtype = activation if engine.kv_cache_dtype == "auto" else engine.kv_cache_dtype.split("_")[0]
     load = busiest_load(scenario.performance, model, expert)
@@ -154,9 +156,10 @@ def plan_pool(
     if calibration is None:
         file = performance.calibration
         calibration = load_calibration(file) if file else Calibration()
-    host = host_time(performance, calibration, engine.async_scheduling)
+    host = host_time(performance, calibration, engine.async_scheduling, pool.scale.host)
     setting = Setting(
-        device=device,
+        device=plain,
+        scaled=None if device is plain else device,
         model=model.name,
         engine=serving,
         version=engine.version,
@@ -165,7 +168,7 @@ def plan_pool(
         tensor=tensor,
         expert=expert,
         data=data,
-        own_links=device.intra_node == published.intra_node,
+        own_links=plain.intra_node == published.intra_node,
     )
     costs = CostBuilder(
         setting,
@@ -173,7 +176,7 @@ def plan_pool(
         scenario.weights,
         host,
         calibration,
-        graph_sizes(engine, serving, device, tensor),
+        graph_sizes(engine, serving, plain, tensor),
     ).plan(model, stages, load, adapters, speculation)
     limits = Limits(
         **{name: getattr(engine, name) for name in LIMITS},
@@ -206,7 +209,7 @@ def plan_pool(
         host,
         costs.speculative,
         costs.operators,
-        front_end_times(performance, calibration),
+        front_end_times(performance, calibration, pool.scale.host),
         clock_terms(performance, calibration),
         notes,
         kv_dtype,

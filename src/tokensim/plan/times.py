@@ -4,34 +4,43 @@ from __future__ import annotations
 
 from tokensim.cost import Host
 from tokensim.cost.calibration import Calibration
-from tokensim.cost.host import GAP_S, REQUEST_S, STEP_S
+from tokensim.cost.host import GAP_S, STEP_S
+from tokensim.cost.host import REQUEST_S as HOST_REQUEST_S
+from tokensim.engine.front_end import CHUNK_S, REQUEST_S
 from tokensim.scenario.performance import Performance
 
 
-def host_time(performance: Performance, calibration: Calibration, asynchronous: bool) -> Host:
-    """The host's times: the scenario's where it gives any, else the calibration's, else the defaults."""
+def host_time(
+    performance: Performance, calibration: Calibration, asynchronous: bool, speed: float = 1.0
+) -> Host:
+    """The times of a host of that ``speed``: the scenario's where it gives any, else the calibration's, else
+    the defaults."""
 
     def value(given: float | None, fitted: float | None, default: float) -> float:
         if given is not None:
-            return given
-        return default if fitted is None else fitted
+            return given / speed
+        return (default if fitted is None else fitted) / speed
 
     host = performance.host
     return Host(
         gap_s=value(host.gap, calibration.host_gap_s, GAP_S),
         step_s=value(host.step, calibration.host_step_s, STEP_S),
-        request_s=value(host.request, calibration.host_request_s, REQUEST_S),
+        request_s=value(host.request, calibration.host_request_s, HOST_REQUEST_S),
         asynchronous=asynchronous,
     )
 
 
-def front_end_times(performance: Performance, calibration: Calibration) -> dict[str, float] | None:
-    """Times of the API process: the scenario's where it gives any, else the calibration's, else the
-    defaults; None: there is none."""
+def front_end_times(
+    performance: Performance, calibration: Calibration, speed: float = 1.0
+) -> dict[str, float] | None:
+    """Times of the API process on a host of that ``speed``: the scenario's where it gives any, else the
+    calibration's, else the defaults; None: there is none."""
     given = performance.front_end
     if given is None:
         return None
-    times = {"request_s": given.request, "chunk_s": given.chunk, "client_s": given.client}
+    request_s = REQUEST_S if given.request is None else given.request
+    chunk_s = CHUNK_S if given.chunk is None else given.chunk
+    times = {"request_s": request_s / speed, "chunk_s": chunk_s / speed, "client_s": given.client}
     if given.client is None:
         times["client_s"] = calibration.client_s
     return {name: value for name, value in times.items() if value is not None}

@@ -85,6 +85,7 @@ def _pool(pool: Pool, *, role: bool = False) -> str:
         parts.append(f"{pool.role} only")
     if pool.autoscale is not None:
         parts.append("autoscaled")
+    parts += [f"{name} × {value:g}" for name, value in pool.scale.changed().items()]
     return f"{many}{_name(pool.hardware)}" + (f" ({', '.join(parts)})" if parts else "")
 
 

@@ -28,6 +28,7 @@ from tokensim.scenario.operations import (
     refuse_unknown_pools,
 )
 from tokensim.scenario.performance import Performance
+from tokensim.scenario.scale import Scale
 from tokensim.scenario.section import (
     Count,
     CountOrZero,
@@ -96,6 +97,8 @@ class Pool(Section):
     """What differs from the scenario's engine in this pool."""
     network: NodeNetwork = NodeNetwork()
     """What differs from the cluster's links in this pool."""
+    scale: Scale = Scale()
+    """Devices with more or less of something than the hardware has."""
     memory: Memory | None = None
     """The memory of these instances; null: the scenario's."""
 

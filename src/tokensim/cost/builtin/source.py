@@ -26,6 +26,7 @@ from tokensim.cost.builtin.forms import (
 from tokensim.cost.builtin.rates import LOW_PRECISION, peak_dtype, stand_ins, stored_bytes
 from tokensim.cost.builtin.rows import ShippedCollective, ShippedExperts, ShippedGemm, ShippedStream
 from tokensim.cost.tables.attention import unsplit
+from tokensim.hardware.base import Device
 from tokensim.model.dtypes import kv_bytes, weight_dtype
 from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 from tokensim.registry import register
@@ -40,16 +41,17 @@ profiles of Llama-3.1-8B, vLLM 0.19, MIT licence)."""
 class Builtin:
     """The shipped model for ``setting``; implements ``cost.base.OperatorCost``.
 
+    ``like``: the device whose coefficients are taken (None: that of the setting).
     Raises ``InputError`` for weights or a KV cache in an unknown format.
     """
 
     name = "builtin"
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, like: Device | None = None) -> None:
         self.device = setting.device
         self._measured_links = setting.measured_links
         self._kv_dtype = "fp8" if kv_bytes(setting.kv_dtype) == 1.0 else "bfloat16"
-        self._lenders = lenders(setting.device)
+        self._lenders = lenders(like or setting.device)
         self._walks = unsplit(setting)
 
     def price(self, operators: Sequence[Operator]) -> Times:
