@@ -17,6 +17,7 @@ from tokensim.registry import register
 
 if TYPE_CHECKING:
     from tokensim.assemble import Result, simulate
+    from tokensim.explore.optimize import optimize
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep
     from tokensim.scenario import Scenario
@@ -29,6 +30,7 @@ __all__ = [
     "SimulationError",
     "Study",
     "__version__",
+    "optimize",
     "register",
     "simulate",
     "sweep",
@@ -38,6 +40,7 @@ _LAZY = {
     "Result": "tokensim.assemble",
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
+    "optimize": "tokensim.explore.optimize",
     "Study": "tokensim.explore.study",
     "sweep": "tokensim.explore.sweep",
 }

@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from tokensim.cli import calibrate, cases, devices, explain, models, profiles, run, schema, sweep, validate
+from tokensim.cli import (
+    calibrate,
+    cases,
+    devices,
+    explain,
+    models,
+    optimize,
+    profiles,
+    run,
+    schema,
+    sweep,
+    validate,
+)
 
 app = typer.Typer(
     name="tokensim",
@@ -19,6 +31,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("sweep")(sweep.sweep)
+app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)

@@ -88,7 +88,7 @@ def write_results(folder: Path, study: Study, outcomes: Any) -> Path:
     rows = rows_of(study, outcomes())
     first = list(islice(rows, ROWS))
     if len(first) < ROWS:
-        write_atomic(target, lambda file: _write(frame_of(first, schema), file))
+        write_atomic(target, lambda file: write_frame(frame_of(first, schema), file))
         return target
     parts: list[Path] = []
     while first:
@@ -107,7 +107,8 @@ def write_results(folder: Path, study: Study, outcomes: Any) -> Path:
     return target
 
 
-def _write(frame: pl.DataFrame, file: IO[bytes]) -> None:
+def write_frame(frame: pl.DataFrame, file: IO[bytes]) -> None:
+    """``frame`` as Parquet into ``file``."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     file.write(buffer.getbuffer())

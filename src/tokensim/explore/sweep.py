@@ -62,13 +62,15 @@ def sweep(
     early, with the table of what is there. Raises ``InputError``.
     """
     executor = executor or make_executor()
+    if study.file.method != "random":
+        study.check_steps()
     with ExitStack() as stack:
         if folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokensim-")))
         else:
             place = Path(folder)
-            _prepare(place, resume)
-            _keep_study(place, study)
+            make_folder(place, STORE_FILE, resume=resume)
+            keep_study(place, study)
         store = stack.enter_context(Store(place / STORE_FILE))
         reused = _run(study, store, executor, retry, progress)
         if folder is not None:
@@ -111,15 +113,15 @@ def _run(study: Study, store: Store, executor: Executor, retry: bool, progress: 
     return reused
 
 
-def _prepare(folder: Path, resume: bool) -> None:
-    """Make ``folder``; refuse one that holds results which nobody asked to go on from."""
+def make_folder(folder: Path, store: str, *, resume: bool) -> None:
+    """Make ``folder``; refuse one with a ``store`` of results which nobody asked to go on from."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
             f"cannot be made: {error.strerror or error}", where=str(folder), hint="give another --output"
         ) from None
-    if (folder / STORE_FILE).exists() and not resume:
+    if (folder / store).exists() and not resume:
         raise InputError(
             "the folder holds the runs of a study",
             where=str(folder),
@@ -127,7 +129,7 @@ def _prepare(folder: Path, resume: bool) -> None:
         )
 
 
-def _keep_study(folder: Path, study: Study) -> None:
+def keep_study(folder: Path, study: Study) -> None:
     """Leave the study in ``folder``, with the scenario inside, so that it can be repeated from there."""
     data: dict[str, Any] = study.file.model_dump(mode="json")
     data["scenario"] = study.base.data

@@ -14,7 +14,7 @@ Status = Literal["ok", "incomplete", "refused", "failed", "crashed"]
 """``ok``: it has its figures. ``refused``: the scenario cannot be (``InputError``). ``failed``: it started
 and could not be completed. ``crashed``: a defect, or a process that died."""
 
-LABELS = ("name", "pool", "link", "tier", "kind", "tenant", "operator", "bound")
+LABELS = ("name", "pool", "link", "tier", "operator", "kind", "tenant", "bound", "metric")
 """What names an entry of a list in a summary; the first of these that it has."""
 
 

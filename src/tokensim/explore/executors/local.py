@@ -19,11 +19,13 @@ DIED = "the process died while it ran this (out of memory, or killed)"
 
 
 class LocalExecutor:
-    """See ``Executor``."""
+    """See ``Executor``. The processes stay for the next ``run``, with all that they have loaded, as long as
+    this object is there."""
 
     def __init__(self, jobs: int | None = None, plugins: Sequence[str] = ()) -> None:
         self.jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or 1
         self.plugins = tuple(plugins)
+        self._kept: ProcessPoolExecutor | None = None
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """See ``Executor.run``."""
@@ -42,7 +44,8 @@ class LocalExecutor:
         """The outcomes of tasks that are ``left``; if a process dies, ends with what was in hand in
         ``suspects``."""
         in_hand: dict[Future[Outcome], Task] = {}
-        pool = self._pool(self.jobs)
+        pool = self._kept or self._pool(self.jobs)
+        self._kept = None
         try:
             while True:
                 for task in islice(left, AHEAD * self.jobs - len(in_hand)):
@@ -52,6 +55,7 @@ class LocalExecutor:
                         suspects += [*in_hand.values(), task]
                         return
                 if not in_hand:
+                    self._kept = pool
                     return
                 done, _ = wait(in_hand, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -64,9 +68,10 @@ class LocalExecutor:
                     suspects += in_hand.values()
                     return
         finally:
-            pool.shutdown(wait=not suspects and not in_hand, cancel_futures=True)
-            if in_hand and not suspects:  # nobody wants what is still running
-                for process in list((pool._processes or {}).values()):
+            if pool is not self._kept:
+                running = list((pool._processes or {}).values())
+                pool.shutdown(wait=False, cancel_futures=True)
+                for process in running:  # nobody wants what is still running
                     process.terminate()
 
     def _alone(self, task: Task) -> Iterator[Outcome]:
