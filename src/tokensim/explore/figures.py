@@ -31,6 +31,11 @@ ALIASES = {
 ANY = "*"
 
 
+def in_seconds(name: str) -> bool:
+    """Whether the figure ``name`` is a duration."""
+    return any(part.endswith("_s") and not part.endswith("per_s") for part in name.split("."))
+
+
 @cache
 def figure_names() -> tuple[str, ...]:
     """Every number in a summary, by dotted path; ``*`` stands for the name of an entry."""

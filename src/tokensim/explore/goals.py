@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tokensim.errors import InputError
-from tokensim.explore.figures import figure
+from tokensim.explore.figures import figure, in_seconds
 from tokensim.explore.task import Figure
 from tokensim.scenario.units import parse_duration
 
@@ -148,7 +148,7 @@ def read_requirements(given: Mapping[str, Any], slo: bool, where: str) -> tuple[
 
 
 def _limit(value: Any, name: str, where: str) -> float:
-    if isinstance(value, str) and any(part.endswith("_s") for part in name.split(".")):
+    if isinstance(value, str) and in_seconds(name):
         try:
             return parse_duration(value)
         except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from tokensim.explore.figures import in_seconds
 from tokensim.report.numbers import NOTHING, duration
 
 if TYPE_CHECKING:
@@ -119,8 +120,7 @@ def shown(value: Any, figure: str = "") -> str:
     """``value`` as a cell; ``figure``: its name, which tells its unit."""
     if value is None:
         return NOTHING
-    seconds = any(part.endswith("_s") and not part.endswith("per_s") for part in figure.split("."))
-    if isinstance(value, float) and seconds:
+    if isinstance(value, float) and in_seconds(figure):
         return duration(value)
     return f"{value:,.4g}" if isinstance(value, float) else str(value)
 
