@@ -33,7 +33,7 @@ def lengths(mean: int) -> dict[str, Any]:
     return {"distribution": "lognormal", "mean": mean, "cv": 1.0, "max": 4000}
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     hardware=st.sampled_from(DEVICES),
     replicas=st.integers(1, 3),

@@ -31,7 +31,7 @@ from tokensim.workload.base import Floats, Ints
 MARGIN = 0.9
 """Of the fastest step: measured tables do not grow with the batch everywhere."""
 
-RATIO = 1.1
+RATIO = 1.25
 """From one batch size that is looked at to the next; between them, the larger in the time of the smaller."""
 
 Interval = tuple[float, float]

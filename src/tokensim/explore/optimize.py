@@ -112,6 +112,7 @@ class _Search:
     trials: Trials = field(init=False)
     front: dict[int, tuple[float, ...]] = field(default_factory=dict)
     seen: dict[str, Record] = field(default_factory=dict)
+    known: dict[str, tuple[list[Task], Prospect]] = field(default_factory=dict)
     done: int = 0
     bad: int = 0
     total: int = 0
@@ -153,14 +154,20 @@ class _Search:
         promising: list[tuple[float, int, Place]] = []
         for index, place in enumerate(every(self.study)):
             if _key(place) not in self.seen:
-                prospect = self._examined(place)[1] if self.prune else None
-                least = -math.inf if prospect is None else prospect.least_loss(self.goals[0])
+                least = -math.inf
+                if self.prune:
+                    known = self.known[_key(place)] = self._examined(place)
+                    least = known[1].least_loss(self.goals[0])
                 promising.append((least, index, place))
         return (place for _, _, place in sorted(promising, key=lambda entry: entry[:2]))
 
     def _examined(self, place: Place) -> tuple[list[Task], Prospect]:
-        tasks = self.study.tasks(choices_at(self.study, place), 0)
-        return tasks, examine(tasks, self.kept)
+        """The runs of ``place`` and what is known of them; asked twice at most."""
+        known = self.known.pop(_key(place), None)
+        if known is None:
+            tasks = self.study.tasks(choices_at(self.study, place), 0)
+            known = tasks, examine(tasks, self.kept)
+        return known
 
     def _batch(self, places: Iterator[Place] | None, total: int) -> bool:
         """As many trials as run at a time, and those on the way that need no run. Returns whether there were
