@@ -11,7 +11,7 @@ import signal
 from types import FrameType, TracebackType
 from typing import Any
 
-from tokensim.cli.progress import Progress
+from tokensim.cli.progress import Points, Progress
 
 
 class Interrupt:
@@ -39,6 +39,18 @@ class Interrupt:
         """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed."""
         if self._asked:
             raise KeyboardInterrupt
+
+    def between(self, progress: Points | None) -> Points:
+        """``progress`` over the points of a study (None: nobody looks), with a check after each but the
+        last."""
+
+        def report(done: int, bad: int, total: int) -> None:
+            if progress is not None:
+                progress(done, bad, total)
+            if done < total:
+                self.check()
+
+        return report
 
     def watch(self, progress: Progress | None) -> Progress:
         """``progress`` (None: nobody looks) with a check at each call before the last."""

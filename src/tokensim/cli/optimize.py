@@ -44,6 +44,7 @@ def optimize(
     Every trial is durable as soon as it is done. Exit codes: 0 done, 1 nothing keeps what the study requires,
     or it was interrupted, 2 refused.
     """
+    from tokensim.cli.interrupt import Interrupt
     from tokensim.cli.progress import points_bar
     from tokensim.errors import InputError
     from tokensim.explore.answer import print_optimum
@@ -60,7 +61,7 @@ def optimize(
         raise InputError(str(error), where="--timeout") from None
     folder = output or Path("runs") / study.stem
     workers = make_executor(executor, jobs, [str(file.absolute()) for file in plugin or ()])
-    with points_bar(quiet, "trials", "not feasible") as bar:
+    with Interrupt() as interrupt, points_bar(quiet, "trials", "not feasible") as bar:
         answer = search(
             given,
             folder,
@@ -69,7 +70,7 @@ def optimize(
             storage=storage,
             executor=workers,
             resume=resume,
-            progress=bar,
+            progress=interrupt.between(bar),
         )
     if not quiet:
         print_optimum(answer)

@@ -11,6 +11,10 @@ Progress = Callable[[float, int, int], None]
 """Called with (simulated seconds, requests done, requests in all) a few times a second."""
 
 
+Points = Callable[[int, int, int], None]
+"""Called with (points done, of these bad, points in all) after each."""
+
+
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Progress | None]:
     """A bar for the length of the block; None when ``quiet`` or when stderr is no terminal."""
@@ -43,10 +47,9 @@ def progress_bar(quiet: bool) -> Iterator[Progress | None]:
 
 
 @contextlib.contextmanager
-def points_bar(
-    quiet: bool, what: str = "points", bad: str = "failed"
-) -> Iterator[Callable[[int, int, int], None] | None]:
-    """A bar over the points of a study: called with (done, of these bad, in all)."""
+def points_bar(quiet: bool, what: str = "points", bad: str = "failed") -> Iterator[Points | None]:
+    """A bar over the points of a study, with their rate and the time left; None when ``quiet`` or when stderr
+    is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return

@@ -10,7 +10,9 @@ from tokensim.report.numbers import NOTHING, duration
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.table import Table
 
+    from tokensim.explore.study import Study
     from tokensim.explore.sweep import SweepResult
 
 ROWS = 40
@@ -26,42 +28,41 @@ FIGURES = (
 )
 """Title, column."""
 
+MEDIANS = ("TTFT p50", "TPOT p50")
+"""What goes first where there is no room."""
+
 WIDEST = 18
 """Characters of a parameter's value, at most."""
 
+Column = tuple[str, list[str]]
+"""Title, cells."""
+
 
 def print_sweep(result: SweepResult) -> None:
-    """Print the table of ``result`` (its first rows), and what failed. Parameters that would not fit beside
-    the figures stand in a list of their own under the point's number."""
+    """Print the table of ``result`` (its first rows), and what failed. Parameters with one value are told
+    above it, those that would not fit beside the figures by the point's number alone."""
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     console, frame = Console(highlight=False), result.frame
-    study = result.study
-    console.print(f"[bold]{study.file.name or 'Study'}[/]: {_told(result)}\n", soft_wrap=True)
-    names = [parameter.name for parameter in study.parameters]
+    console.print(f"[bold]{result.study.file.name or 'Study'}[/]: {_told(result)}", soft_wrap=True)
     rows = list(frame.head(ROWS).iter_rows(named=True))
-    columns = [
-        *((title, [_short(shown(row[name])) for row in rows]) for title, name in _titled(names, rows)),
-        *([("seed", [str(row["seed"]) for row in rows])] if study.file.seeds > 1 else []),
-        *((title, [_figure(row, column, at) for row in rows]) for at, (title, column) in enumerate(FIGURES)),
+    parameters, same = _parameters(result.study, rows)
+    if same:
+        console.print(f"Everywhere: {', '.join(same)}", markup=False, soft_wrap=True)
+    figures = [
+        (title, [_figure(row, column, at) for row in rows]) for at, (title, column) in enumerate(FIGURES)
     ]
-    if _width(columns) > console.width:  # the percentiles in the middle go first
-        columns = [column for column in columns if column[0] not in ("TTFT p50", "TPOT p50")]
+    if _width([*parameters, *figures]) > console.width:
+        figures = [column for column in figures if column[0] not in MEDIANS]
     left_out = []
-    while _width(columns) > console.width and len(columns) > len(FIGURES):
-        # Then parameters, the last first: the point's number tells them.
-        left_out.append(columns.pop(len(columns) - (len(FIGURES) - 2) - 1)[0])
-    if left_out:
-        columns.insert(0, ("point", [str(row["point"]) for row in rows]))
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    first_figure = next((at for at, (title, _) in enumerate(columns) if title == FIGURES[0][0]), 0)
-    for at, (title, _) in enumerate(columns):
-        table.add_column(Text(title), justify="right" if at >= first_figure else "left", no_wrap=True)
-    for number in range(len(rows)):
-        table.add_row(*(Text(cells[number]) for _, cells in columns))
-    console.print(table)
+    while parameters and _width([*parameters, *figures]) > console.width:
+        left_out.append(parameters.pop()[0])
+        if len(left_out) == 1:
+            parameters.insert(0, ("point", [str(row["point"]) for row in rows]))
+        elif len(parameters) == 1:
+            break
+    console.print()
+    console.print(_table(parameters, figures))
     if left_out:
         told = ", ".join(reversed(left_out))
         console.print(f"Too narrow for {told}: results.parquet has them, by point", soft_wrap=True)
@@ -71,11 +72,37 @@ def print_sweep(result: SweepResult) -> None:
         console.print(line, markup=False, soft_wrap=True)
 
 
-def _titled(names: Sequence[str], rows: Sequence[Any]) -> list[tuple[str, str]]:
-    return list(zip(short_names(names), names, strict=True))
+def _parameters(study: Study, rows: Sequence[Any]) -> tuple[list[Column], list[str]]:
+    """The parameters that vary, as columns, and those that do not, in words."""
+    names = [parameter.name for parameter in study.parameters]
+    columns: list[Column] = []
+    same = []
+    for name, title in zip(names, short_names(names), strict=True):
+        cells = [_short(shown(row[name])) for row in rows]
+        if len(rows) > 1 and len(set(cells)) == 1 and len(names) > 1:
+            same.append(f"{title} {cells[0]}")
+        else:
+            columns.append((title, cells))
+    if study.file.seeds > 1:
+        columns.append(("seed", [str(row["seed"]) for row in rows]))
+    return columns, same
 
 
-def _width(columns: Sequence[tuple[str, Sequence[str]]]) -> int:
+def _table(parameters: Sequence[Column], figures: Sequence[Column]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title, _ in parameters:
+        table.add_column(Text(title), no_wrap=True)
+    for title, _ in figures:
+        table.add_column(Text(title), justify="right", no_wrap=True)
+    for cells in zip(*(cells for _, cells in (*parameters, *figures)), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _width(columns: Sequence[Column]) -> int:
     return sum(max(len(title), *(len(cell) for cell in cells), 0) + 2 for title, cells in columns)
 
 
@@ -101,6 +128,8 @@ def _errors(frame: pl.DataFrame) -> list[str]:
     """What went wrong, each kind once."""
     import polars as pl
 
+    if frame.is_empty():
+        return []
     bad = frame.filter(pl.col("status") != "ok")
     kinds = bad.group_by("status", "error", maintain_order=True).agg(pl.col("point").first(), pl.len())
     return [
