@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from tokensim.explore.capacities import capacities
     from tokensim.explore.capacity import Question, capacity
     from tokensim.explore.compare import compare
+    from tokensim.explore.optimize import optimize
     from tokensim.explore.sensitivity import sensitivity
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep
@@ -37,6 +38,7 @@ __all__ = [
     "capacities",
     "capacity",
     "compare",
+    "optimize",
     "register",
     "sensitivity",
     "simulate",
@@ -48,6 +50,7 @@ _LAZY = {
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
     "Question": "tokensim.explore.capacity",
+    "optimize": "tokensim.explore.optimize",
     "Study": "tokensim.explore.study",
     "capacities": "tokensim.explore.capacities",
     "capacity": "tokensim.explore.capacity",

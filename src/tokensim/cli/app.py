@@ -14,6 +14,7 @@ from tokensim.cli import (
     devices,
     explain,
     models,
+    optimize,
     plot,
     profiles,
     report,
@@ -40,6 +41,7 @@ app.command("sweep")(sweep.sweep)
 app.command("capacity")(capacity.capacity)
 app.command("compare")(compare.compare)
 app.command("sensitivity")(sensitivity.sensitivity)
+app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.progress import Progress
+from tokensim.cli.progress import Points, Progress
 
 
 class Interrupt:
@@ -44,6 +44,18 @@ class Interrupt:
         """Raise ``KeyboardInterrupt`` if Ctrl-C was pressed."""
         if self._asked:
             raise KeyboardInterrupt
+
+    def between(self, progress: Points | None) -> Points:
+        """``progress`` over the points of a study (None: nobody looks), with a check after each but the
+        last."""
+
+        def report(done: int, bad: int, total: int) -> None:
+            if progress is not None:
+                progress(done, bad, total)
+            if done < total:
+                self.check()
+
+        return report
 
     def watch(self, progress: Progress | None) -> Progress:
         """``progress`` (None: nobody looks) with a check at each call before the last."""

@@ -11,6 +11,10 @@ Progress = Callable[[float, int, int], None]
 """Called with (simulated seconds, requests done, requests in all) a few times a second."""
 
 
+Points = Callable[[int, int, int], None]
+"""Called with (points done, of these bad, points in all) after each."""
+
+
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Progress | None]:
     """A bar for the length of the block; None when ``quiet`` or when stderr is no terminal."""
@@ -43,8 +47,9 @@ def progress_bar(quiet: bool) -> Iterator[Progress | None]:
 
 
 @contextlib.contextmanager
-def points_bar(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
-    """A bar over the points of a study: called with (done, of these not ok, in all)."""
+def points_bar(quiet: bool, what: str = "points", bad: str = "failed") -> Iterator[Points | None]:
+    """A bar over the points of a study, with their rate and the time left; None when ``quiet`` or when stderr
+    is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
@@ -54,17 +59,30 @@ def points_bar(quiet: bool) -> Iterator[Callable[[int, int, int], None] | None]:
     bar = bars.Progress(
         bars.TextColumn("running"),
         bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} points"),
-        bars.TextColumn("{task.fields[failed]}"),
-        bars.TimeRemainingColumn(),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn(what),
+        bars.TextColumn("{task.fields[rate]}"),
+        bars.TextColumn("{task.fields[bad]}"),
+        bars.TimeRemainingColumn(elapsed_when_finished=True),
         console=Console(stderr=True),
         transient=True,
     )
     with bar:
-        task = bar.add_task("", total=0, failed="")
+        task = bar.add_task("", total=None, bad="", rate="")
+        started, before = time.perf_counter(), -1
 
-        def show(done: int, failed: int, total: int) -> None:
-            bar.update(task, completed=done, total=total, failed=f"{failed:,} failed" if failed else "")
+        def show(done: int, of_these: int, total: int) -> None:
+            nonlocal before
+            if before < 0:  # what an earlier sweep has done took this one no time
+                before = done - 1
+            elapsed = time.perf_counter() - started
+            bar.update(
+                task,
+                completed=done,
+                total=total,
+                bad=f"{of_these:,} {bad}" if of_these else "",
+                rate=f"{(done - before) / elapsed:,.1f}/s" if elapsed > 0 else "",
+            )
 
         yield show
 

@@ -32,6 +32,7 @@ def sweep(
     Every run is durable as soon as it is done; --resume goes on after whatever ended a sweep. Exit codes: 0
     every point has its result, 1 some failed (their rows say why) or it was interrupted, 2 refused.
     """
+    from tokensim.cli.interrupt import Interrupt
     from tokensim.cli.progress import points_bar
     from tokensim.explore.executors import make_executor
     from tokensim.explore.study import Study
@@ -42,8 +43,15 @@ def sweep(
     given = Study.from_yaml(study, tuple(set_ or ()))
     folder = output or Path("runs") / study.stem
     workers = make_executor(executor, jobs, [str(file.absolute()) for file in plugin or ()])
-    with points_bar(quiet) as bar:
-        result = run_sweep(given, folder, executor=workers, resume=resume or retry, retry=retry, progress=bar)
+    with Interrupt() as interrupt, points_bar(quiet) as bar:
+        result = run_sweep(
+            given,
+            folder,
+            executor=workers,
+            resume=resume or retry,
+            retry=retry,
+            progress=interrupt.between(bar),
+        )
     if not quiet:
         print_sweep(result)
         typer.echo(f"Files: {folder}")

@@ -53,6 +53,10 @@ class StudyFile(Section):
     """Of ``method: random``."""
     seeds: Count = 1
     """Runs of each point, with seeds that follow each other."""
+    goals: list[dict[Literal["minimize", "maximize"], Name]] = Field(default_factory=list)
+    """What `tokensim optimize` searches for: figures of a run, or cost, energy, throughput, latency, …"""
+    subject_to: dict[Name, Any] = Field(default_factory=dict)
+    """What every answer keeps to: `slo: true` (the default where there is an SLO), a figure's min or max."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +119,8 @@ class Study:
         if (file.samples is None) == (file.method == "random"):
             hint = "samples: 100" if file.samples is None else "leave it out, or method: random"
             raise InputError(f"method {file.method}", where=f"{where}: samples", hint=hint)
-        if file.method != "random":
-            for parameter in self.parameters:
-                if not parameter.choices:
-                    raise InputError(
-                        "a range without steps",
-                        where=f"{where}: parameters.{parameter.name}",
-                        hint="give steps, or method: random",
-                    )
+        if file.method != "random" and not file.goals:
+            self.check_steps(where)
         if file.method == "zip" and len({len(p.choices) for p in self.parameters}) > 1:
             lengths = ", ".join(f"{p.name}: {len(p.choices)}" for p in self.parameters)
             raise InputError(
@@ -133,6 +131,16 @@ class Study:
         for parameter in self.parameters:
             for choice in parameter.choices or (parameter.lowest(),):
                 self._with((choice,), f"{where}: parameters.{parameter.name}")
+
+    def check_steps(self, where: str = "study") -> None:
+        """Refuse ranges without steps: they have no points that could be counted (a search needs none)."""
+        for parameter in self.parameters:
+            if not parameter.choices:
+                raise InputError(
+                    "a range without steps",
+                    where=f"{where}: parameters.{parameter.name}",
+                    hint="give steps, or method: random",
+                )
 
     @property
     def configurations(self) -> int:
@@ -161,6 +169,13 @@ class Study:
         data = self._with(point.choices, self.base.where)
         data["seed"] = point.seed
         return Task(point.index, absolute_paths(data, self.folder))
+
+    def tasks(self, choices: tuple[Choice, ...], first: int) -> list[Task]:
+        """The runs of ``choices``, one for each seed, with the keys ``first``, ``first`` + 1, …"""
+        return [
+            self.task(Point(first + repeat, choices, self._base_seed + repeat))
+            for repeat in range(self.file.seeds)
+        ]
 
     def _choices(self, which: int) -> tuple[Choice, ...]:
         if self.file.method == "random":

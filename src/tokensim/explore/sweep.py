@@ -62,6 +62,8 @@ def sweep(
     early, with the table of what is there. Raises ``InputError``.
     """
     executor = executor or make_executor()
+    if study.file.method != "random":
+        study.check_steps()
     with ExitStack() as stack:
         if folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokensim-")))

@@ -1,60 +1,121 @@
-"""The account of a study in the terminal: its parameters beside the figures that people look at first."""
+"""The account of a sweep in the terminal: its parameters beside the figures that people look at first."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from tokensim.report.numbers import duration
+from tokensim.explore.figures import in_seconds
+from tokensim.report.numbers import NOTHING, duration
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.table import Table
 
+    from tokensim.explore.study import Study
     from tokensim.explore.sweep import SweepResult
 
 ROWS = 40
 """Rows that are printed; the file has them all."""
 
 FIGURES = (
-    ("req/s", "throughput.requests_per_s", False),
-    ("out tok/s", "throughput.output_tokens_per_s", False),
-    ("TTFT p50", "latency.ttft_s.p50", True),
-    ("TTFT p99", "latency.ttft_s.p99", True),
-    ("TPOT p50", "latency.tpot_s.p50", True),
-    ("TPOT p99", "latency.tpot_s.p99", True),
+    ("req/s", "throughput.requests_per_s"),
+    ("out tok/s", "throughput.output_tokens_per_s"),
+    ("TTFT p50", "latency.ttft_s.p50"),
+    ("TTFT p99", "latency.ttft_s.p99"),
+    ("TPOT p50", "latency.tpot_s.p50"),
+    ("TPOT p99", "latency.tpot_s.p99"),
 )
-"""Title, column, whether it is in seconds."""
+"""Title, column."""
+
+MEDIANS = ("TTFT p50", "TPOT p50")
+"""What goes first where there is no room."""
+
+WIDEST = 18
+"""Characters of a parameter's value, at most."""
+
+Column = tuple[str, list[str]]
+"""Title, cells."""
 
 
 def print_sweep(result: SweepResult) -> None:
-    """Print the table of ``result`` (its first rows), and what failed."""
+    """Print the table of ``result`` (its first rows), and what failed. Parameters with one value are told
+    above it, those that would not fit beside the figures by the point's number alone."""
     from rich.console import Console
-    from rich.table import Table
 
     console, frame = Console(highlight=False), result.frame
-    study = result.study
-    names = [parameter.name for parameter in study.parameters]
-    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for name in names:
-        table.add_column(name.rsplit(".", 1)[-1], justify="left")
-    if study.file.seeds > 1:
-        table.add_column("seed", justify="right")
-    for title, _, _ in FIGURES:
-        table.add_column(title, justify="right")
-    for row in frame.head(ROWS).iter_rows(named=True):
-        cells = [_cell(row[name]) for name in names]
-        if study.file.seeds > 1:
-            cells.append(str(row["seed"]))
-        if row["status"] == "ok":
-            cells += [_figure(row.get(column), seconds) for _, column, seconds in FIGURES]
-        else:
-            cells += [row["status"]]
-        table.add_row(*cells)
-    console.print(f"[bold]{study.file.name or 'Study'}[/]: {_told(result)}\n")
-    console.print(table)
+    console.print(f"[bold]{result.study.file.name or 'Study'}[/]: {_told(result)}", soft_wrap=True)
+    rows = list(frame.head(ROWS).iter_rows(named=True))
+    parameters, same = _parameters(result.study, rows)
+    if same:
+        console.print(f"Everywhere: {', '.join(same)}", markup=False, soft_wrap=True)
+    figures = [
+        (title, [_figure(row, column, at) for row in rows]) for at, (title, column) in enumerate(FIGURES)
+    ]
+    if _width([*parameters, *figures]) > console.width:
+        figures = [column for column in figures if column[0] not in MEDIANS]
+    left_out = []
+    while parameters and _width([*parameters, *figures]) > console.width:
+        left_out.append(parameters.pop()[0])
+        if len(left_out) == 1:
+            parameters.insert(0, ("point", [str(row["point"]) for row in rows]))
+        elif len(parameters) == 1:
+            break
+    console.print()
+    console.print(_table(parameters, figures))
+    if left_out:
+        told = ", ".join(reversed(left_out))
+        console.print(f"Too narrow for {told}: results.parquet has them, by point", soft_wrap=True)
     if len(frame) > ROWS:
         console.print(f"… {len(frame) - ROWS:,} more rows in results.parquet")
     for line in _errors(frame):
-        console.print(line, markup=False)
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _parameters(study: Study, rows: Sequence[Any]) -> tuple[list[Column], list[str]]:
+    """The parameters that vary, as columns, and those that do not, in words."""
+    names = [parameter.name for parameter in study.parameters]
+    columns: list[Column] = []
+    same = []
+    for name, title in zip(names, short_names(names), strict=True):
+        cells = [_short(shown(row[name])) for row in rows]
+        if len(rows) > 1 and len(set(cells)) == 1 and len(names) > 1:
+            same.append(f"{title} {cells[0]}")
+        else:
+            columns.append((title, cells))
+    if study.file.seeds > 1:
+        columns.append(("seed", [str(row["seed"]) for row in rows]))
+    return columns, same
+
+
+def _table(parameters: Sequence[Column], figures: Sequence[Column]) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
+    for title, _ in parameters:
+        table.add_column(Text(title), no_wrap=True)
+    for title, _ in figures:
+        table.add_column(Text(title), justify="right", no_wrap=True)
+    for cells in zip(*(cells for _, cells in (*parameters, *figures)), strict=True):
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _width(columns: Sequence[Column]) -> int:
+    return sum(max(len(title), *(len(cell) for cell in cells), 0) + 2 for title, cells in columns)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """``names`` of parameters as titles: their last parts, as many as tell them apart."""
+    parts = [name.split(".") for name in names]
+    titles = []
+    for own in parts:
+        size = 1
+        while size < len(own) and sum(other[-size:] == own[-size:] for other in parts) > 1:
+            size += 1
+        titles.append(".".join(own[-size:]))
+    return titles
 
 
 def _told(result: SweepResult) -> str:
@@ -67,6 +128,8 @@ def _errors(frame: pl.DataFrame) -> list[str]:
     """What went wrong, each kind once."""
     import polars as pl
 
+    if frame.is_empty():
+        return []
     bad = frame.filter(pl.col("status") != "ok")
     kinds = bad.group_by("status", "error", maintain_order=True).agg(pl.col("point").first(), pl.len())
     return [
@@ -77,11 +140,21 @@ def _errors(frame: pl.DataFrame) -> list[str]:
     ]
 
 
-def _cell(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+def _short(text: str) -> str:
+    """``text``, or its end where that is too long: paths and names differ there."""
+    return text if len(text) <= WIDEST else f"…{text[1 - WIDEST :]}"
 
 
-def _figure(value: Any, seconds: bool) -> str:
+def shown(value: Any, figure: str = "") -> str:
+    """``value`` as a cell; ``figure``: its name, which tells its unit."""
     if value is None:
-        return "-"
-    return duration(value) if seconds else f"{value:,.4g}"
+        return NOTHING
+    if isinstance(value, float) and in_seconds(figure):
+        return duration(value)
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def _figure(row: Any, column: str, at: int) -> str:
+    if row["status"] != "ok":
+        return str(row["status"]) if at == 0 else ""
+    return shown(row.get(column), column)

@@ -1,17 +1,22 @@
 """Runs on a Ray cluster (the extra ``distributed``): on whatever machines the head node knows.
 
 ``RAY_ADDRESS`` names the cluster; without it, Ray looks for one on this machine, and starts one if there is
-none.
+none. The machines need Python and the libraries that TokenSim needs; TokenSim itself travels with the runs,
+so that all of them run this very version, and so do the files of plug-ins. What a scenario names (a trace, a
+measured table, a calibration) must lie at the same path everywhere.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from tokensim.errors import InputError
 from tokensim.explore.executors.local import AHEAD
+from tokensim.explore.executors.worker import THREADS
 from tokensim.explore.task import Outcome, Task, evaluate
 
 RETRIES = 1
@@ -19,30 +24,25 @@ RETRIES = 1
 
 
 class RayExecutor:
-    """See ``Executor``. Plug-ins must lie at the same paths on all machines."""
+    """See ``Executor``. ``jobs``: runs at a time (None: one a processor of the cluster). Raises
+    ``InputError`` where there is no Ray, or no cluster at the address."""
 
     def __init__(self, jobs: int | None = None, plugins: Sequence[str] = ()) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise InputError(
-                "Ray is not installed", where="--executor ray", hint="pip install 'tokensim[distributed]'"
-            ) from None
-        self._ray: Any = ray
-        if not ray.is_initialized():
-            ray.init(log_to_driver=False, configure_logging=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of Ray's own, at import and at start
+            self._ray = ray = _connected()
         self.jobs = jobs or max(1, int(ray.cluster_resources().get("CPU", 1)))
-        self.plugins = tuple(plugins)
+        self._plugins = ray.put({name: Path(name).read_text(encoding="utf-8") for name in plugins})
+        self._work = ray.remote(num_cpus=1, max_retries=RETRIES)(_evaluate)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """See ``Executor.run``."""
         ray, left = self._ray, iter(tasks)
-        work = ray.remote(num_cpus=1, max_retries=RETRIES)(_evaluate)
         in_hand: dict[Any, Task] = {}
         try:
             while True:
                 for task in islice(left, AHEAD * self.jobs - len(in_hand)):
-                    in_hand[work.remote(task, self.plugins)] = task
+                    in_hand[self._work.remote(task, self._plugins)] = task
                 if not in_hand:
                     return
                 done, _ = ray.wait(list(in_hand), num_returns=1)
@@ -50,24 +50,70 @@ class RayExecutor:
                     task = in_hand.pop(reference)
                     try:
                         outcome = ray.get(reference)
+                    except ray.exceptions.RuntimeEnvSetupError as error:
+                        raise InputError(
+                            f"no machine can run TokenSim: {_first_line(error)}",
+                            where="--executor ray",
+                            hint="its dependencies must be installed on every machine of the cluster",
+                        ) from None
                     except ray.exceptions.RayError as error:
-                        why = str(error).strip().splitlines()[0]
-                        outcome = Outcome(task.key, "crashed", f"lost by Ray: {why}", {})
+                        outcome = Outcome(task.key, "crashed", f"lost by Ray: {_first_line(error)}", {})
                     yield outcome
         finally:
             for reference in in_hand:
                 ray.cancel(reference, force=True)
 
 
+def _connected() -> Any:
+    """Ray, connected to a cluster: the caller's own connection if there is one, which then must have brought
+    TokenSim to the workers."""
+    try:
+        import ray
+    except ImportError:
+        raise InputError(
+            "Ray is not installed", where="--executor ray", hint="pip install 'tokensim[distributed]'"
+        ) from None
+    if not ray.is_initialized():
+        try:
+            ray.init(log_to_driver=False, configure_logging=False, runtime_env=_environment())
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise InputError(
+                f"no cluster: {_first_line(error)}",
+                where="--executor ray",
+                hint="RAY_ADDRESS names the head node, e.g. 10.0.0.1:6379; unset, one is started here",
+            ) from None
+    return ray
+
+
+def _environment() -> dict[str, Any]:
+    """What a worker has beside what is installed: this TokenSim, and libraries that start no threads."""
+    import tokensim
+
+    return {"py_modules": [str(Path(tokensim.__file__).parent)], "env_vars": THREADS}
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
 _loaded: set[str] = set()
 
 
-def _evaluate(task: Task, plugins: tuple[str, ...]) -> Outcome:
-    """``evaluate`` in a Ray worker, which keeps what it has loaded."""
-    from tokensim.registry import load_plugin
+def _evaluate(task: Task, plugins: Mapping[str, str]) -> Outcome:
+    """``evaluate`` in a Ray worker, which keeps what it has loaded. ``plugins``: texts by file."""
+    import tempfile
 
-    for plugin in plugins:
-        if plugin not in _loaded:
-            load_plugin(plugin)
-            _loaded.add(plugin)
+    from tokensim.registry import load_entry_points, load_plugin
+
+    if not _loaded:
+        load_entry_points()
+        _loaded.add("")
+    for name, text in plugins.items():
+        if name not in _loaded:
+            with tempfile.TemporaryDirectory(prefix="tokensim-") as folder:
+                file = Path(folder) / Path(name).name
+                file.write_text(text, encoding="utf-8")
+                load_plugin(file)
+            _loaded.add(name)
     return evaluate(task)
