@@ -18,8 +18,9 @@ from tokensim.registry import register
 if TYPE_CHECKING:
     from tokensim.assemble import Result, simulate
     from tokensim.explore.capacities import capacities
-    from tokensim.explore.capacity import Question, capacity
+    from tokensim.explore.capacity import capacity
     from tokensim.explore.compare import compare
+    from tokensim.explore.question import Question
     from tokensim.explore.sensitivity import sensitivity
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep
@@ -47,7 +48,7 @@ _LAZY = {
     "Result": "tokensim.assemble",
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
-    "Question": "tokensim.explore.capacity",
+    "Question": "tokensim.explore.question",
     "Study": "tokensim.explore.study",
     "capacities": "tokensim.explore.capacities",
     "capacity": "tokensim.explore.capacity",

@@ -16,10 +16,11 @@ from test_sweep import Counting
 
 from tokensim.errors import InputError
 from tokensim.explore.capacities import capacities
-from tokensim.explore.capacity import Capacity, Question, capacity
+from tokensim.explore.capacity import capacity
 from tokensim.explore.executors import make_executor
 from tokensim.explore.judging import doubts, verdict_of
 from tokensim.explore.load import load_of
+from tokensim.explore.question import Capacity, Question
 from tokensim.explore.search import Edge, Search, Terms, Verdict, find_edge, together
 from tokensim.scenario import Scenario
 from tokensim.scenario.loading import from_mapping
