@@ -58,134 +58,144 @@ def search_capacity(
         raise InputError(
             "there is no SLO, so every load would do", where="slo", hint="e.g. slo: {ttft: 500ms, tpot: 50ms}"
         )
-    return _search(scenario, question, load_of(scenario, question.load), tuple(start), check)
+    return _search(_Searched(scenario, question, load_of(scenario, question.load)), tuple(start), check)
 
 
-def _search(
-    scenario: Scenario, question: Question, load: Load, start: tuple[float, ...], check: bool
-) -> Search[Tree, Outcome, Capacity]:
-    tree = scenario.model_dump(mode="json")
-    seen: dict[int, dict[float, Figures]] = {}
-    saturated: float | None = None
-    most = min(load.most, question.maximum or math.inf, load.given * FARTHEST)
-    terms = Terms(question.tolerance, load.whole, 1.0 if load.whole else 0.0, most)
-    seeds = [scenario.seed + offset for offset in range(question.seeds)]
-    known: dict[float, Verdict] = {}
-    bounded = True
-    trace = scenario.workload.trace
-    paused = scenario.workload.sessions is not None or (trace is not None and trace.sessions)
+class _Searched:
+    """One configuration: its scenario as a ``tree``, its load, what is asked, and the figures of its runs by
+    seed and load (inf: every request at once)."""
+
+    def __init__(self, scenario: Scenario, question: Question, load: Load) -> None:
+        self.tree: Tree = scenario.model_dump(mode="json")
+        self.question = question
+        self.load = load
+        most = min(load.most, question.maximum or math.inf, load.given * FARTHEST)
+        self.terms = Terms(question.tolerance, load.whole, 1.0 if load.whole else 0.0, most)
+        self.seeds = [scenario.seed + offset for offset in range(question.seeds)]
+        self.seen: dict[int, dict[float, Figures]] = {seed: {} for seed in self.seeds}
+        trace = scenario.workload.trace
+        self.paused = scenario.workload.sessions is not None or (trace is not None and trace.sessions)
+        """Whether users pause, so that all at once is no measure of how fast requests are served."""
+
+    @property
+    def runs(self) -> int:
+        """How many were made."""
+        return sum(map(len, self.seen.values()))
+
+    def take(self, seed: int, value: float, outcome: Outcome) -> Verdict:
+        """Note what became of a run, and judge it; raises ``_Failed``."""
+        if outcome.status != "ok":
+            raise _Failed(outcome)
+        self.seen[seed][value] = outcome.figures
+        return verdict_of(outcome.figures, self.question.goodput)
+
+    def edge(
+        self, seed: int, start: Sequence[float], known: Mapping[float, Verdict]
+    ) -> Search[Tree, Outcome, Edge]:
+        """The edge that ``seed`` finds."""
+        growth = GROWTH if known else 1 + NEARBY * self.terms.tolerance
+        search = find_edge(start, self.terms, known, growth)
+        try:
+            loads = next(search)
+            while True:
+                outcomes = yield [{**self.load.at(self.tree, value), "seed": seed} for value in loads]
+                told = zip(loads, outcomes, strict=True)
+                loads = search.send([self.take(seed, value, outcome) for value, outcome in told])
+        except StopIteration as end:
+            edge: Edge = end.value
+            return edge
+
+    def found(self, seed: int, edge: Edge) -> SeedEdge:
+        """``edge`` with the figures of its two sides."""
+        own = self.seen[seed]
+        low, high = ({} if side is None else own[side] for side in (edge.low, edge.high))
+        return SeedEdge(seed, edge.low, edge.high, low, high)
+
+
+def _search(what: _Searched, start: tuple[float, ...], check: bool) -> Search[Tree, Outcome, Capacity]:
+    """See ``search_capacity``."""
+    first, *others = what.seeds
     try:
-        if not start:
-            given = terms.fit(load.given)
-            first = [load.at(tree, given)]
-            if not load.whole:
-                first.append(all_at_once(tree))
-            outcomes = yield first
-            _keep(seen, seeds[0], given, outcomes[0])
-            known[given] = verdict_of(seen[seeds[0]][given], question.goodput)
-            start = (given,)
-            if not load.whole and outcomes[1].status == "ok":
-                flood = outcomes[1].figures
-                bounded = not verdict_of(flood, question.goodput).met
-                seen[seeds[0]][math.inf] = flood
-                saturated = None if paused else _positive(flood.get("throughput.requests_per_s"))
-                start = _guess(saturated, given, seen[seeds[0]][given])
-        if not bounded and question.maximum is None:
-            edge = Edge(math.inf, None)
+        if start:
+            edge = yield from what.edge(first, start, {})
         else:
-            edge = yield from _of_seed(tree, load, seeds[0], question, terms, seen, start, known)
+            edge = yield from _from_scratch(what)
         edges = [edge]
         if edge.low is not None and edge.high is not None:
             both = (edge.low, edge.high)
-            edges += yield from together(
-                [_of_seed(tree, load, seed, question, terms, seen, both, {}) for seed in seeds[1:]]
-            )
+            edges += yield from together([what.edge(seed, both, {}) for seed in others])
     except _Failed as failed:
-        runs = sum(map(len, seen.values()))
-        return Capacity(failed.outcome.status, load, error=failed.outcome.error, runs=runs)
-    found = tuple(
-        SeedEdge(
-            seed,
-            edge.low,
-            edge.high,
-            seen[seed].get(-1.0 if edge.low is None else edge.low, {}),
-            seen[seed].get(-1.0 if edge.high is None else edge.high, {}),
-        )
-        for seed, edge in zip(seeds, edges, strict=False)
+        outcome = failed.outcome
+        return Capacity(outcome.status, what.load, error=outcome.error, runs=what.runs)
+    found = tuple(what.found(seed, edge) for seed, edge in zip(what.seeds, edges, strict=False))
+    flood = {} if what.paused else what.seen[first].get(math.inf, {})
+    result = Capacity(
+        "found",
+        what.load,
+        confidence=what.question.confidence,
+        edges=found,
+        saturated_per_s=_positive(flood.get("throughput.requests_per_s")),
+        runs=what.runs,
     )
-    runs = sum(map(len, seen.values()))
-    result = Capacity("found", load, None, None, question.confidence, found, runs=runs)
-    result = _concluded(replace(result, saturated_per_s=saturated), question, bounded)
-    return (yield from _checked(result, tree, question, terms)) if check else result
+    result = _concluded(result, what.question)
+    return (yield from _checked(result, what)) if check else result
 
 
-def _checked(
-    result: Capacity, tree: Tree, question: Question, terms: Terms
-) -> Search[Tree, Outcome, Capacity]:
+def _from_scratch(what: _Searched) -> Search[Tree, Outcome, Edge]:
+    """The edge that the first seed finds when nothing is known: after a run at the given load and one of all
+    requests at once. If even that keeps the SLO, the edge is (inf, None)."""
+    load, seed = what.load, what.seeds[0]
+    given = what.terms.fit(load.given)
+    trees = [load.at(what.tree, given)]
+    if not load.whole:
+        trees.append(all_at_once(what.tree))
+    outcomes = yield trees
+    known = {given: what.take(seed, given, outcomes[0])}
+    start = given
+    if not load.whole and outcomes[1].status == "ok":
+        flood = what.take(seed, math.inf, outcomes[1])
+        if flood.met and what.question.maximum is None:
+            return Edge(math.inf, None)
+        if not what.paused:
+            start = _guess(what.seen[seed][math.inf], given, what.seen[seed][given])
+    return (yield from what.edge(seed, (start,), known))
+
+
+def _checked(result: Capacity, what: _Searched) -> Search[Tree, Outcome, Capacity]:
     """``result`` with a note if a run twice as long does not bear a load that is surely below it: then
     queues were still growing when the runs ended."""
-    longer = twice_as_long(tree)
-    load = result.load
-    if longer is None or not result.value or load is None:
+    longer = twice_as_long(what.tree)
+    if longer is None or not result.value:
         return result
     least = result.value if result.interval is None else result.interval[0]
-    value = terms.fit(max(min(least, BELOW * result.value), result.value / 2))
-    (outcome,) = yield [load.at(longer, value)]
+    value = what.terms.fit(max(min(least, BELOW * result.value), result.value / 2))
+    (outcome,) = yield [what.load.at(longer, value)]
     result = replace(result, runs=result.runs + 1)
-    if outcome.status != "ok" or verdict_of(outcome.figures, question.goodput).met:
+    if outcome.status != "ok" or verdict_of(outcome.figures, what.question.goodput).met:
         return result
-    worst = worst_of(outcome.figures, question.goodput)
+    worst = worst_of(outcome.figures, what.question.goodput)
     note = (
-        f"with twice the requests, {load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
+        f"with twice the requests, {what.load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
         " the runs are too short to show what it bears for long"
     )
     return replace(result, notes=(*result.notes, note))
 
 
-def _of_seed(
-    tree: Tree,
-    load: Load,
-    seed: int,
-    question: Question,
-    terms: Terms,
-    seen: dict[int, dict[float, Figures]],
-    start: Sequence[float],
-    known: Mapping[float, Verdict],
-) -> Search[Tree, Outcome, Edge]:
-    """The edge that ``seed`` finds; the figures of its runs go into ``seen``."""
-    growth = GROWTH if known else 1 + NEARBY * terms.tolerance
-    search = find_edge(start, terms, known, growth)
-    try:
-        loads = next(search)
-        while True:
-            outcomes = yield [{**load.at(tree, value), "seed": seed} for value in loads]
-            for value, outcome in zip(loads, outcomes, strict=True):
-                _keep(seen, seed, value, outcome)
-            loads = search.send([verdict_of(seen[seed][value], question.goodput) for value in loads])
-    except StopIteration as end:
-        edge: Edge = end.value
-        return edge
-
-
-def _keep(seen: dict[int, dict[float, Figures]], seed: int, value: float, outcome: Outcome) -> None:
-    if outcome.status != "ok":
-        raise _Failed(outcome)
-    seen.setdefault(seed, {})[value] = outcome.figures
-
-
-def _guess(saturated: float | None, given: float, figures: Figures) -> tuple[float, ...]:
-    """The load at which requests come about as fast as they are served when all wait."""
+def _guess(flood: Figures, given: float, figures: Figures) -> float:
+    """The load at which requests come nearly as fast as they are served when all wait (``flood``); at load
+    ``given`` they came as ``figures`` say."""
+    served = _positive(flood.get("throughput.requests_per_s"))
     arrivals = _positive(figures.get("throughput.arrivals_per_s"))
-    if saturated is None or arrivals is None:
-        return (given,)
-    return (CAUTION * saturated / arrivals * given,)
+    if served is None or arrivals is None:
+        return given
+    return CAUTION * served / arrivals * given
 
 
 def _positive(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
+def _concluded(result: Capacity, question: Question) -> Capacity:
     """``result`` with what follows from the edges of its seeds."""
     first, load = result.edges[0], result.load
     assert load is not None
@@ -196,7 +206,7 @@ def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
         return replace(result, status="none", bound=worst.name, binding=worst.text)
     if first.high is None:
         note = f"the SLO is kept up to {load.text(first.low)}, the most that was asked for"
-        if not bounded:
+        if first.low == math.inf:
             note = "the SLO is kept even with every request at once: give the workload more requests"
         elif load.whole and first.low >= load.most:
             note = "the SLO is kept with every request in flight at once: give the workload more requests"
