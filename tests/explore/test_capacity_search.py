@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import STEP_S, server
 from test_study import SCENARIO, study
@@ -40,6 +40,7 @@ def asked(search: Search[float, Verdict, Edge], judge: Any) -> tuple[Edge, list[
         return end.value, loads
 
 
+@settings(deadline=None)
 @given(
     edge=st.floats(1e-3, 1e4),
     start=st.floats(1e-2, 1e3),
@@ -62,6 +63,7 @@ def test_the_edge_of_any_rising_figure_is_found_in_few_runs(
     assert len(loads) == len(set(loads))
 
 
+@settings(deadline=None)
 @given(edge=st.integers(0, 300), start=st.integers(1, 300), most=st.integers(1, 300))
 def test_among_whole_numbers_the_edge_is_exact(edge: int, start: int, most: int) -> None:
     terms = Terms(1e-6, whole=True, least=1, most=most)
