@@ -18,9 +18,10 @@ from tokensim.registry import register
 if TYPE_CHECKING:
     from tokensim.assemble import Result, simulate
     from tokensim.explore.capacities import capacities
-    from tokensim.explore.capacity import Question, capacity
+    from tokensim.explore.capacity import capacity
     from tokensim.explore.compare import compare
     from tokensim.explore.optimize import optimize
+    from tokensim.explore.question import Question
     from tokensim.explore.sensitivity import sensitivity
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep
@@ -49,8 +50,8 @@ _LAZY = {
     "Result": "tokensim.assemble",
     "simulate": "tokensim.assemble",
     "Scenario": "tokensim.scenario",
-    "Question": "tokensim.explore.capacity",
     "optimize": "tokensim.explore.optimize",
+    "Question": "tokensim.explore.question",
     "Study": "tokensim.explore.study",
     "capacities": "tokensim.explore.capacities",
     "capacity": "tokensim.explore.capacity",

@@ -130,7 +130,7 @@ def test_sensitivity_names_the_bottleneck(tokensim: Command) -> None:
     arguments = ["sensitivity", "small.yaml", "--seeds", "2", "--executor", "serial"]
     code, out, _ = tokensim(*arguments)
     assert code == 0
-    assert "What binds E2E p50" in out and "memory bandwidth" in out and "█" in out
+    assert "E2E p50 is bound by" in out and "memory bandwidth" in out and "█" in out
     assert "Without any effect" in out
     code, out, _ = tokensim(*arguments, "--json", "--change", "20%")
     found = json.loads(out)

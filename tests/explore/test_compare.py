@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_run_folders_are_taken_as_they_are_and_repeated_if_asked(tmp_path: Path)
     # The file's scenario is filled in as a run's is, so that only the rate differs.
     assert [path for path, _ in more.differences] == ["workload.arrivals.rate"]
     assert len({side.name for side in found.sides}) == 3
+
+
+def test_a_run_that_was_interrupted_is_refused_unless_it_is_repeated(tmp_path: Path) -> None:
+    simulate(scenario()).save(tmp_path / "a")
+    file = tmp_path / "a" / "summary.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "complete": False}))
+    with pytest.raises(InputError, match="partial"):
+        compare([tmp_path / "a", scenario()], executor=SERIAL)
+    assert compare([tmp_path / "a", scenario()], seeds=2, executor=SERIAL).differences == ()
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from tokensim.cli import INCOMPLETE
 from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins, share
 
 if TYPE_CHECKING:
-    from tokensim.explore.capacity import Question
     from tokensim.explore.executors import Executor
+    from tokensim.explore.question import Question
     from tokensim.explore.runs import Progress
 
 
@@ -54,7 +54,7 @@ def capacity(
     Bracketing and bisection, with several seeds; met also means that every request is served. Exit codes:
     0 done, 1 some configuration failed or it was interrupted, 2 refused.
     """
-    from tokensim.explore.capacity import SEEDS, Question
+    from tokensim.explore.question import SEEDS, Question
     from tokensim.scenario.loading import read_mapping
 
     load_plugins(plugin)

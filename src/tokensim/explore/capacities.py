@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokensim.errors import InputError
-from tokensim.explore.capacity import SEEDS, Capacity, Question, search_capacity
+from tokensim.explore.capacity import search_capacity
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.parameters import Choice
+from tokensim.explore.question import SEEDS, Capacity, Question
 from tokensim.explore.results import frame_of, write_frame
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import Search, together

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -17,15 +17,13 @@ from tokensim.errors import InputError
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.judging import Figures, doubts, limits_of, verdict_of, worst_of
 from tokensim.explore.load import Load, all_at_once, load_of, twice_as_long
+from tokensim.explore.question import Capacity, Question, SeedEdge
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import GROWTH, Edge, Search, Terms, Verdict, find_edge, together
 from tokensim.explore.statistics import half_width
 from tokensim.explore.store import Store
 from tokensim.explore.task import Outcome
 from tokensim.scenario import Scenario
-
-SEEDS = 5
-"""Runs of the search: enough for an interval of about ±1.2 standard deviations around the mean."""
 
 CAUTION = 0.9
 """The first load, as a share of the rate at which all requests at once are served."""
@@ -40,100 +38,6 @@ FARTHEST = 1e6
 """No load beyond so many times the given one is tried."""
 
 Tree = Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked of every configuration.
-
-    ``load``: its kind, see ``explore.load``. ``seeds``: of the scenario, and those that follow. ``tolerance``
-    is between the load met and the one missed; ``confidence`` (0 to 1) is that of the interval over seeds.
-    ``maximum``: no load above. ``goodput``: so large a share of requests (0 to 1) must keep all bounds;
-    None: each bound must hold at the SLO's percentile.
-    """
-
-    load: str = "auto"
-    seeds: int = SEEDS
-    tolerance: float = 0.02
-    confidence: float = 0.95
-    maximum: float | None = None
-    goodput: float | None = None
-
-    def __post_init__(self) -> None:
-        for name, fine, hint in (
-            ("seeds", self.seeds >= 1, "at least 1"),
-            ("tolerance", 1e-4 <= self.tolerance <= 1, "0.01 % to 100 %, e.g. 2%"),
-            ("confidence", 0 < self.confidence < 1, "between 0 and 100 %, e.g. 95%"),
-            ("maximum", self.maximum is None or self.maximum > 0, "above 0"),
-            ("goodput", self.goodput is None or 0 < self.goodput <= 1, "above 0, up to 100 %"),
-        ):
-            if not fine:
-                given = getattr(self, name)
-                raise InputError(f"{given:g}", where="--max" if name == "maximum" else f"--{name}", hint=hint)
-
-
-@dataclass(frozen=True, slots=True)
-class SeedEdge:
-    """What one seed found; ``figures`` and ``beyond`` are of the runs at ``low`` and ``high``."""
-
-    seed: int
-    low: float | None
-    high: float | None
-    figures: Figures
-    beyond: Figures
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What a configuration bears.
-
-    ``status``: ``found``; ``none`` (the SLO is missed however low the load); ``unbounded`` (it is met by the
-    highest load that was asked for, or could be); else what became of a run (``refused``, ``failed``,
-    ``crashed``, with ``error``). ``value`` is the mean over seeds of the highest loads met; ``interval``
-    covers the mean edge with the given confidence, the search's resolution included (None: one seed).
-    ``binding``: the bound that the next higher load misses (``bound``: its name). ``notes``: what to
-    know before trusting it.
-    """
-
-    status: str
-    load: Load | None = None
-    value: float | None = None
-    interval: tuple[float, float] | None = None
-    confidence: float = 0.95
-    edges: tuple[SeedEdge, ...] = ()
-    bound: str = ""
-    binding: str = ""
-    limits: str = ""
-    saturated_per_s: float | None = None
-    notes: tuple[str, ...] = ()
-    error: str | None = None
-    runs: int = 0
-
-    @property
-    def figures(self) -> Figures:
-        """Of the first seed's run at its highest load met."""
-        return self.edges[0].figures if self.edges else {}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The same as plain data, ready for JSON."""
-        return {
-            "status": self.status,
-            "error": self.error,
-            "load": None if self.load is None else {"kind": self.load.kind, "unit": self.load.unit},
-            "capacity": self.value,
-            "interval": None if self.interval is None else list(self.interval),
-            "confidence": self.confidence,
-            "seeds": [
-                {"seed": edge.seed, "met": _finite(edge.low), "missed": edge.high} for edge in self.edges
-            ],
-            "bound": self.bound,
-            "binding": self.binding,
-            "limits": self.limits,
-            "saturated_requests_per_s": self.saturated_per_s,
-            "notes": list(self.notes),
-            "runs": self.runs,
-            "figures": dict(self.figures),
-        }
 
 
 class _Failed(Exception):
@@ -154,136 +58,144 @@ def search_capacity(
         raise InputError(
             "there is no SLO, so every load would do", where="slo", hint="e.g. slo: {ttft: 500ms, tpot: 50ms}"
         )
-    return _search(scenario, question, load_of(scenario, question.load), tuple(start), check)
+    return _search(_Searched(scenario, question, load_of(scenario, question.load)), tuple(start), check)
 
 
-def _search(
-    scenario: Scenario, question: Question, load: Load, start: tuple[float, ...], check: bool
-) -> Search[Tree, Outcome, Capacity]:
-    tree = scenario.model_dump(mode="json")
-    seen: dict[int, dict[float, Figures]] = {}
-    saturated: float | None = None
-    most = min(load.most, question.maximum or math.inf, load.given * FARTHEST)
-    terms = Terms(question.tolerance, load.whole, 1.0 if load.whole else 0.0, most)
-    seeds = [scenario.seed + offset for offset in range(question.seeds)]
-    known: dict[float, Verdict] = {}
-    bounded = True
+class _Searched:
+    """One configuration: its scenario as a ``tree``, its load, what is asked, and the figures of its runs by
+    seed and load (inf: every request at once)."""
+
+    def __init__(self, scenario: Scenario, question: Question, load: Load) -> None:
+        self.tree: Tree = scenario.model_dump(mode="json")
+        self.question = question
+        self.load = load
+        most = min(load.most, question.maximum or math.inf, load.given * FARTHEST)
+        self.terms = Terms(question.tolerance, load.whole, 1.0 if load.whole else 0.0, most)
+        self.seeds = [scenario.seed + offset for offset in range(question.seeds)]
+        self.seen: dict[int, dict[float, Figures]] = {seed: {} for seed in self.seeds}
+        trace = scenario.workload.trace
+        self.paused = scenario.workload.sessions is not None or (trace is not None and trace.sessions)
+        """Whether users pause, so that all at once is no measure of how fast requests are served."""
+
+    @property
+    def runs(self) -> int:
+        """How many were made."""
+        return sum(map(len, self.seen.values()))
+
+    def take(self, seed: int, value: float, outcome: Outcome) -> Verdict:
+        """Note what became of a run, and judge it; raises ``_Failed``."""
+        if outcome.status != "ok":
+            raise _Failed(outcome)
+        self.seen[seed][value] = outcome.figures
+        return verdict_of(outcome.figures, self.question.goodput)
+
+    def edge(
+        self, seed: int, start: Sequence[float], known: Mapping[float, Verdict]
+    ) -> Search[Tree, Outcome, Edge]:
+        """The edge that ``seed`` finds."""
+        growth = GROWTH if known else 1 + NEARBY * self.terms.tolerance
+        search = find_edge(start, self.terms, known, growth)
+        try:
+            loads = next(search)
+            while True:
+                outcomes = yield [{**self.load.at(self.tree, value), "seed": seed} for value in loads]
+                told = zip(loads, outcomes, strict=True)
+                loads = search.send([self.take(seed, value, outcome) for value, outcome in told])
+        except StopIteration as end:
+            edge: Edge = end.value
+            return edge
+
+    def found(self, seed: int, edge: Edge) -> SeedEdge:
+        """``edge`` with the figures of its two sides."""
+        own = self.seen[seed]
+        low, high = ({} if side is None else own[side] for side in (edge.low, edge.high))
+        return SeedEdge(seed, edge.low, edge.high, low, high)
+
+
+def _search(what: _Searched, start: tuple[float, ...], check: bool) -> Search[Tree, Outcome, Capacity]:
+    """See ``search_capacity``."""
+    first, *others = what.seeds
     try:
-        if not start:
-            given = terms.fit(load.given)
-            first = [load.at(tree, given)]
-            if not load.whole:
-                first.append(all_at_once(tree))
-            outcomes = yield first
-            _keep(seen, seeds[0], given, outcomes[0])
-            known[given] = verdict_of(seen[seeds[0]][given], question.goodput)
-            start = (given,)
-            if not load.whole and outcomes[1].status == "ok":
-                flood = outcomes[1].figures
-                bounded = not verdict_of(flood, question.goodput).met
-                seen[seeds[0]][math.inf] = flood
-                saturated = _positive(flood.get("throughput.requests_per_s"))
-                start = _guess(saturated, given, seen[seeds[0]][given])
-        if not bounded and question.maximum is None:
-            edge = Edge(math.inf, None)
+        if start:
+            edge = yield from what.edge(first, start, {})
         else:
-            edge = yield from _of_seed(tree, load, seeds[0], question, terms, seen, start, known)
+            edge = yield from _from_scratch(what)
         edges = [edge]
         if edge.low is not None and edge.high is not None:
             both = (edge.low, edge.high)
-            edges += yield from together(
-                [_of_seed(tree, load, seed, question, terms, seen, both, {}) for seed in seeds[1:]]
-            )
+            edges += yield from together([what.edge(seed, both, {}) for seed in others])
     except _Failed as failed:
-        runs = sum(map(len, seen.values()))
-        return Capacity(failed.outcome.status, load, error=failed.outcome.error, runs=runs)
-    found = tuple(
-        SeedEdge(
-            seed,
-            edge.low,
-            edge.high,
-            seen[seed].get(-1.0 if edge.low is None else edge.low, {}),
-            seen[seed].get(-1.0 if edge.high is None else edge.high, {}),
-        )
-        for seed, edge in zip(seeds, edges, strict=False)
+        outcome = failed.outcome
+        return Capacity(outcome.status, what.load, error=outcome.error, runs=what.runs)
+    found = tuple(what.found(seed, edge) for seed, edge in zip(what.seeds, edges, strict=False))
+    flood = {} if what.paused else what.seen[first].get(math.inf, {})
+    result = Capacity(
+        "found",
+        what.load,
+        confidence=what.question.confidence,
+        edges=found,
+        saturated_per_s=_positive(flood.get("throughput.requests_per_s")),
+        runs=what.runs,
     )
-    runs = sum(map(len, seen.values()))
-    result = Capacity("found", load, None, None, question.confidence, found, runs=runs)
-    result = _concluded(replace(result, saturated_per_s=saturated), question, bounded)
-    return (yield from _checked(result, tree, question, terms)) if check else result
+    result = _concluded(result, what.question)
+    return (yield from _checked(result, what)) if check else result
 
 
-def _checked(
-    result: Capacity, tree: Tree, question: Question, terms: Terms
-) -> Search[Tree, Outcome, Capacity]:
+def _from_scratch(what: _Searched) -> Search[Tree, Outcome, Edge]:
+    """The edge that the first seed finds when nothing is known: after a run at the given load and one of all
+    requests at once. If even that keeps the SLO, the edge is (inf, None)."""
+    load, seed = what.load, what.seeds[0]
+    given = what.terms.fit(load.given)
+    trees = [load.at(what.tree, given)]
+    if not load.whole:
+        trees.append(all_at_once(what.tree))
+    outcomes = yield trees
+    known = {given: what.take(seed, given, outcomes[0])}
+    start = given
+    if not load.whole and outcomes[1].status == "ok":
+        flood = what.take(seed, math.inf, outcomes[1])
+        if flood.met and what.question.maximum is None:
+            return Edge(math.inf, None)
+        if not what.paused:
+            start = _guess(what.seen[seed][math.inf], given, what.seen[seed][given])
+    return (yield from what.edge(seed, (start,), known))
+
+
+def _checked(result: Capacity, what: _Searched) -> Search[Tree, Outcome, Capacity]:
     """``result`` with a note if a run twice as long does not bear a load that is surely below it: then
     queues were still growing when the runs ended."""
-    longer = twice_as_long(tree)
-    load = result.load
-    if longer is None or not result.value or load is None:
+    longer = twice_as_long(what.tree)
+    if longer is None or not result.value:
         return result
     least = result.value if result.interval is None else result.interval[0]
-    value = terms.fit(max(min(least, BELOW * result.value), result.value / 2))
-    (outcome,) = yield [load.at(longer, value)]
+    value = what.terms.fit(max(min(least, BELOW * result.value), result.value / 2))
+    (outcome,) = yield [what.load.at(longer, value)]
     result = replace(result, runs=result.runs + 1)
-    if outcome.status != "ok" or verdict_of(outcome.figures, question.goodput).met:
+    if outcome.status != "ok" or verdict_of(outcome.figures, what.question.goodput).met:
         return result
-    worst = worst_of(outcome.figures, question.goodput)
+    worst = worst_of(outcome.figures, what.question.goodput)
     note = (
-        f"with twice the requests, {load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
+        f"with twice the requests, {what.load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
         " the runs are too short to show what it bears for long"
     )
     return replace(result, notes=(*result.notes, note))
 
 
-def _of_seed(
-    tree: Tree,
-    load: Load,
-    seed: int,
-    question: Question,
-    terms: Terms,
-    seen: dict[int, dict[float, Figures]],
-    start: Sequence[float],
-    known: Mapping[float, Verdict],
-) -> Search[Tree, Outcome, Edge]:
-    """The edge that ``seed`` finds; the figures of its runs go into ``seen``."""
-    growth = GROWTH if known else 1 + NEARBY * terms.tolerance
-    search = find_edge(start, terms, known, growth)
-    try:
-        loads = next(search)
-        while True:
-            outcomes = yield [{**load.at(tree, value), "seed": seed} for value in loads]
-            for value, outcome in zip(loads, outcomes, strict=True):
-                _keep(seen, seed, value, outcome)
-            loads = search.send([verdict_of(seen[seed][value], question.goodput) for value in loads])
-    except StopIteration as end:
-        edge: Edge = end.value
-        return edge
-
-
-def _keep(seen: dict[int, dict[float, Figures]], seed: int, value: float, outcome: Outcome) -> None:
-    if outcome.status != "ok":
-        raise _Failed(outcome)
-    seen.setdefault(seed, {})[value] = outcome.figures
-
-
-def _guess(saturated: float | None, given: float, figures: Figures) -> tuple[float, ...]:
-    """The load at which requests come about as fast as they are served when all wait."""
+def _guess(flood: Figures, given: float, figures: Figures) -> float:
+    """The load at which requests come nearly as fast as they are served when all wait (``flood``); at load
+    ``given`` they came as ``figures`` say."""
+    served = _positive(flood.get("throughput.requests_per_s"))
     arrivals = _positive(figures.get("throughput.arrivals_per_s"))
-    if saturated is None or arrivals is None:
-        return (given,)
-    return (CAUTION * saturated / arrivals * given,)
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value == math.inf else value
+    if served is None or arrivals is None:
+        return given
+    return CAUTION * served / arrivals * given
 
 
 def _positive(value: Any) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
-def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
+def _concluded(result: Capacity, question: Question) -> Capacity:
     """``result`` with what follows from the edges of its seeds."""
     first, load = result.edges[0], result.load
     assert load is not None
@@ -294,7 +206,7 @@ def _concluded(result: Capacity, question: Question, bounded: bool) -> Capacity:
         return replace(result, status="none", bound=worst.name, binding=worst.text)
     if first.high is None:
         note = f"the SLO is kept up to {load.text(first.low)}, the most that was asked for"
-        if not bounded:
+        if first.low == math.inf:
             note = "the SLO is kept even with every request at once: give the workload more requests"
         elif load.whole and first.low >= load.most:
             note = "the SLO is kept with every request in flight at once: give the workload more requests"

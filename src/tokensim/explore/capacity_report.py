@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tokensim.explore.capacities import Capacities
-from tokensim.explore.capacity import Capacity, Question
+from tokensim.explore.question import Capacity, Question
 from tokensim.report.numbers import duration
 
 
@@ -55,6 +55,9 @@ def print_capacity(result: Capacity, title: str) -> None:
         lines.append(f"{'Just above it' if result.value is not None else 'Missed'}: {result.binding}")
     if result.limits:
         lines.append(f"At it: {result.limits}")
+    arriving = result.figures.get("throughput.arrivals_per_s")
+    if result.load is not None and result.load.kind == "rate-scale" and isinstance(arriving, int | float):
+        lines.append(f"These are {arriving:.4g} requests/s (seed {result.edges[0].seed})")
     if result.saturated_per_s is not None:
         lines.append(f"All at once: {result.saturated_per_s:.4g} requests/s are served")
     lines.append(f"Runs: {result.runs}")

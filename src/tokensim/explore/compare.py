@@ -180,6 +180,13 @@ def _run(sides: Sequence[Side], count: int, runs: Runs) -> list[Side]:
     """``sides`` with ``count`` runs each; folders keep theirs if one is enough."""
     seeds = [tuple(side.scenario.seed + offset for offset in range(count)) for side in sides]
     wanted = [index for index, side in enumerate(sides) if not side.runs or count > 1]
+    for index, side in enumerate(sides):
+        if index not in wanted and side.runs[0].get("complete") is False:
+            raise InputError(
+                "the run was interrupted, and its figures are partial",
+                where=side.name,
+                hint="--seeds 5 repeats it to its end",
+            )
     trees = [
         {**sides[index].scenario.model_dump(mode="json"), "seed": seed}
         for index in wanted

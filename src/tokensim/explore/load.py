@@ -113,12 +113,10 @@ def load_of(scenario: Scenario, kind: str = "auto") -> Load:
         raise InputError(
             f"how '{process}' takes a higher rate is not known", where=WHERE, hint="give it a key 'rate'"
         )
-    return Load("rate-scale", "× the given rate", 1.0 if arrivals is not None else _scale(scenario))
-
-
-def _scale(scenario: Scenario) -> float:
-    assert scenario.workload.trace is not None
-    return scenario.workload.trace.rate_scale
+    if arrivals is not None:
+        return Load("rate-scale", "× the given rate", 1.0)
+    assert workload.trace is not None
+    return Load("rate-scale", "× the trace's rate", workload.trace.rate_scale)
 
 
 _RATES = ("rate", "rate_on", "rate_off", "mean")

@@ -16,10 +16,11 @@ from statistics import fmean
 from typing import Any, Literal
 
 from tokensim.errors import InputError, nearest
-from tokensim.explore.capacity import Capacity, Question, search_capacity
+from tokensim.explore.capacity import search_capacity
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.judging import Figures
 from tokensim.explore.load import load_of
+from tokensim.explore.question import Capacity, Question
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import Search, together
 from tokensim.explore.statistics import half_width
@@ -299,8 +300,8 @@ def _told(
     real = [ability for ability in order if gain(ability) > 0 and _beyond_noise(table[ability][title])]
     if real:
         said = [f"{ABILITIES[name]} ({_effect(table[name][title])})" for name in real[:3]]
-        sentence = f"What binds {title} at {load}, is {said[0]}"
-        sentence += f"; then {', '.join(said[1:])}." if said[1:] else "."
+        sentence = f"At {load}, {title} is bound by {said[0]}"
+        sentence += f", then by {' and '.join(said[1:])}." if said[1:] else "."
     return Sensitivity(
         change=asked.change,
         confidence=asked.confidence,

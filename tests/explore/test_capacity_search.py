@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from servers import STEP_S, server
 from test_study import SCENARIO, study
@@ -16,10 +16,11 @@ from test_sweep import Counting
 
 from tokensim.errors import InputError
 from tokensim.explore.capacities import capacities
-from tokensim.explore.capacity import Capacity, Question, capacity
+from tokensim.explore.capacity import capacity
 from tokensim.explore.executors import make_executor
 from tokensim.explore.judging import doubts, verdict_of
 from tokensim.explore.load import load_of
+from tokensim.explore.question import Capacity, Question
 from tokensim.explore.search import Edge, Search, Terms, Verdict, find_edge, together
 from tokensim.scenario import Scenario
 from tokensim.scenario.loading import from_mapping
@@ -39,6 +40,7 @@ def asked(search: Search[float, Verdict, Edge], judge: Any) -> tuple[Edge, list[
         return end.value, loads
 
 
+@settings(deadline=None)
 @given(
     edge=st.floats(1e-3, 1e4),
     start=st.floats(1e-2, 1e3),
@@ -61,6 +63,7 @@ def test_the_edge_of_any_rising_figure_is_found_in_few_runs(
     assert len(loads) == len(set(loads))
 
 
+@settings(deadline=None)
 @given(edge=st.integers(0, 300), start=st.integers(1, 300), most=st.integers(1, 300))
 def test_among_whole_numbers_the_edge_is_exact(edge: int, start: int, most: int) -> None:
     terms = Terms(1e-6, whole=True, least=1, most=most)
