@@ -19,6 +19,7 @@ import pytest
 import yaml
 from generated import CLI, ENVIRONMENT, PAGES, PART, PARTS, ROOT, current
 
+from tokensim.explore.study import Study
 from tokensim.scenario import Scenario, from_mapping
 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
@@ -151,8 +152,12 @@ def run(command: list[str], block: Block, folder: Path) -> None:
 
 
 def check_yaml(block: Block) -> None:
-    """A whole scenario, a part of one put on top of the quickstart, or a device (it has a ``base``)."""
+    """A study (it has ``parameters``), a whole scenario, a part of one put on top of the quickstart, or a
+    device (it has a ``base``)."""
     data: dict[str, Any] = yaml.safe_load(block.text)
+    if "parameters" in data:
+        Study.from_mapping(data, ROOT, block.where)
+        return
     if "base" in data:
         data = {"cluster": {"pools": [{"hardware": data}]}}
     quickstart = (ROOT / "examples" / "quickstart.yaml").read_text(encoding="utf-8")

@@ -200,3 +200,9 @@ def test_a_search_has_no_points_to_sweep() -> None:
     endless = study({"engine.max_num_seqs": {"from": 1, "to": 512}})
     with pytest.raises(InputError, match="without steps"):
         sweep(endless, executor=make_executor("serial"))
+
+
+def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokensim.explore.optimize.find_spec", lambda name: None)
+    with pytest.raises(InputError, match="tokensim.search."):
+        answer(study())

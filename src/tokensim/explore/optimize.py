@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,6 +65,8 @@ def optimize(
 
     if trials < 1:
         raise InputError(f"{trials} trials", where="--trials", hint="at least 1")
+    if find_spec("optuna") is None:
+        raise InputError("optuna is not installed", where="optimize", hint="pip install 'tokensim[search]'")
     executor = executor or make_executor()
     search = _Search(study, executor, trials, prune, progress, shared=storage is not None)
     place = None if folder is None else Path(folder)

@@ -42,9 +42,11 @@ def print_sweep(result: SweepResult) -> None:
     """Print the table of ``result`` (its first rows), and what failed. Parameters with one value are told
     above it, those that would not fit beside the figures by the point's number alone."""
     from rich.console import Console
+    from rich.markup import escape
 
     console, frame = Console(highlight=False), result.frame
-    console.print(f"[bold]{result.study.file.name or 'Study'}[/]: {_told(result)}", soft_wrap=True)
+    name = escape(result.study.file.name or "Study")
+    console.print(f"[bold]{name}[/]: {_told(result)}", soft_wrap=True)
     rows = list(frame.head(ROWS).iter_rows(named=True))
     parameters, same = _parameters(result.study, rows)
     if same:
