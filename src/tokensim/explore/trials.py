@@ -179,8 +179,8 @@ class Trials:
 
 
 def _database(url: str) -> optuna.storages.RDBStorage:
-    """The database at ``url``. In SQLite, a commit survives the end of the process at any time; none waits for
-    the disk, so that the end of the machine may cost the last few."""
+    """The database at ``url``. In SQLite, a commit survives the end of the process at any time; none waits
+    for the disk: the end of the machine may cost the last few."""
     import optuna
     from sqlalchemy import event
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -25,7 +26,9 @@ class LocalExecutor:
     def __init__(self, jobs: int | None = None, plugins: Sequence[str] = ()) -> None:
         self.jobs = jobs or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else jobs or 1
         self.plugins = tuple(plugins)
-        self._kept: ProcessPoolExecutor | None = None
+        self._kept: list[ProcessPoolExecutor] = []
+        # Left to the end of the interpreter, the pool's own thread and its end would race.
+        weakref.finalize(self, _shut, self._kept)
 
     def run(self, tasks: Iterable[Task]) -> Iterator[Outcome]:
         """See ``Executor.run``."""
@@ -44,8 +47,7 @@ class LocalExecutor:
         """The outcomes of tasks that are ``left``; if a process dies, ends with what was in hand in
         ``suspects``."""
         in_hand: dict[Future[Outcome], Task] = {}
-        pool = self._kept or self._pool(self.jobs)
-        self._kept = None
+        pool = self._kept.pop() if self._kept else self._pool(self.jobs)
         try:
             while True:
                 for task in islice(left, AHEAD * self.jobs - len(in_hand)):
@@ -55,7 +57,7 @@ class LocalExecutor:
                         suspects += [*in_hand.values(), task]
                         return
                 if not in_hand:
-                    self._kept = pool
+                    self._kept.append(pool)
                     return
                 done, _ = wait(in_hand, return_when=FIRST_COMPLETED)
                 for future in done:
@@ -68,7 +70,7 @@ class LocalExecutor:
                     suspects += in_hand.values()
                     return
         finally:
-            if pool is not self._kept:
+            if pool not in self._kept:
                 running = list((pool._processes or {}).values())
                 pool.shutdown(wait=False, cancel_futures=True)
                 for process in running:  # nobody wants what is still running
@@ -87,3 +89,8 @@ class LocalExecutor:
         if method == "forkserver":
             context.set_forkserver_preload(["tokensim.assemble", "tokensim.explore.task"])
         return ProcessPoolExecutor(jobs, context, begin, (self.plugins,))
+
+
+def _shut(pools: list[ProcessPoolExecutor]) -> None:
+    for pool in pools:
+        pool.shutdown()
