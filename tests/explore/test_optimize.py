@@ -13,8 +13,8 @@ import pytest
 from test_study import SCENARIO
 
 from tokensim.errors import InputError
-from tokensim.explore.examine import dominated
 from tokensim.explore.executors import make_executor
+from tokensim.explore.goals import dominated
 from tokensim.explore.optimize import optimize
 from tokensim.explore.optimum import Optimum
 from tokensim.explore.study import Study
@@ -206,3 +206,18 @@ def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("tokensim.explore.optimize.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"tokensim\[search\]"):
         answer(study())
+
+
+def test_a_sweep_finds_the_same_best_as_a_search() -> None:
+    from tokensim.explore.sweep import sweep
+    from tokensim.explore.wants import best_points
+
+    for goals in ([{"minimize": "cost"}], [{"minimize": "cost"}, {"minimize": "tpot"}]):
+        made = study({"hardware": HARDWARE, "cluster.pools[0].replicas": [1, 2]}, goals=goals, seeds=2)
+        table = sweep(made, executor=make_executor("serial")).frame
+        best = best_points(made, table.iter_rows(named=True))
+        found = answer(made, prune=False)
+        assert [[choice.label for choice in made.point(point).choices] for point in best] == [
+            list(found.settings(trial).values()) for trial in found.best
+        ]
+        assert best

@@ -20,14 +20,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokensim.errors import InputError
-from tokensim.explore.examine import Prospect, dominated, examine, short_is_late
+from tokensim.explore.examine import Prospect, examine, short_is_late
 from tokensim.explore.executors import Executor, make_executor
-from tokensim.explore.goals import Goal, Kept, read_goals, read_requirements
+from tokensim.explore.goals import Goal, Kept, dominated
 from tokensim.explore.space import Place, choices_at, distributions, every, size
 from tokensim.explore.study import Study
 from tokensim.explore.sweep import keep_study, make_folder
 from tokensim.explore.task import Outcome, Task
 from tokensim.explore.trials import HOPELESS, STORAGE_FILE, Record, Run, Trials, storage_url
+from tokensim.explore.wants import wants_of
 
 if TYPE_CHECKING:
     from tokensim.explore.optimum import Optimum
@@ -123,18 +124,11 @@ class _Search:
 
     def __post_init__(self) -> None:
         file = self.study.file
-        if not file.goals:
-            raise InputError("no goals", where="study: goals", hint="e.g. goals: [{minimize: cost}]")
+        self.goals, self.kept = wants_of(self.study)
         if file.method != "grid":
             raise InputError(
                 f"method {file.method}", where="study: method", hint="leave it out: a search chooses itself"
             )
-        slo = self.study.base.data.get("slo")
-        bounded = isinstance(slo, dict) and any(
-            slo.get(n) is not None for n in ("ttft", "tpot", "e2e", "itl")
-        )
-        self.goals = read_goals(file.goals, "study: goals")
-        self.kept = read_requirements(file.subject_to, bounded, "study: subject_to")
 
     def run(self, timeout_s: float | None) -> None:
         """Search until there is nothing left to look at, the time is up, or Ctrl-C."""

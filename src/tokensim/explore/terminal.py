@@ -70,8 +70,30 @@ def print_sweep(result: SweepResult) -> None:
         console.print(f"Too narrow for {told}: results.parquet has them, by point", soft_wrap=True)
     if len(frame) > ROWS:
         console.print(f"… {len(frame) - ROWS:,} more rows in results.parquet")
+    if result.study.file.goals:
+        console.print(_best(result), markup=False, soft_wrap=True)
     for line in _errors(frame):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _best(result: SweepResult) -> str:
+    """The best point by the study's goals, or the front."""
+    from tokensim.explore.wants import best_points
+
+    study, best = result.study, best_points(result.study, result.frame.iter_rows(named=True))
+    if not best:
+        return "Best: nothing keeps what is required"
+    names = [parameter.name for parameter in study.parameters]
+    told = [
+        f"point {point} ("
+        + ", ".join(
+            f"{title} {shown(choice.label)}"
+            for title, choice in zip(short_names(names), study.point(point).choices, strict=True)
+        )
+        + ")"
+        for point in best[:ROWS]
+    ]
+    return ("Best: " if len(study.file.goals) == 1 else "Pareto front: ") + "; ".join(told)
 
 
 def _parameters(study: Study, rows: Sequence[Any]) -> tuple[list[Column], list[str]]:
