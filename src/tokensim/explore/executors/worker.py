@@ -34,8 +34,8 @@ _kept = False
 
 
 def work(task: Task) -> Outcome:
-    """``evaluate`` in a worker, which is as large after a thousand runs as after one: what a run leaves behind
-    is few objects with much memory that refer to each other, and the collector is in no hurry to find them."""
+    """``evaluate`` in a worker, which is as large after a thousand runs as after one: a run leaves few
+    objects with much memory that refer to each other, and the collector is in no hurry to find them."""
     global _kept
     outcome = evaluate(task)
     gc.collect()
