@@ -125,6 +125,22 @@ def test_a_large_space_is_sampled_the_same_way_each_time() -> None:
     assert one.best
 
 
+def test_runs_at_a_time_change_which_trials_are_made_not_what_they_say() -> None:
+    """A sampler that asks for three at once, twice the same among them: it is run once."""
+
+    class Three(Counting):
+        jobs = 3
+
+    small = {"cluster.pools[0].replicas": {"from": 1, "to": 3}, "cluster.pools[0].parallel.tensor": [1, 2]}
+    three = Three()
+    found = answer(study(small), trials=12, executor=three, prune=False)
+    places = {tuple(sorted(trial.place.items())): trial.record.losses for trial in found.trials}
+    assert len(found.trials) == 12 and three.ran == len(places) < 12
+    assert found.rules()["repeated"] == 12 - len(places)
+    for trial in found.trials:
+        assert trial.record.losses == places[tuple(sorted(trial.place.items()))]
+
+
 def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     small = study({"cluster.pools[0].replicas": [1, 2, 3], "cluster.pools[0].parallel.tensor": [1, 3]})
     first = answer(small, folder=tmp_path, executor=Counting(stop_after=1), prune=False)
@@ -136,6 +152,14 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert table.equals(second.frame)
     assert table["best"].sum() == 1 and set(table["status"]) == {"ok", "refused"}
+
+
+def test_a_sampled_search_can_be_made_whole(tmp_path: Path) -> None:
+    small = study({"cluster.pools[0].replicas": [1, 2, 3], "engine.max_num_seqs": [8, 16]})
+    few = answer(small, folder=tmp_path, trials=5, prune=False)
+    whole = answer(small, folder=tmp_path, trials=6, prune=False, resume=True)
+    assert few.complete and whole.complete
+    assert len({tuple(trial.place.values()) for trial in whole.trials}) == 6
 
 
 def test_searches_are_not_mixed(tmp_path: Path) -> None:

@@ -137,8 +137,9 @@ class _Search:
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
         space = size(self.study)
         whole = space is not None and space <= self.wanted and not self.shared
-        places = self._in_order() if whole else None
-        total = self.total = space if whole and space is not None else self.wanted
+        left = self._in_order() if whole else []
+        places = iter(left) if whole else None
+        total = self.total = self.done + len(left) if whole else self.wanted
         try:
             while self.done < total and time.monotonic() < until:
                 if not self._batch(places, total):
@@ -146,7 +147,7 @@ class _Search:
         except KeyboardInterrupt:
             self.interrupted = True
 
-    def _in_order(self) -> Iterator[Place]:
+    def _in_order(self) -> list[Place]:
         """All places that were not looked at, those that promise most by the first goal first."""
         promising: list[tuple[float, int, Place]] = []
         for index, place in enumerate(every(self.study)):
@@ -156,7 +157,7 @@ class _Search:
                     known = self.known[_key(place)] = self._examined(place)
                     least = known[1].least_loss(self.goals[0])
                 promising.append((least, index, place))
-        return (place for _, _, place in sorted(promising, key=lambda entry: entry[:2]))
+        return [place for _, _, place in sorted(promising, key=lambda entry: entry[:2])]
 
     def _examined(self, place: Place) -> tuple[list[Task], Prospect]:
         """The runs of ``place`` and what is known of them; asked twice at most."""
@@ -170,8 +171,11 @@ class _Search:
         """As many trials as run at a time, and those on the way that need no run. Returns whether there were
         any. What is asked for depends on what was told before, never on which run ended first."""
         running: dict[int, tuple[Place, list[Task], Prospect]] = {}
+        twins: list[tuple[int, Place]] = []
         some = False
-        while len(running) < getattr(self.executor, "jobs", 1) and self.done + len(running) < total:
+        while (
+            len(running) < getattr(self.executor, "jobs", 1) and self.done + len(running) + len(twins) < total
+        ):
             place = None
             if places is not None:
                 place = next(places, None)
@@ -181,10 +185,9 @@ class _Search:
             some = True
             again = self.seen.get(_key(place))
             if again is None and any(_key(place) == _key(other) for other, _, _ in running.values()):
-                self._tell(number, place, Record("repeated", None, HOPELESS, None))
+                twins.append((number, place))
             elif again is not None:
-                rule = "repeated" if again.rule == "" else again.rule
-                self._tell(number, place, Record(rule, again.error, again.missed, again.losses))
+                self._tell(number, place, again.again())
             else:
                 tasks, prospect = self._examined(place)
                 record = self._ruled_out(prospect)
@@ -195,6 +198,8 @@ class _Search:
         if self.prune:
             self._try_short(running)
         self._run_whole(running)
+        for number, place in twins:
+            self._tell(number, place, self.seen[_key(place)].again())
         return some
 
     def _ruled_out(self, prospect: Prospect) -> Record | None:

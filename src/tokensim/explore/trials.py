@@ -60,6 +60,10 @@ class Record:
         """Whether it was run, and keeps to everything."""
         return self.rule in ("", "repeated") and self.losses is not None and self.missed <= 0
 
+    def again(self) -> Record:
+        """The record of another trial at the same place."""
+        return Record("repeated" if self.rule == "" else self.rule, self.error, self.missed, self.losses)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
