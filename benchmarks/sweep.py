@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TICK = os.sysconf("SC_CLK_TCK")
-SIZES = (100, 500, 1000, 2000)
+SIZES = (100, 500, 1000, 1500, 2000)
 
 
 def parents() -> dict[int, int]:

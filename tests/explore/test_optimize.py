@@ -13,8 +13,8 @@ import pytest
 from test_study import SCENARIO
 
 from tokensim.errors import InputError
-from tokensim.explore.examine import dominated
 from tokensim.explore.executors import make_executor
+from tokensim.explore.goals import dominated
 from tokensim.explore.optimize import optimize
 from tokensim.explore.optimum import Optimum
 from tokensim.explore.study import Study
@@ -125,6 +125,22 @@ def test_a_large_space_is_sampled_the_same_way_each_time() -> None:
     assert one.best
 
 
+def test_runs_at_a_time_change_which_trials_are_made_not_what_they_say() -> None:
+    """A sampler that asks for three at once, twice the same among them: it is run once."""
+
+    class Three(Counting):
+        jobs = 3
+
+    small = {"cluster.pools[0].replicas": {"from": 1, "to": 3}, "cluster.pools[0].parallel.tensor": [1, 2]}
+    three = Three()
+    found = answer(study(small), trials=12, executor=three, prune=False)
+    places = {tuple(sorted(trial.place.items())): trial.record.losses for trial in found.trials}
+    assert len(found.trials) == 12 and three.ran == len(places) < 12
+    assert found.rules()["repeated"] == 12 - len(places)
+    for trial in found.trials:
+        assert trial.record.losses == places[tuple(sorted(trial.place.items()))]
+
+
 def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     small = study({"cluster.pools[0].replicas": [1, 2, 3], "cluster.pools[0].parallel.tensor": [1, 3]})
     first = answer(small, folder=tmp_path, executor=Counting(stop_after=1), prune=False)
@@ -136,6 +152,14 @@ def test_an_interrupted_search_goes_on(tmp_path: Path) -> None:
     table = pl.read_parquet(tmp_path / "results.parquet")
     assert table.equals(second.frame)
     assert table["best"].sum() == 1 and set(table["status"]) == {"ok", "refused"}
+
+
+def test_a_sampled_search_can_be_made_whole(tmp_path: Path) -> None:
+    small = study({"cluster.pools[0].replicas": [1, 2, 3], "engine.max_num_seqs": [8, 16]})
+    few = answer(small, folder=tmp_path, trials=5, prune=False)
+    whole = answer(small, folder=tmp_path, trials=6, prune=False, resume=True)
+    assert few.complete and whole.complete
+    assert len({tuple(trial.place.values()) for trial in whole.trials}) == 6
 
 
 def test_searches_are_not_mixed(tmp_path: Path) -> None:
@@ -200,3 +224,24 @@ def test_a_search_has_no_points_to_sweep() -> None:
     endless = study({"engine.max_num_seqs": {"from": 1, "to": 512}})
     with pytest.raises(InputError, match="without steps"):
         sweep(endless, executor=make_executor("serial"))
+
+
+def test_without_optuna_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tokensim.explore.optimize.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"tokensim\[search\]"):
+        answer(study())
+
+
+def test_a_sweep_finds_the_same_best_as_a_search() -> None:
+    from tokensim.explore.sweep import sweep
+    from tokensim.explore.wants import best_points
+
+    for goals in ([{"minimize": "cost"}], [{"minimize": "cost"}, {"minimize": "tpot"}]):
+        made = study({"hardware": HARDWARE, "cluster.pools[0].replicas": [1, 2]}, goals=goals, seeds=2)
+        table = sweep(made, executor=make_executor("serial")).frame
+        best = best_points(made, table.iter_rows(named=True))
+        found = answer(made, prune=False)
+        assert [[choice.label for choice in made.point(point).choices] for point in best] == [
+            list(found.settings(trial).values()) for trial in found.best
+        ]
+        assert best

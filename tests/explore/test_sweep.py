@@ -173,6 +173,15 @@ def test_a_process_that_dies_takes_one_run_with_it(tmp_path: Path) -> None:
     assert "died" in result.frame["error"][1]
 
 
+def test_processes_stay_for_the_next_run(tmp_path: Path) -> None:
+    plugin = tmp_path / "counts.py"
+    plugin.write_text(f"import os\nopen({str(tmp_path / 'loaded')!r}, 'a').write(f'{{os.getpid()}}\\n')\n")
+    executor = LocalExecutor(1, [str(plugin)])
+    for _ in range(2):
+        assert sweep(small(), executor=executor).counts == {"ok": 3}
+    assert len((tmp_path / "loaded").read_text().splitlines()) == 1
+
+
 def test_leaves_of_a_summary_stand_under_dotted_paths_and_entries_under_their_name() -> None:
     tree = {"a": {"b": 1, "c": None}, "notes": ["x", "y"], "pools": [{"name": "p", "usd": 2.5}], "n": [1, 2]}
     assert flatten(tree) == {"a.b": 1, "a.c": None, "notes": "x; y", "pools.p.usd": 2.5}

@@ -26,6 +26,7 @@ NOT_RUN = {
 def print_optimum(answer: Optimum) -> None:
     """Print what ``answer`` found."""
     from rich.console import Console
+    from rich.markup import escape
 
     console = Console(highlight=False)
     wanted = ", ".join(
@@ -34,7 +35,7 @@ def print_optimum(answer: Optimum) -> None:
         else f"{'least' if goal.sign > 0 else 'most'} {goal.name}"
         for goal in answer.goals
     )
-    console.print(f"[bold]{answer.study.file.name or 'Study'}[/]: {wanted}", soft_wrap=True)
+    console.print(f"[bold]{escape(answer.study.file.name or 'Study')}[/]: {wanted}", soft_wrap=True)
     for line in _account(answer):
         console.print(line, markup=False, soft_wrap=True)
     if not answer.best:

@@ -4,7 +4,7 @@ better than. And after a short run: whether the whole could still keep its SLO.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,14 +113,4 @@ def short_is_late(figures: Figures, prospect: Prospect) -> str | None:
         share = number(figures.get(f"slo.bounds.{metric}.share"))
         if share is not None and judged is not None and (1 - share) * judged > prospect.too_late:
             return f"slo.{metric}"
-    return None
-
-
-def dominated(losses: Sequence[float], front: Mapping[int, Sequence[float]]) -> int | None:
-    """The trial of ``front`` that is nowhere worse than ``losses`` and better in one; None: there is none."""
-    for trial, other in front.items():
-        if all(a <= b for a, b in zip(other, losses, strict=True)) and any(
-            a < b for a, b in zip(other, losses, strict=True)
-        ):
-            return trial
     return None

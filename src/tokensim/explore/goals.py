@@ -107,6 +107,16 @@ def _beyond(value: float, limit: float) -> float:
     return (value - limit) / abs(limit) if limit else value
 
 
+def dominated(losses: Sequence[float], front: Mapping[int, Sequence[float]]) -> int | None:
+    """The trial of ``front`` that is nowhere worse than ``losses`` and better in one; None: there is none."""
+    for trial, other in front.items():
+        if all(a <= b for a, b in zip(other, losses, strict=True)) and any(
+            a < b for a, b in zip(other, losses, strict=True)
+        ):
+            return trial
+    return None
+
+
 def read_goals(given: Sequence[Mapping[Any, str]], where: str) -> tuple[Goal, ...]:
     """The goals as a study gives them; raises ``InputError``."""
     goals = []

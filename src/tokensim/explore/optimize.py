@@ -15,18 +15,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tokensim.errors import InputError
-from tokensim.explore.examine import Prospect, dominated, examine, short_is_late
+from tokensim.explore.examine import Prospect, examine, short_is_late
 from tokensim.explore.executors import Executor, make_executor
-from tokensim.explore.goals import Goal, Kept, read_goals, read_requirements
+from tokensim.explore.goals import Goal, Kept, dominated
 from tokensim.explore.space import Place, choices_at, distributions, every, size
 from tokensim.explore.study import Study
 from tokensim.explore.sweep import keep_study, make_folder
 from tokensim.explore.task import Outcome, Task
 from tokensim.explore.trials import HOPELESS, STORAGE_FILE, Record, Run, Trials, storage_url
+from tokensim.explore.wants import wants_of
 
 if TYPE_CHECKING:
     from tokensim.explore.optimum import Optimum
@@ -64,6 +66,8 @@ def optimize(
 
     if trials < 1:
         raise InputError(f"{trials} trials", where="--trials", hint="at least 1")
+    if find_spec("optuna") is None:
+        raise InputError("optuna is not installed", where="optimize", hint="pip install 'tokensim[search]'")
     executor = executor or make_executor()
     search = _Search(study, executor, trials, prune, progress, shared=storage is not None)
     place = None if folder is None else Path(folder)
@@ -120,18 +124,11 @@ class _Search:
 
     def __post_init__(self) -> None:
         file = self.study.file
-        if not file.goals:
-            raise InputError("no goals", where="study: goals", hint="e.g. goals: [{minimize: cost}]")
+        self.goals, self.kept = wants_of(self.study)
         if file.method != "grid":
             raise InputError(
                 f"method {file.method}", where="study: method", hint="leave it out: a search chooses itself"
             )
-        slo = self.study.base.data.get("slo")
-        bounded = isinstance(slo, dict) and any(
-            slo.get(n) is not None for n in ("ttft", "tpot", "e2e", "itl")
-        )
-        self.goals = read_goals(file.goals, "study: goals")
-        self.kept = read_requirements(file.subject_to, bounded, "study: subject_to")
 
     def run(self, timeout_s: float | None) -> None:
         """Search until there is nothing left to look at, the time is up, or Ctrl-C."""
@@ -140,8 +137,9 @@ class _Search:
         until = math.inf if timeout_s is None else time.monotonic() + timeout_s
         space = size(self.study)
         whole = space is not None and space <= self.wanted and not self.shared
-        places = self._in_order() if whole else None
-        total = self.total = space if whole and space is not None else self.wanted
+        left = self._in_order() if whole else []
+        places = iter(left) if whole else None
+        total = self.total = self.done + len(left) if whole else self.wanted
         try:
             while self.done < total and time.monotonic() < until:
                 if not self._batch(places, total):
@@ -149,7 +147,7 @@ class _Search:
         except KeyboardInterrupt:
             self.interrupted = True
 
-    def _in_order(self) -> Iterator[Place]:
+    def _in_order(self) -> list[Place]:
         """All places that were not looked at, those that promise most by the first goal first."""
         promising: list[tuple[float, int, Place]] = []
         for index, place in enumerate(every(self.study)):
@@ -159,7 +157,7 @@ class _Search:
                     known = self.known[_key(place)] = self._examined(place)
                     least = known[1].least_loss(self.goals[0])
                 promising.append((least, index, place))
-        return (place for _, _, place in sorted(promising, key=lambda entry: entry[:2]))
+        return [place for _, _, place in sorted(promising, key=lambda entry: entry[:2])]
 
     def _examined(self, place: Place) -> tuple[list[Task], Prospect]:
         """The runs of ``place`` and what is known of them; asked twice at most."""
@@ -173,8 +171,11 @@ class _Search:
         """As many trials as run at a time, and those on the way that need no run. Returns whether there were
         any. What is asked for depends on what was told before, never on which run ended first."""
         running: dict[int, tuple[Place, list[Task], Prospect]] = {}
+        twins: list[tuple[int, Place]] = []
         some = False
-        while len(running) < getattr(self.executor, "jobs", 1) and self.done + len(running) < total:
+        while (
+            len(running) < getattr(self.executor, "jobs", 1) and self.done + len(running) + len(twins) < total
+        ):
             place = None
             if places is not None:
                 place = next(places, None)
@@ -184,10 +185,9 @@ class _Search:
             some = True
             again = self.seen.get(_key(place))
             if again is None and any(_key(place) == _key(other) for other, _, _ in running.values()):
-                self._tell(number, place, Record("repeated", None, HOPELESS, None))
+                twins.append((number, place))
             elif again is not None:
-                rule = "repeated" if again.rule == "" else again.rule
-                self._tell(number, place, Record(rule, again.error, again.missed, again.losses))
+                self._tell(number, place, again.again())
             else:
                 tasks, prospect = self._examined(place)
                 record = self._ruled_out(prospect)
@@ -198,6 +198,8 @@ class _Search:
         if self.prune:
             self._try_short(running)
         self._run_whole(running)
+        for number, place in twins:
+            self._tell(number, place, self.seen[_key(place)].again())
         return some
 
     def _ruled_out(self, prospect: Prospect) -> Record | None:

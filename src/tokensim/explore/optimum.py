@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from tokensim.explore.examine import dominated
-from tokensim.explore.goals import Goal, Kept
+from tokensim.explore.goals import Goal, Kept, dominated
 from tokensim.explore.results import RESULTS_FILE, frame_of, write_frame
 from tokensim.explore.space import choices_at, size
 from tokensim.explore.study import Study

@@ -54,7 +54,7 @@ class StudyFile(Section):
     seeds: Count = 1
     """Runs of each point, with seeds that follow each other."""
     goals: list[dict[Literal["minimize", "maximize"], Name]] = Field(default_factory=list)
-    """What `tokensim optimize` searches for: figures of a run, or cost, energy, throughput, latency, …"""
+    """What is wanted, which `tokensim optimize` searches for: figures of a run, cost, energy, …"""
     subject_to: dict[Name, Any] = Field(default_factory=dict)
     """What every answer keeps to: `slo: true` (the default where there is an SLO), a figure's min or max."""
 
@@ -116,6 +116,10 @@ class Study:
     def _check(self, where: str) -> None:
         """Refuse what no point could be made of."""
         file = self.file
+        if file.subject_to and not file.goals:
+            raise InputError(
+                "nothing to be subject to it", where=f"{where}: subject_to", hint="goals: [{minimize: cost}]"
+            )
         if (file.samples is None) == (file.method == "random"):
             hint = "samples: 100" if file.samples is None else "leave it out, or method: random"
             raise InputError(f"method {file.method}", where=f"{where}: samples", hint=hint)

@@ -15,6 +15,7 @@ from tokensim.explore.results import RESULTS_FILE, frame_of, rows_of, write_resu
 from tokensim.explore.store import STORE_FILE, Store
 from tokensim.explore.study import Study, digest
 from tokensim.explore.task import Task
+from tokensim.explore.wants import wants_of
 from tokensim.report.atomic import write_atomic
 from tokensim.scenario import yaml_text
 
@@ -64,6 +65,8 @@ def sweep(
     executor = executor or make_executor()
     if study.file.method != "random":
         study.check_steps()
+    if study.file.goals:
+        wants_of(study)
     with ExitStack() as stack:
         if folder is None:
             place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tokensim-")))

@@ -42,9 +42,11 @@ def print_sweep(result: SweepResult) -> None:
     """Print the table of ``result`` (its first rows), and what failed. Parameters with one value are told
     above it, those that would not fit beside the figures by the point's number alone."""
     from rich.console import Console
+    from rich.markup import escape
 
     console, frame = Console(highlight=False), result.frame
-    console.print(f"[bold]{result.study.file.name or 'Study'}[/]: {_told(result)}", soft_wrap=True)
+    name = escape(result.study.file.name or "Study")
+    console.print(f"[bold]{name}[/]: {_told(result)}", soft_wrap=True)
     rows = list(frame.head(ROWS).iter_rows(named=True))
     parameters, same = _parameters(result.study, rows)
     if same:
@@ -68,8 +70,30 @@ def print_sweep(result: SweepResult) -> None:
         console.print(f"Too narrow for {told}: results.parquet has them, by point", soft_wrap=True)
     if len(frame) > ROWS:
         console.print(f"… {len(frame) - ROWS:,} more rows in results.parquet")
+    if result.study.file.goals:
+        console.print(_best(result), markup=False, soft_wrap=True)
     for line in _errors(frame):
         console.print(line, markup=False, soft_wrap=True)
+
+
+def _best(result: SweepResult) -> str:
+    """The best point by the study's goals, or the front."""
+    from tokensim.explore.wants import best_points
+
+    study, best = result.study, best_points(result.study, result.frame.iter_rows(named=True))
+    if not best:
+        return "Best: nothing keeps what is required"
+    names = [parameter.name for parameter in study.parameters]
+    told = [
+        f"point {point} ("
+        + ", ".join(
+            f"{title} {shown(choice.label)}"
+            for title, choice in zip(short_names(names), study.point(point).choices, strict=True)
+        )
+        + ")"
+        for point in best[:ROWS]
+    ]
+    return ("Best: " if len(study.file.goals) == 1 else "Pareto front: ") + "; ".join(told)
 
 
 def _parameters(study: Study, rows: Sequence[Any]) -> tuple[list[Column], list[str]]:

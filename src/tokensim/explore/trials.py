@@ -60,6 +60,10 @@ class Record:
         """Whether it was run, and keeps to everything."""
         return self.rule in ("", "repeated") and self.losses is not None and self.missed <= 0
 
+    def again(self) -> Record:
+        """The record of another trial at the same place."""
+        return Record("repeated" if self.rule == "" else self.rule, self.error, self.missed, self.losses)
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -96,7 +100,7 @@ class Trials:
         self._open: dict[int, optuna.Trial] = {}
         self._base: optuna.storages.RDBStorage | None = None
         try:
-            kept = self._base = None if storage is None else optuna.storages.RDBStorage(storage)
+            kept = self._base = None if storage is None else _database(storage)
             self._study = optuna.create_study(
                 storage=kept,
                 directions=["minimize"] * len(self._goals),
@@ -176,6 +180,25 @@ class Trials:
             for trial in self._study.get_trials(deepcopy=False)
             if "record" in trial.user_attrs and trial.state.is_finished()
         ]
+
+
+def _database(url: str) -> optuna.storages.RDBStorage:
+    """The database at ``url``. In SQLite, a commit survives the end of the process at any time; none waits
+    for the disk: the end of the machine may cost the last few."""
+    import optuna
+    from sqlalchemy import event
+
+    base = optuna.storages.RDBStorage(url)
+    if base.engine.dialect.name == "sqlite":
+
+        def begin(connection: Any, _: Any) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=NORMAL")
+
+        event.listen(base.engine, "connect", begin)
+        base.remove_session()
+        base.engine.dispose()  # connections from before
+    return base
 
 
 def _record(text: str) -> Record:

@@ -10,8 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 
-from tokensim.explore.executors.worker import begin
-from tokensim.explore.task import Outcome, Task, evaluate
+from tokensim.explore.executors.worker import begin, work
+from tokensim.explore.task import Outcome, Task
 
 AHEAD = 2
 """Tasks in hand for each worker: one runs, one waits for it."""
@@ -52,7 +52,7 @@ class LocalExecutor:
             while True:
                 for task in islice(left, AHEAD * self.jobs - len(in_hand)):
                     try:
-                        in_hand[pool.submit(evaluate, task)] = task
+                        in_hand[pool.submit(work, task)] = task
                     except BrokenProcessPool:
                         suspects += [*in_hand.values(), task]
                         return
@@ -79,7 +79,7 @@ class LocalExecutor:
     def _alone(self, task: Task) -> Iterator[Outcome]:
         with self._pool(1) as pool:
             try:
-                yield pool.submit(evaluate, task).result()
+                yield pool.submit(work, task).result()
             except BrokenProcessPool:
                 yield Outcome(task.key, "crashed", DIED, {})
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from tokensim.errors import InputError
 from tokensim.explore.executors.local import AHEAD
-from tokensim.explore.executors.worker import THREADS
-from tokensim.explore.task import Outcome, Task, evaluate
+from tokensim.explore.executors.worker import THREADS, work
+from tokensim.explore.task import Outcome, Task
 
 RETRIES = 1
 """Runs are tried again that often when the machine or process that ran them is gone."""
@@ -116,4 +116,4 @@ def _evaluate(task: Task, plugins: Mapping[str, str]) -> Outcome:
                 file.write_text(text, encoding="utf-8")
                 load_plugin(file)
             _loaded.add(name)
-    return evaluate(task)
+    return work(task)
