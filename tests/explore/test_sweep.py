@@ -195,6 +195,7 @@ def test_big_results_are_written_in_parts(tmp_path: Path, monkeypatch: pytest.Mo
     assert whole.equals(parts)
     assert sorted(f.name for f in (tmp_path / "parts").iterdir()) == [
         "points.sqlite",
+        "report.html",
         "results.parquet",
         "study.yaml",
     ]

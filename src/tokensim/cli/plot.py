@@ -1,4 +1,4 @@
-"""``tokensim plot``: the figures of a run as files."""
+"""``tokensim plot``: the figures of a run, or of a study, as files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import typer
 
 
 def plot(
-    run: Annotated[Path, typer.Argument(metavar="RUN_FOLDER", help="A folder that `tokensim run` wrote.")],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN_FOLDER", help="A folder that `tokensim run` or `sweep` wrote.")
+    ],
     figure: Annotated[
         list[str] | None,
         typer.Option("--figure", metavar="NAME", help="Only this one. Repeatable. [default: all]"),
@@ -19,20 +21,19 @@ def plot(
     ] = "svg",
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where they go. [default: RUN_FOLDER/figures]"),
+        typer.Option("--output", "-o", metavar="DIR", help="Where they go. [default: FOLDER/figures]"),
     ] = None,
     dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the names of the figures, and stop.")] = False,
 ) -> None:
-    """Write the figures of a run as files, the same as in its report.html."""
+    """Write the figures of a run, or of a sweep, as files: the same as in its report.html."""
+    from tokensim.cli.report import figures_in
     from tokensim.errors import InputError, SimulationError, nearest
     from tokensim.report.export import FORMATS, write_figure
-    from tokensim.report.figures.run import run_figures
-    from tokensim.report.series.run import read_run
 
     if format_ not in FORMATS:
         raise InputError(f"'{format_}' is no format", where="--format", hint=nearest(format_, FORMATS))
-    figures = {one.name: one for one in run_figures(read_run(run))}
+    figures = {one.name: one for one in figures_in(run)}
     if list_:
         width = max([len("figure"), *map(len, figures)])
         titles = [("figure", "title"), *((one.name, one.title) for one in figures.values())]
@@ -40,7 +41,7 @@ def plot(
         return
     for name in figure or ():
         if name not in figures:
-            raise InputError(f"the run has no figure '{name}'", where="--figure", hint=nearest(name, figures))
+            raise InputError(f"there is no figure '{name}'", where="--figure", hint=nearest(name, figures))
     folder = output or run / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)

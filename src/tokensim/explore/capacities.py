@@ -85,6 +85,8 @@ def capacities(
     ``folder`` takes the runs (``points.sqlite``, each durable once it is done; ``resume`` goes on from them),
     ``study.yaml`` and ``capacity.parquet``. Raises ``InputError``, also when no configuration can be.
     """
+    if study.file.method != "random":
+        study.check_steps()
     question = question or Question(seeds=study.file.seeds if study.file.seeds > 1 else SEEDS)
     place = None if folder is None else Path(folder)
     points = [study.point(which * study.file.seeds) for which in range(study.configurations)]

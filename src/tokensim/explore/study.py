@@ -33,6 +33,9 @@ from tokensim.scenario.overrides import parse_path
 from tokensim.scenario.problems import from_validation, refuse
 from tokensim.scenario.section import Count, CountOrZero, Name, Section
 
+STUDY_FILE = "study.yaml"
+"""What a study is kept as beside its results."""
+
 
 class StudyFile(Section):
     """The keys of a study file."""

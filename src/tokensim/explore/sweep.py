@@ -11,19 +11,19 @@ from typing import IO, TYPE_CHECKING, Any
 
 from tokensim.errors import InputError
 from tokensim.explore.executors import Executor, make_executor
-from tokensim.explore.results import RESULTS_FILE, frame_of, rows_of, write_results
+from tokensim.explore.results import frame_of, rows_of, write_results
 from tokensim.explore.store import STORE_FILE, Store
-from tokensim.explore.study import Study, digest
+from tokensim.explore.study import STUDY_FILE, Study, digest
 from tokensim.explore.task import Task
 from tokensim.explore.wants import wants_of
-from tokensim.report.atomic import write_atomic
+from tokensim.report.atomic import write_atomic, write_bytes
 from tokensim.scenario import yaml_text
 
 if TYPE_CHECKING:
     import polars as pl
 
-STUDY_FILE = "study.yaml"
-STUDY_FILES = (STUDY_FILE, STORE_FILE, RESULTS_FILE)
+
+REPORT_FILE = "report.html"
 
 Progress = Callable[[int, int, int], None]
 """Called with (points done, of these not ok, points in all) after each."""
@@ -58,9 +58,9 @@ def sweep(
     """Run the points of ``study``; those that fail say why in their row, and the rest goes on.
 
     ``folder`` (made if absent) takes ``points.sqlite``, where each run is durable as soon as it is done,
-    ``study.yaml``, and ``results.parquet`` at the end; None: nothing is kept. ``resume``: runs that the
-    folder holds already are not made again; with ``retry``, those that failed are. Ctrl-C ends it
-    early, with the table of what is there. Raises ``InputError``.
+    ``study.yaml``, and ``results.parquet`` and ``report.html`` at the end; None: nothing is kept.
+    ``resume``: runs that the folder holds already are not made again; with ``retry``, those that failed are.
+    Ctrl-C ends it early, with the table of what is there. Raises ``InputError``.
     """
     executor = executor or make_executor()
     if study.file.method != "random":
@@ -79,6 +79,10 @@ def sweep(
         if folder is not None:
             write_results(place, study, store.outcomes)
         frame = frame_of(rows_of(study, store.outcomes()))
+        if folder is not None:
+            from tokensim.explore.page import StudyData, study_page
+
+            write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
         return SweepResult(study, frame, store.counts(), reused, None if folder is None else place)
 
 
