@@ -44,6 +44,7 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
         },
         "axisX": {"grid": False, "domainColor": muted, "tickColor": muted},
         "axisY": {"domain": False, "ticks": False, "labelFlush": False},
+        "header": {"labelColor": text, "titleColor": muted},
         "legend": {
             **small,
             "labelColor": text,

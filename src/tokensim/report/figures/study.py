@@ -1,0 +1,217 @@
+"""Figures of studies, by the question they answer: lines by group, heat maps, bars; each in panels if asked.
+
+A table has one row a point; which of its columns stand where is said with ``Axis``. Panels are small
+multiples, one for each value of a column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec, thinned
+from tokensim.report.figures.parts import MEDIUM, SECONDS, category, labelled, log_axis
+from tokensim.report.series.base import Columns
+
+PANEL_GAP = 90
+"""Pixels between panels, for the axis of the next one."""
+
+CELL = 44
+"""Height of a row of a heat map, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """What stands along an axis: a column of the table, its title, whether it is logarithmic, whether it is a
+    duration in seconds (labelled ``50ms``), and whether it starts at zero."""
+
+    field: str
+    title: str
+    log: bool = False
+    seconds: bool = False
+    zero: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The name (of the file), title and description of a figure, and what to mind."""
+
+    name: str
+    title: str
+    description: str
+    note: str = ""
+
+
+def line_figure(
+    words: Words,
+    table: Columns,
+    x: Axis,
+    y: Axis,
+    group: str,
+    *,
+    panel: str | None = None,
+    bound: float | None = None,
+    ceiling: float | None = None,
+) -> Figure:
+    """``y`` over ``x``, a line with its points for each value of ``group``, in the order of the table. Points
+    without a value are left out. ``bound``: a dashed line at this height; ``ceiling``: no ``y`` above it is
+    drawn, for curves that leave for the sky."""
+    groups = [str(value) for value in dict.fromkeys(table[group])]
+    upright = _quantitative(y, table)
+    if ceiling is not None:
+        upright["scale"] |= {"domainMax": ceiling, "nice": False}
+    mark = {"type": "line", "point": {"size": 36, "opacity": 1}, "clip": ceiling is not None}
+    layers: list[Spec] = [
+        {
+            "mark": mark,
+            "transform": [{"filter": f"isValid(datum['{y.field}'])"}],
+            "encoding": {
+                "x": _quantitative(x, table),
+                "y": upright,
+                "color": category(group, groups, line=True),
+                "tooltip": _tooltip(group, x, y),
+            },
+        }
+    ]
+    if bound is not None:
+        layers.append({"mark": {"type": "rule", "style": "slo"}, "encoding": {"y": {"datum": bound}}})
+    return _figure(words, table, layers, MEDIUM, panel)
+
+
+def heat_map(
+    words: Words,
+    table: Columns,
+    x: Axis,
+    y: Axis,
+    value: Axis,
+    *,
+    label: str | None = None,
+    panel: str | None = None,
+) -> Figure:
+    """A cell for each pair of ``x`` and ``y``, coloured by ``value``; ``label``: the column whose text stands
+    in it (default: the value). Values of ``y`` ascend upwards."""
+    across = {"field": x.field, "type": "ordinal", "title": x.title, "axis": {"labelAngle": 0}}
+    up = {"field": y.field, "type": "ordinal", "title": y.title, "sort": "descending"}
+    colour: Spec = {
+        "field": value.field,
+        "type": "quantitative",
+        "title": value.title,
+        "legend": {"gradientLength": 160},
+    }
+    if value.log:
+        colour["scale"] = {"type": "log"}
+    text: Spec = (
+        {"field": label} if label else {"field": value.field, "type": "quantitative", "format": ".3~r"}
+    )
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "rect", "stroke": None},
+            "encoding": {"x": across, "y": up, "color": colour, "tooltip": _tooltip(label, x, y, value)},
+        },
+        *labelled(
+            {
+                "mark": {"type": "text", "style": "mark-label", "baseline": "middle"},
+                "encoding": {"x": across, "y": up, "text": text},
+            }
+        ),
+    ]
+    return _figure(words, table, layers, CELL * len(set(table[y.field])), panel)
+
+
+def bar_figure(
+    words: Words,
+    table: Columns,
+    bars: Axis,
+    value: Axis,
+    *,
+    group: str | None = None,
+    panel: str | None = None,
+) -> Figure:
+    """A horizontal bar for each row, by ``bars`` in the order of the table; of each ``group`` one beside the
+    others, in its colour. The value stands at its end."""
+    names = list(dict.fromkeys(table[bars.field]))
+    groups = [str(v) for v in dict.fromkeys(table[group])] if group else []
+    y: Spec = {
+        "field": bars.field,
+        "type": "nominal",
+        "sort": names,
+        "title": bars.title or None,
+        "axis": {"labelLimit": 240},
+    }
+    x: Spec = _quantitative(value, table)
+    placed: Spec = {"x": x, "y": y}
+    if group:
+        placed["yOffset"] = {"field": group, "type": "nominal", "sort": groups}
+    colour = {"color": category(group, groups)} if group else {}
+    layers: list[Spec] = [
+        {
+            "mark": {"type": "bar", "cornerRadiusEnd": 2},
+            "encoding": {**placed, **colour, "tooltip": _tooltip(group, bars, value)},
+        },
+        {
+            "mark": {"type": "text", "style": "value-label", "align": "left", "dx": 4, "aria": False},
+            "encoding": {
+                **placed,
+                "text": {"field": value.field, "type": "quantitative", "format": ".3~r"},
+            },
+        },
+    ]
+    return _figure(words, table, layers, 22 * len(names) * max(1, len(groups)), panel)
+
+
+def _quantitative(axis: Axis, table: Columns) -> Spec:
+    drawn: Spec = {"labelExpr": SECONDS} if axis.seconds else {}
+    scale: Spec = {"zero": axis.zero}
+    if axis.log:
+        there = [v for v in table[axis.field] if v is not None and v > 0] or [1.0]
+        low, high = min(there), max(there)
+        scale = {"type": "log", "domain": [low * 0.9, high * 1.1], "nice": False}
+        drawn |= log_axis(low * 0.9, high * 1.1)
+    return {
+        "field": axis.field,
+        "type": "quantitative",
+        "title": axis.title,
+        "scale": scale,
+        "axis": drawn,
+    }
+
+
+def _tooltip(group: str | None, *axes: Axis) -> list[Spec]:
+    named = [{"field": group, "title": group}] if group else []
+    return named + [{"field": axis.field, "title": axis.title} for axis in axes]
+
+
+def _figure(words: Words, table: Columns, layers: Sequence[Spec], height: int, panel: str | None) -> Figure:
+    data = {"name": "study"}
+    spec: Spec = {"data": data, "height": height, "layer": list(layers)}
+    if panel is not None:
+        panels = list(dict.fromkeys(table[panel]))
+        width = (FILE_WIDTH + PANEL_GAP) // len(panels) - PANEL_GAP // 2
+        spec = {
+            "data": data,
+            "facet": {
+                "field": panel,
+                "type": "nominal",
+                "sort": panels,
+                "title": None,
+                "header": {"labelFontWeight": 600, "labelFontSize": 12, "labelAnchor": "start"},
+            },
+            "columns": len(panels),
+            "spec": {"width": width, "height": height, "layer": list(layers)},
+        }
+    return Figure(
+        name=words.name,
+        title=words.title,
+        description=words.description,
+        spec=spec,
+        datasets={"study": table},
+        numbers=thinned(table),
+        note=words.note,
+        size="wide",
+    )
+
+
+def columns_of(frame: Any, *names: str) -> Columns:
+    """The columns ``names`` of a polars frame, as figures take them."""
+    return {name: frame[name].to_list() for name in names}
