@@ -37,7 +37,7 @@ from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PART = re.compile(r"(<!-- generated: (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 CLI = [sys.executable, "-c", "from tokensim.cli import main; main()"]
 SOURCE = Path(tokensim.__file__).resolve().parent.parent
