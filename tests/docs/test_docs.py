@@ -23,7 +23,7 @@ from tokensim.explore.study import Study
 from tokensim.scenario import Scenario, from_mapping
 
 BLOCK = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-PATH = re.compile(r"`((?:src|tests|examples|docs|benchmarks)/[\w./-]+)`")
+PATH = re.compile(r"`((?:src|tests|examples|studies|docs|benchmarks)/[\w./-]+)`")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 NOT_RUN = (
     "pip ",
@@ -34,6 +34,7 @@ NOT_RUN = (
     "python tests/",
     "python benchmarks/",
     "python examples/",
+    "python studies/",
 )
 """What sets up an environment, or is another check's own command."""
 SPEED = re.compile(r"^simulated in .*$", re.MULTILINE)

@@ -1,17 +1,18 @@
-"""Figures of studies, by the question they answer: lines by group, heat maps, bars; in panels if asked.
+"""Figures of studies, by the question they answer: lines by group, heat maps, bars; each in panels if asked.
 
-A table has one row a point; which of its columns stand where is said with ``Axis``. Panels are small multiples
-with axes of their own, one for each value of a column.
+A table has one row a point; which of its columns stand where is said with ``Axis``. Panels are small
+multiples, one for each value of a column.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec, thinned
-from tokensim.report.figures.parts import MEDIUM, SECONDS, category, labelled, log_axis
+from tokensim.report.figures.parts import MEDIUM, SECONDS, category, log_axis
 from tokensim.report.series.base import Columns
 
 PANEL_GAP = 90
@@ -91,13 +92,18 @@ def heat_map(
 ) -> Figure:
     """A cell for each pair of ``x`` and ``y``, coloured by ``value``; ``label``: the column whose text stands
     in it (default: the value). Values of ``y`` ascend upwards."""
-    across = {"field": x.field, "type": "ordinal", "title": x.title, "axis": {"labelAngle": 0}}
+    across = {
+        "field": x.field,
+        "type": "ordinal",
+        "title": x.title,
+        "axis": {"labelAngle": 0, "labelFlush": False},
+    }
     up = {"field": y.field, "type": "ordinal", "title": y.title, "sort": "descending"}
     colour: Spec = {
         "field": value.field,
         "type": "quantitative",
         "title": value.title,
-        "legend": {"gradientLength": 160},
+        "legend": {"gradientLength": 160, "format": ".2~r"},
     }
     if value.log:
         colour["scale"] = {"type": "log"}
@@ -109,12 +115,10 @@ def heat_map(
             "mark": {"type": "rect", "stroke": None},
             "encoding": {"x": across, "y": up, "color": colour, "tooltip": tooltip(label, x, y, value)},
         },
-        *labelled(
-            {
-                "mark": {"type": "text", "style": "mark-label", "baseline": "middle"},
-                "encoding": {"x": across, "y": up, "text": text},
-            }
-        ),
+        {
+            "mark": {"type": "text", "fontSize": 12, "baseline": "middle", "aria": False},
+            "encoding": {"x": across, "y": up, "text": text, "color": _readable(value, table)},
+        },
     ]
     return _figure(words, table, layers, CELL * len(set(table[y.field])), panel)
 
@@ -158,6 +162,15 @@ def bar_figure(
         },
     ]
     return _figure(words, table, layers, 22 * len(names) * max(1, len(groups)), panel)
+
+
+def _readable(value: Axis, table: Columns) -> Spec:
+    """The colour of text on a cell: the scale goes from dark to bright, in both themes."""
+    there = [v for v in table[value.field] if v is not None] or [1.0]
+    low, high = min(there), max(there)
+    middle = math.sqrt(low * high) if value.log else (low + high) / 2
+    test = f"datum['{value.field}'] <= {middle}"
+    return {"condition": {"test": test, "value": "#FFFFFF"}, "value": "#1B2430"}
 
 
 def quantitative(axis: Axis, table: Columns) -> Spec:

@@ -1,0 +1,88 @@
+"""What the scripts of the studies share: their command line, a sweep or a table of capacities, figures.
+
+python studies/01_batching.py --output out/01          # runs that are there already are not made again
+python studies/01_batching.py --small                  # in seconds, with less to see
+python studies/01_batching.py --figures docs/studies/figures
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tokensim.explore.capacities import capacities
+from tokensim.explore.capacity import Question
+from tokensim.explore.executors import Executor, make_executor
+from tokensim.explore.study import Study
+from tokensim.explore.sweep import sweep
+from tokensim.report.export import write_figure
+from tokensim.report.figures.base import Figure
+
+if TYPE_CHECKING:
+    import polars as pl
+
+HERE = Path(__file__).resolve().parent
+
+
+def swept(
+    study: Study, executor: Executor | None = None, folder: Path | None = None, resume: bool = True
+) -> pl.DataFrame:
+    """The table of ``study``; raises ``RuntimeError`` if a point went wrong."""
+    return _checked(sweep(study, folder, executor=executor, resume=resume).frame, ("ok",))
+
+
+def borne(
+    study: Study, question: Question, executor: Executor | None = None, folder: Path | None = None
+) -> pl.DataFrame:
+    """The capacities of ``study``. A configuration that keeps its SLO at no load, or that is refused since
+    the model does not fit, counts as zero; raises ``RuntimeError`` for any other mishap."""
+    import polars as pl
+
+    frame = capacities(study, question, folder, executor=executor, resume=True).frame
+    frame = _checked(frame, ("found", "none", "refused"))
+    return frame.with_columns(pl.col("capacity").fill_null(0.0))
+
+
+def _checked(frame: pl.DataFrame, fine: Sequence[str]) -> pl.DataFrame:
+    import polars as pl
+
+    bad = frame.filter(~pl.col("status").is_in(fine))
+    if len(bad):
+        raise RuntimeError(f"{len(bad)} of {len(frame)} points: {bad['status'][0]}, {bad['error'][0]}")
+    return frame
+
+
+def markdown(frame: pl.DataFrame, titles: Mapping[str, str]) -> str:
+    """``frame`` as a table of Markdown, its columns under ``titles``."""
+    rows = [f"| {' | '.join(titles.values())} |", f"|{'---|' * len(titles)}"]
+    rows += [f"| {' | '.join(map(_cell, row))} |" for row in frame.select(list(titles)).iter_rows()]
+    return "\n".join(rows)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def main(
+    run: Callable[[bool, Executor, Path | None], pl.DataFrame],
+    figures: Callable[[pl.DataFrame], Iterable[Figure]],
+    table: Callable[[pl.DataFrame], str],
+) -> None:
+    """The command line of a study: ``run(small, executor, folder)`` makes what ``figures`` and ``table``
+    show."""
+    options = argparse.ArgumentParser()
+    options.add_argument("--small", action="store_true", help="fewer points and requests")
+    options.add_argument("--output", type=Path, help="keep the runs in this folder, and go on from them")
+    options.add_argument("--figures", type=Path, help="write the figures into this folder, as SVG")
+    options.add_argument("--jobs", type=int, help="runs at a time (default: one a processor)")
+    given = options.parse_args()
+    frame = run(given.small, make_executor(jobs=given.jobs), given.output)
+    print(table(frame))
+    if given.figures is not None:
+        given.figures.mkdir(parents=True, exist_ok=True)
+        for figure in figures(frame):
+            write_figure(figure, given.figures / f"{figure.name}.svg")
