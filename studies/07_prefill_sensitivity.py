@@ -16,7 +16,7 @@ from tokensim.report.figures.comparison import lines
 from tokensim.report.series.base import columns
 
 NAME = "07-prefill-sensitivity"
-SMALL = ("workload.num_requests=100",)
+SMALL = ("workload.num_requests=80",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 WHOLE = "as they are"
 ABILITIES = ("compute", "bandwidth", "memory")

@@ -87,14 +87,76 @@ def lines(
                     "scale": {"type": "log", "base": 2, "nice": False} if log_x else {"zero": False},
                     "axis": ticks,
                 },
-                "y": {"field": "y", "type": "quantitative", "title": y, "scale": {"type": "log"} if log_y else {"zero": zero}},
-                "color": category("series", _kinds(table["series"]), line=True),
+                "y": {"field": "y", "type": "quantitative", "title": y, "scale": {"type": "log", "nice": False} if log_y else {"zero": zero}},
+                "color": _colour(table, line=True),
             },
         }
         for panel in panels
     ]
     spec = {"hconcat": marks, "resolve": {"scale": {"y": "independent"}}}
     return Figure(name, title, description, spec, {name: table}, table, note)
+
+
+def scatter(
+    name: str, title: str, description: str, table: Columns, *, x: str, y: str, note: str = ""
+) -> Figure:
+    """A dot for each row of ``table`` (columns ``panel``, ``series``, ``x``, ``y``, ``label``), panels side by
+    side. Dots on the front (no other of the panel has less of ``x`` and as much of ``y``) are joined and have
+    their labels."""
+    panels = _kinds(table["panel"])
+    width = (FILE_WIDTH - GAP * (len(panels) - 1)) // len(panels)
+    table = {**table, "front": _front(table)}
+    axes: Spec = {
+        "x": {"field": "x", "type": "quantitative", "title": x, "axis": {"grid": False}},
+        "y": {"field": "y", "type": "quantitative", "title": y},
+    }
+    on_front = [{"filter": "datum.front"}]
+    label = {"type": "text", "align": "right", "dx": -6, "dy": -5, "style": "mark-label", "fontSize": 9}
+    marks = [
+        {
+            "data": {"name": name},
+            "width": width,
+            "height": 300,
+            "title": {"text": panel, "fontSize": 12, "fontWeight": "normal", "offset": 6},
+            "transform": [{"filter": {"field": "panel", "equal": panel}}],
+            "layer": [
+                {
+                    "transform": on_front,
+                    "mark": {"type": "line", "strokeWidth": 1, "strokeDash": [4, 3], "style": "roof"},
+                    "encoding": axes,
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 46, "opacity": 0.9},
+                    "encoding": {**axes, "color": _colour(table)},
+                },
+                {
+                    "transform": on_front,
+                    "mark": label,
+                    "encoding": {**axes, "text": {"field": "label"}},
+                },
+            ],
+        }
+        for panel in panels
+    ]
+    spec = {"hconcat": marks, "resolve": {"scale": {"y": "independent"}}}
+    return Figure(name, title, description, spec, {name: table}, table, note)
+
+
+def _front(table: Columns) -> list[bool]:
+    """Which rows no other of their panel beats, with less of x and no less of y."""
+    points = list(zip(table["panel"], table["x"], table["y"], strict=True))
+    return [
+        not any(p == panel and ((a < x and b >= y) or (a <= x and b > y)) for p, a, b in points)
+        for panel, x, y in points
+    ]
+
+
+def _colour(table: Columns, *, line: bool = False) -> Spec:
+    """Colour by ``series``, with room for long names in the legend."""
+    colour = category("series", _kinds(table["series"]), line=line)
+    if colour["legend"] is not None:
+        colour["legend"]["labelLimit"] = 280
+    return colour
 
 
 def _kinds(values: Sequence[Any]) -> list[Any]:
