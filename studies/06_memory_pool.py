@@ -6,7 +6,6 @@ python studies/06_memory_pool.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -22,9 +21,7 @@ ROUNDS = 4
 """Requests of a session; the study's load is a rate of sessions."""
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
     """The rate (requests/s, four for each conversation) that every configuration bears."""
     rows = pages.capacity_rows(capacities(study, question, executor=executor))
     return [{**row, "rate": ROUNDS * row["rate"]} for row in rows]

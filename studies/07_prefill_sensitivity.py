@@ -6,7 +6,6 @@ python studies/07_prefill_sensitivity.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -22,9 +21,7 @@ WHOLE = "as they are"
 ABILITIES = ("compute", "bandwidth", "memory")
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
     """The rate (requests/s) that every configuration bears."""
     return pages.capacity_rows(capacities(study, question, executor=executor))
 

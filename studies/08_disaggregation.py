@@ -6,7 +6,6 @@ python studies/08_disaggregation.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -20,9 +19,7 @@ SMALL = ("workload.num_requests=100",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
     """The rate (requests/s) that every configuration bears."""
     return pages.capacity_rows(capacities(study, question, executor=executor))
 

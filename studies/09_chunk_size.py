@@ -6,7 +6,6 @@ python studies/09_chunk_size.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.executors import Executor
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure

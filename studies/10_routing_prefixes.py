@@ -6,7 +6,6 @@ python studies/10_routing_prefixes.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -21,10 +20,8 @@ QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 POLICY = "cluster.router.policy"
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
-    """The rate (requests/s) that every configuration bears, and the share of prompt tokens found in a cache."""
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+    """The rate (requests/s) that every configuration bears, and the share of prompts found in caches."""
     found = capacities(study, question, executor=executor)
     return pages.capacity_rows(found, {"cached": "tokens.cached_share"})
 

@@ -6,7 +6,6 @@ python studies/12_expert_imbalance.py [--small]
 from __future__ import annotations
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -20,9 +19,7 @@ SMALL = ("workload.num_requests=150",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
     """The rate (requests/s) that every configuration bears, and the median of TPOT there (s)."""
     found = capacities(study, question, executor=executor)
     return pages.capacity_rows(found, {"tpot_p50": "latency.tpot_s.p50"})
@@ -38,7 +35,7 @@ def draw(rows: list[pages.Row]) -> Figure:
     return bars(
         NAME,
         "Popular experts",
-        "Highest request rate of four devices under TTFT 2 s and TPOT 100 ms (p90), by the popularity of experts.",
+        "Highest request rate of four devices under TTFT 2 s and TPOT 100 ms (p90), by popularity.",
         table,
         value="requests/s",
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 from functools import cache
 
 import pages
-
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
@@ -22,6 +21,8 @@ NAME = "13-new-accelerator"
 SMALL = ("workload.num_requests=100",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.05)
 BASE = "h100-sxm-80gb"
+LABELLED = 3
+"""Designs of each model that have a label in the figure: those with the cheapest tokens."""
 ABILITIES = ("compute", "bandwidth", "memory")
 SCALE = "cluster.pools[0].scale."
 
@@ -34,8 +35,8 @@ def abilities(device: Device) -> tuple[float, float, float]:
 
 @cache
 def prices() -> tuple[float, float, float]:
-    """US dollars an hour for a FLOP/s, a byte/s and a byte: the non-negative combination closest, in relative terms,
-    to the prices of the catalog's NVIDIA GPUs from Ampere on."""
+    """US dollars an hour for a FLOP/s, a byte/s and a byte: the non-negative combination closest,
+    in relative terms, to the prices of the catalog's NVIDIA GPUs from Ampere on."""
     import numpy as np
     from scipy.optimize import nnls
 
@@ -56,11 +57,9 @@ def price_of(compute: float, bandwidth: float, memory: float) -> float:
     return sum(unit * amount * factor for unit, amount, factor in have)
 
 
-def answer(
-    study: Study, executor: Executor | None = None, question: Question = QUESTION
-) -> list[pages.Row]:
-    """Of every design: the price, the output tokens a second at the highest rate that it bears, and what a million
-    of them cost (USD), the cheapest first for each model."""
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+    """Of every design: the price, the output tokens a second at the highest rate that it bears, and what
+    a million of them cost (USD), the cheapest first for each model."""
     found = capacities(study, question, executor=executor)
     rows = []
     for row in pages.capacity_rows(found, {"output_tokens_per_s": "throughput.output_tokens_per_s"}):
@@ -84,18 +83,28 @@ def answer(
 
 def draw(rows: list[pages.Row]) -> Figure:
     """Output tokens a second over the price, a panel for each model, coloured by bandwidth."""
+    best = [
+        row
+        for rank, row in enumerate(rows)
+        if rank < LABELLED or row["model"] != rows[rank - LABELLED]["model"]
+    ]
+    rows = sorted(rows, key=lambda row: row["bandwidth"])
     table = columns(
         panel=[row["model"] for row in rows],
         series=[f"bandwidth × {row['bandwidth']:g}" for row in rows],
         x=[row["price"] for row in rows],
         y=[row["tokens_per_s"] for row in rows],
-        label=[f"{row['compute']:g} / {row['bandwidth']:g} / {row['memory']:g}" for row in rows],
+        label=[
+            f"{row['compute']:g} / {row['bandwidth']:g} / {row['memory']:g}" if row in best else ""
+            for row in rows
+        ],
     )
     return scatter(
         NAME,
         "Designs of an accelerator",
-        "Output tokens a second at the highest rate under TTFT 500 ms and TPOT 50 ms (p90), over the price; a dot for each "
-        "design, labelled on the front: compute / bandwidth / memory, times an H100's.",
+        "Output tokens a second at the highest rate under TTFT 500 ms and TPOT 50 ms (p90), over the "
+        "price; a dot for each design, the three with the cheapest tokens labelled: "
+        "compute / bandwidth / memory, times an H100's.",
         table,
         x="USD an hour",
         y="output tokens/s",

@@ -25,11 +25,9 @@ Answer = Callable[[Study, Executor | None], list[Row]]
 Draw = Callable[[list[Row]], Figure]
 
 
-def read(
-    name: str, overrides: Sequence[str] = (), only: Mapping[str, Sequence[Any]] | None = None
-) -> Study:
-    """The study ``name`` of this folder with ``overrides`` of its scenario; ``only``: for a parameter, which of
-    its values (or names of values) are kept."""
+def read(name: str, overrides: Sequence[str] = (), only: Mapping[str, Sequence[Any]] | None = None) -> Study:
+    """The study ``name`` of this folder with ``overrides`` of its scenario; ``only``: for a parameter, which
+    of its values (or names of values) are kept."""
     path = HERE / f"{name}.yaml"
     data = yaml.safe_load(path.read_text(encoding="utf-8"))
     for parameter, kept in (only or {}).items():
@@ -66,8 +64,8 @@ def capacity_rows(found: Capacities, figures: Mapping[str, str] | None = None) -
 
 
 def sweep_rows(study: Study, figures: Mapping[str, str], executor: Executor | None = None) -> list[Row]:
-    """A row a point: its parameters, and ``figures`` of the run (names of ours → names in the summary). Raises
-    ``RuntimeError`` where a run failed."""
+    """A row a point: its parameters, and ``figures`` of the run (names of ours → names in the summary).
+    Raises ``RuntimeError`` where a run failed."""
     rows = []
     for point in sweep(study, executor=executor).frame.sort("point").iter_rows(named=True):
         if point["status"] != "ok":

@@ -1,4 +1,4 @@
-"""The scripts of ``studies/`` as modules: their file names begin with a number, so ``import`` cannot say them."""
+"""The scripts of ``studies/`` as modules: their file names begin with a number, so ``import`` cannot."""
 
 from __future__ import annotations
 

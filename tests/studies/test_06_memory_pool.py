@@ -1,4 +1,4 @@
-"""Study 6: with a pool behind the device conversations are served at a higher rate, most so with short answers."""
+"""Study 6: with a pool behind the device, conversations are served at a higher rate."""
 
 from __future__ import annotations
 

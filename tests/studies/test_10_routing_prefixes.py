@@ -1,4 +1,4 @@
-"""Study 10: where prefixes are shared, a router that looks at caches bears more than one that looks at load."""
+"""Study 10: where prefixes are shared, a router that looks at caches bears more than others."""
 
 from __future__ import annotations
 

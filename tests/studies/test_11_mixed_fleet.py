@@ -1,4 +1,4 @@
-"""Study 11: of a mixed fleet round-robin makes one of the slow devices; a router that predicts work does not."""
+"""Study 11: of a mixed fleet round-robin makes one of the slow devices; predicted work does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Study 13: designs are priced by the catalog, and the cheapest tokens do not come from the cheapest device."""
+"""Study 13: designs are priced by the catalog, and the cheapest device does not give the cheapest tokens."""
 
 from __future__ import annotations
 

@@ -63,9 +63,9 @@ def lines(
     zero: bool = True,
     note: str = "",
 ) -> Figure:
-    """A line for each ``series`` through ``x`` and ``y`` (columns of ``table``, with ``panel``), panels side by
-    side with a scale of y of their own. ``x`` and ``y`` are the axes' titles; ``log_x``: x is drawn to base
-    2, with a tick at every value; ``log_y``: y is drawn to base 10, else it begins at zero (with ``zero``)."""
+    """A line for each ``series`` through ``x`` and ``y`` (columns of ``table``, with ``panel``), panels side
+    by side with a scale of y of their own. ``x`` and ``y`` are the axes' titles; ``log_x``: x is drawn to
+    base 2, with a tick at every value; ``log_y``: y to base 10, else it begins at zero (with ``zero``)."""
     panels = _kinds(table["panel"])
     width = (FILE_WIDTH - GAP * (len(panels) - 1)) // len(panels)
     ticks: dict[str, Any] = {"grid": False, "labelFlush": False}
@@ -87,7 +87,12 @@ def lines(
                     "scale": {"type": "log", "base": 2, "nice": False} if log_x else {"zero": False},
                     "axis": ticks,
                 },
-                "y": {"field": "y", "type": "quantitative", "title": y, "scale": {"type": "log", "nice": False} if log_y else {"zero": zero}},
+                "y": {
+                    "field": "y",
+                    "type": "quantitative",
+                    "title": y,
+                    "scale": {"type": "log", "nice": False} if log_y else {"zero": zero},
+                },
                 "color": _colour(table, line=True),
             },
         }
@@ -100,9 +105,9 @@ def lines(
 def scatter(
     name: str, title: str, description: str, table: Columns, *, x: str, y: str, note: str = ""
 ) -> Figure:
-    """A dot for each row of ``table`` (columns ``panel``, ``series``, ``x``, ``y``, ``label``), panels side by
-    side. Dots on the front (no other of the panel has less of ``x`` and as much of ``y``) are joined and have
-    their labels."""
+    """A dot for each row of ``table`` (columns ``panel``, ``series``, ``x``, ``y``, ``label``), panels side
+    by side. Dots on the front (no other of the panel has less of ``x`` and as much of ``y``) are joined.
+    A dot whose ``label`` is not empty has it beside it."""
     panels = _kinds(table["panel"])
     width = (FILE_WIDTH - GAP * (len(panels) - 1)) // len(panels)
     table = {**table, "front": _front(table)}
@@ -110,9 +115,9 @@ def scatter(
         "x": {"field": "x", "type": "quantitative", "title": x, "axis": {"grid": False}},
         "y": {"field": "y", "type": "quantitative", "title": y},
     }
-    on_front = [{"filter": "datum.front"}]
-    label = {"type": "text", "align": "right", "dx": -6, "dy": -5, "style": "mark-label", "fontSize": 9}
-    marks = [
+    on_front: list[Spec] = [{"filter": "datum.front"}]
+    label: Spec = {"type": "text", "align": "right", "dx": -6, "dy": -5, "style": "mark-label", "fontSize": 9}
+    marks: list[Spec] = [
         {
             "data": {"name": name},
             "width": width,
@@ -130,7 +135,6 @@ def scatter(
                     "encoding": {**axes, "color": _colour(table)},
                 },
                 {
-                    "transform": on_front,
                     "mark": label,
                     "encoding": {**axes, "text": {"field": "label"}},
                 },
