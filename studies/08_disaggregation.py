@@ -1,0 +1,44 @@
+"""Study 8: prefill and decode apart, or together, on two devices?
+
+python studies/08_disaggregation.py [--small]
+"""
+
+from __future__ import annotations
+
+import pages
+from tokensim.explore.capacities import capacities
+from tokensim.explore.capacity import Question
+from tokensim.explore.executors import Executor
+from tokensim.explore.study import Study
+from tokensim.report.figures.base import Figure
+from tokensim.report.figures.comparison import bars
+from tokensim.report.series.base import columns
+
+NAME = "08-disaggregation"
+SMALL = ("workload.num_requests=100",)
+QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
+
+
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+    """The rate (requests/s) that every configuration bears."""
+    return pages.capacity_rows(capacities(study, question, executor=executor))
+
+
+def draw(rows: list[pages.Row]) -> Figure:
+    """Bars of the rate by arrangement, a panel for each set-up."""
+    table = columns(
+        panel=[row["set-up"] for row in rows],
+        bar=[row["devices"] for row in rows],
+        value=[row["rate"] for row in rows],
+    )
+    return bars(
+        NAME,
+        "Apart or together, on two devices",
+        "Highest request rate of two devices under TPOT 40 ms and TTFT 400 ms (long prompts: 1 s), p90.",
+        table,
+        value="requests/s",
+    )
+
+
+if __name__ == "__main__":
+    pages.main(NAME, answer, draw, SMALL)

@@ -1,0 +1,45 @@
+"""Study 12: what do popular experts cost, and what does it help to place them by load?
+
+python studies/12_expert_imbalance.py [--small]
+"""
+
+from __future__ import annotations
+
+import pages
+from tokensim.explore.capacities import capacities
+from tokensim.explore.capacity import Question
+from tokensim.explore.executors import Executor
+from tokensim.explore.study import Study
+from tokensim.report.figures.base import Figure
+from tokensim.report.figures.comparison import bars
+from tokensim.report.series.base import columns
+
+NAME = "12-expert-imbalance"
+SMALL = ("workload.num_requests=150",)
+QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
+
+
+def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+    """The rate (requests/s) that every configuration bears, and the median of TPOT there (s)."""
+    found = capacities(study, question, executor=executor)
+    return pages.capacity_rows(found, {"tpot_p50": "latency.tpot_s.p50"})
+
+
+def draw(rows: list[pages.Row]) -> Figure:
+    """Bars of the rate by the popularity of experts, a panel for each set-up."""
+    table = columns(
+        panel=[row["set-up"] for row in rows],
+        bar=[row["experts"] for row in rows],
+        value=[row["rate"] for row in rows],
+    )
+    return bars(
+        NAME,
+        "Popular experts",
+        "Highest request rate of four devices under TTFT 2 s and TPOT 100 ms (p90), by popularity.",
+        table,
+        value="requests/s",
+    )
+
+
+if __name__ == "__main__":
+    pages.main(NAME, answer, draw, SMALL)
