@@ -10,8 +10,8 @@ from pathlib import Path
 import kit
 import polars as pl
 
-from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
+from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.study import Axis, Words, columns_of, line_figure

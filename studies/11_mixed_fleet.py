@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import pages
 from tokensim.explore.capacities import capacities
-from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
+from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars

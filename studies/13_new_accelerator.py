@@ -9,8 +9,8 @@ from functools import cache
 
 import pages
 from tokensim.explore.capacities import capacities
-from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor
+from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.hardware import Device, catalog_names, load_device
 from tokensim.report.figures.base import Figure

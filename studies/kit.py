@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokensim.explore.capacities import capacities
-from tokensim.explore.capacity import Question
 from tokensim.explore.executors import Executor, make_executor
+from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.explore.sweep import sweep
 from tokensim.report.export import write_figure
