@@ -112,7 +112,8 @@ def test_the_walk_names_files_that_exist() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=names(PAGES))
 def test_every_block_works(page: Path, tmp_path: Path) -> None:
-    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    for name in ("examples", "studies"):
+        (tmp_path / name).symlink_to(ROOT / name)
     for block in blocks(page):
         if "file" in block.options:
             file = tmp_path / block.options["file"]
