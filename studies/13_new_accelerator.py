@@ -21,7 +21,7 @@ NAME = "13-new-accelerator"
 SMALL = ("workload.num_requests=100",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.05)
 BASE = "h100-sxm-80gb"
-LABELLED = 3
+LABELLED = 2
 """Designs of each model that have a label in the figure: those with the cheapest tokens."""
 ABILITIES = ("compute", "bandwidth", "memory")
 SCALE = "cluster.pools[0].scale."
@@ -103,7 +103,7 @@ def draw(rows: list[pages.Row]) -> Figure:
         NAME,
         "Designs of an accelerator",
         "Output tokens a second at the highest rate under TTFT 500 ms and TPOT 50 ms (p90), over the "
-        "price; a dot for each design, the three with the cheapest tokens labelled: "
+        "price; a dot for each design, the two with the cheapest tokens labelled: "
         "compute / bandwidth / memory, times an H100's.",
         table,
         x="USD an hour",
