@@ -133,10 +133,20 @@ def run_commands(block: Block, folder: Path) -> None:
     """Run the ``tokensim`` commands of a block; anything else must be known not to be run."""
     for line in block.text.replace("\\\n", " ").splitlines():
         for command in line.split(" && "):
-            if command.startswith("tokensim "):
+            if command.startswith("tokensim ") and "/studies/" in block.where:
+                check_study(shlex.split(command, comments=True)[1:], folder)
+            elif command.startswith("tokensim "):
                 run([*CLI, *shlex.split(command, comments=True)[1:]], block, folder)
             else:
                 assert command.startswith((*NOT_RUN, "source ")), f"{block.where}: {command!r} is not checked"
+
+
+def check_study(arguments: list[str], folder: Path) -> None:
+    """The study of a command that runs for minutes: it can be read, and the command is one. ``tests/studies``
+    runs each at a reduced size."""
+    command, study = arguments[0], next(word for word in arguments if word.endswith(".yaml"))
+    assert command in ("sweep", "capacity", "optimize")
+    assert len(Study.from_yaml(folder / study)) > 0
 
 
 def run(command: list[str], block: Block, folder: Path) -> None:
