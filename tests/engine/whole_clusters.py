@@ -21,7 +21,7 @@ from tokensim.assemble import build_simulation
 from tokensim.engine import Simulation
 from tokensim.model import ModelSpec, load_model
 from tokensim.plan import plan_pool
-from tokensim.registry import register
+from tokensim.registry import Registry, register
 from tokensim.scenario import Scenario
 from tokensim.scheduling.local import Limits, form_for
 from tokensim.scheduling.local.speculation import Sampled, Speculation
@@ -50,6 +50,11 @@ def maybe(rng: random.Random, chance: float, make: Callable[[], Any]) -> Any:
 def given(**section: Any) -> Section:
     """``section`` without what is None."""
     return {name: value for name, value in section.items() if value is not None}
+
+
+def ours(registry: Registry) -> list[str]:
+    """The names in ``registry`` that no test and no plug-in has put there."""
+    return [name for name in registry.names() if registry.get(name).__module__.startswith("tokensim.")]
 
 
 def can_load(policy: str, parallel: Section, engine: Section) -> bool:
@@ -147,11 +152,7 @@ def draw_memory(rng: random.Random, beside: bool) -> Section:
 
 def draw_pools(rng: random.Random, moe: bool, lora: Section | None, predicted: bool) -> list[Section]:
     """One to three pools, of which some may serve one stage only."""
-    policies = [
-        name
-        for name in register.local_scheduler.names()
-        if register.local_scheduler.get(name).__module__.startswith("tokensim.")
-    ]
+    policies = ours(register.local_scheduler)
     apart = rng.random() < 0.5
     both = ["prefill", "decode"]
     layouts = [both, ["mixed", "decode"], ["prefill", "mixed"], [*both, "mixed"]]
@@ -289,7 +290,7 @@ def draw_scenario(seed: int) -> Section:
     pools = draw_pools(rng, moe, lora, "predicted_tokens" in workload)
     names = [pool["name"] for pool in pools]
     roles = {pool["role"] for pool in pools}
-    routers = register.global_scheduler.names()
+    routers = ours(register.global_scheduler)
     cluster = given(
         pools=pools,
         router=draw_router(rng, routers),

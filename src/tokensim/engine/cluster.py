@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf, nan
 
-from tokensim.engine.agenda import ACTION, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, TRANSFER, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.gateway import Gateway
@@ -161,7 +161,10 @@ class Cluster:
         return (
             self._soon is None
             and self.client.due_s == inf
-            and all(kind == ACTION for _, kind, _, _ in self.agenda.heap)
+            and all(
+                kind == ACTION or (kind in (DECISION, WAKE, TRANSFER) and who.due_s != time)  # out of date
+                for time, kind, _, who in self.agenda.heap
+            )
         )
 
     def all_ranks(self) -> Iterator[Instance]:
