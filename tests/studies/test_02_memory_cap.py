@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import polars as pl
 import pytest
-from paper_scripts import STUDIES, script
+from study_scripts import STUDIES, script
 
 from tokensim.explore.executors import make_executor
 from tokensim.explore.study import Study

@@ -149,11 +149,11 @@ def _over(table: Columns, parameters: list[str], value: Axis) -> Figure:
         rest = [p for p in parameters if p != x]
         lines = {**table, "line": _told(table, rest) if rest else [value.title] * len(table[x])}
         if len(set(lines["line"])) <= LINES:
-            order = sorted(range(len(table[x])), key=lambda row: table[x][row])
+            by_x = sorted(range(len(table[x])), key=lambda row: table[x][row])
+            line = lines["line"]
+            rank = {name: place for place, name in enumerate(dict.fromkeys(line[row] for row in by_x))}
+            order = sorted(by_x, key=lambda row: rank[line[row]])
             kept = {name: [cells[row] for row in order] for name, cells in lines.items()}
-            by_line = {name: rank for rank, name in enumerate(dict.fromkeys(lines["line"]))}
-            order = sorted(range(len(kept[x])), key=lambda row: by_line[kept["line"][row]])
-            kept = {name: [cells[row] for row in order] for name, cells in kept.items()}
             return line_figure(words, kept, Axis(x, x), value, "line")
     if len(parameters) == 2 and len(set(table[parameters[0]])) * len(set(table[parameters[1]])) <= CELLS:
         across, up = parameters
