@@ -96,13 +96,15 @@ def test_a_pool_that_cannot_keep_up_is_known_without_a_run() -> None:
     assert patient.outlooks[0].late is None
 
 
-def test_the_price_of_a_pool_for_as_long_as_requests_arrive_is_the_least_it_costs() -> None:
+def test_the_price_and_idle_power_of_a_pool_for_as_long_as_requests_arrive_are_the_least_it_takes() -> None:
     known = examine([task(workload__arrivals={"process": "constant", "rate": 0.1})], [])
     low, _ = known.interval("spending.usd")
     from tokensim.hardware import load_device
 
-    price = load_device("h100-sxm-80gb", "hardware").price_per_hour_usd
-    assert low == pytest.approx(19 / 0.1 / 3600 * price)  # 20 requests, 10 s apart
+    device = load_device("h100-sxm-80gb", "hardware")
+    hours = 19 / 0.1 / 3600  # 20 requests, 10 s apart
+    assert low == pytest.approx(hours * device.price_per_hour_usd)
+    assert known.interval("spending.energy_kwh")[0] == pytest.approx(hours * device.idle_w / 1000)
 
 
 @pytest.mark.parametrize(

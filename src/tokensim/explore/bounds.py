@@ -1,7 +1,8 @@
 """What a configuration cannot be better than, worked out without running it: from its price, the arrivals,
 and the fastest step that its costs allow.
 
-- It stands from the first arrival to the last, so it costs at least its price for that long.
+- It stands from the first arrival to the last, so it costs at least its price for that long, and draws at
+  least its idle power.
 - A decode step of n requests lasts no less than at the shortest context there is; the best n / duration over
   all n that may run is the most tokens a second that its instances could decode. The same with all tokens and
   the operators that depend on their number alone.
@@ -23,6 +24,7 @@ from functools import partial
 import numpy as np
 
 from tokensim.metrics.latency import PERCENTILES
+from tokensim.metrics.spending import JOULES_PER_KWH
 from tokensim.plan import PoolPlan
 from tokensim.scenario import Scenario
 from tokensim.workload import Workload
@@ -85,6 +87,8 @@ def outlook(scenario: Scenario, plans: Sequence[PoolPlan], workload: Workload) -
     }
     totals["total_tokens"] = totals["input_tokens"] + totals["output_tokens"]
     figures |= dict.fromkeys(("spending.usd", "spending.devices_usd"), (usd, math.inf))
+    joules = makespan_s * sum(_devices(plan) * plan.device.idle_w for plan in plans)
+    figures["spending.energy_kwh"] = (joules / JOULES_PER_KWH, math.inf)
     figures["makespan_s"] = (makespan_s, math.inf)
     figures["spending.usd_per_million_total_tokens"] = (usd / totals["total_tokens"] * 1e6, math.inf)
     if makespan_s > 0:
@@ -105,7 +109,12 @@ def _price(plan: PoolPlan) -> float:
     """US dollars an hour of the whole pool."""
     pool = plan.pool
     each = plan.device.price_per_hour_usd if pool.price_per_hour is None else pool.price_per_hour
-    return each * pool.replicas * pool.parallel.devices
+    return each * _devices(plan)
+
+
+def _devices(plan: PoolPlan) -> int:
+    """Of the whole pool."""
+    return plan.pool.replicas * plan.pool.parallel.devices
 
 
 @dataclass(frozen=True, slots=True)
