@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from test_study import study
 
+from tokensim.errors import InputError
 from tokensim.explore.executors import make_executor
 from tokensim.explore.sweep import sweep
 
@@ -38,7 +40,7 @@ if ray.is_initialized():
 NODE = {"num_cpus": 1, "object_store_memory": 100_000_000}
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def cluster() -> Iterator[Any]:
     """Two nodes of one processor each, and this process connected to them."""
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'tokensim[distributed]'")
@@ -75,3 +77,13 @@ def test_the_same_table_bit_for_bit_on_two_nodes(cluster: Any, tmp_path: Path) -
     here, there = ((tmp_path / name / "results.parquet").read_bytes() for name in ("here", "there"))
     assert here == there
     assert len(list(nodes.iterdir())) == 2  # each of the nodes loaded the plug-in
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'tokensim[distributed]'")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # taken, and not listening
+        address = f"127.0.0.1:{unused.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(InputError, match=f"nobody answers at {address}"):
+            make_executor("ray")

@@ -8,6 +8,8 @@ measured table, a calibration) must lie at the same path everywhere.
 
 from __future__ import annotations
 
+import os
+import socket
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -21,6 +23,11 @@ from tokensim.explore.task import Outcome, Task
 
 RETRIES = 1
 """Runs are tried again that often when the machine or process that ran them is gone."""
+
+PATIENCE_S = 5.0
+"""For the head node to take a connection; Ray itself tries for over a minute."""
+
+HINT = "RAY_ADDRESS names the head node, e.g. 10.0.0.1:6379; unset, one is started here"
 
 
 class RayExecutor:
@@ -74,15 +81,27 @@ def _connected() -> Any:
             "Ray is not installed", where="--executor ray", hint="pip install 'tokensim[distributed]'"
         ) from None
     if not ray.is_initialized():
+        _check_reachable(os.environ.get("RAY_ADDRESS", ""))
         try:
             ray.init(log_to_driver=False, configure_logging=False, runtime_env=_environment())
         except (ConnectionError, RuntimeError, ValueError) as error:
-            raise InputError(
-                f"no cluster: {_first_line(error)}",
-                where="--executor ray",
-                hint="RAY_ADDRESS names the head node, e.g. 10.0.0.1:6379; unset, one is started here",
-            ) from None
+            raise InputError(f"no cluster: {_first_line(error)}", where="--executor ray", hint=HINT) from None
     return ray
+
+
+def _check_reachable(address: str) -> None:
+    """Raise ``InputError`` if nobody listens at ``address``; ``auto``, ``local`` and the like are Ray's."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit() and int(port) < 1 << 16):
+        return
+    try:
+        socket.create_connection((host, int(port)), PATIENCE_S).close()
+    except OSError as error:
+        raise InputError(
+            f"no cluster: nobody answers at {address}: {error.strerror or error}",
+            where="RAY_ADDRESS",
+            hint=HINT,
+        ) from None
 
 
 def _environment() -> dict[str, Any]:
