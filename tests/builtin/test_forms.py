@@ -11,16 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tokensim.cost.builtin.attention import knots
+from tokensim.cost.builtin.attention_forms import by_head_size
 from tokensim.cost.builtin.coefficients import Fit, measured
-from tokensim.cost.builtin.forms import (
-    CollectiveForm,
-    GemmForm,
-    StreamForm,
-    by_head_size,
-    smooth_max,
-    through_cache,
-)
+from tokensim.cost.builtin.primitives import smooth_max, through_cache
 from tokensim.cost.builtin.rates import weight_bytes
+from tokensim.cost.builtin.row_forms import CollectiveForm, GemmForm, StreamForm
 
 PLAIN = GemmForm(
     launch_s=1e-6,

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokensim.cost.base import DecodeCurve, Origin
-from tokensim.cost.builtin.forms import TILE, DecodeForm, PrefillForm
+from tokensim.cost.builtin.attention_forms import DecodeForm, PrefillForm
+from tokensim.cost.builtin.primitives import TILE
 from tokensim.cost.tables.attention import DECODE_BLOCKS
 from tokensim.model.operators import Attention
 from tokensim.workload.base import Floats

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokensim.cost.base import Origin
-from tokensim.cost.builtin.forms import CollectiveForm, ExpertsForm, GemmForm, StreamForm
+from tokensim.cost.builtin.row_forms import CollectiveForm, ExpertsForm, GemmForm, StreamForm
 from tokensim.model.operators import Collective, Elementwise, Experts, Gemm
 from tokensim.workload.base import Floats
 

@@ -14,16 +14,10 @@ from typing import Any, cast
 
 from tokensim.cost.base import AttentionTime, Origin, RowTime, Setting, Times
 from tokensim.cost.builtin.attention import Layer, ShippedAttention
+from tokensim.cost.builtin.attention_forms import DecodeForm, PrefillForm
 from tokensim.cost.builtin.coefficients import Fit, Measured, lenders
-from tokensim.cost.builtin.forms import (
-    CollectiveForm,
-    DecodeForm,
-    ExpertsForm,
-    GemmForm,
-    PrefillForm,
-    StreamForm,
-)
 from tokensim.cost.builtin.rates import LOW_PRECISION, peak_dtype, stand_ins, stored_bytes
+from tokensim.cost.builtin.row_forms import CollectiveForm, ExpertsForm, GemmForm, StreamForm
 from tokensim.cost.builtin.rows import ShippedCollective, ShippedExperts, ShippedGemm, ShippedStream
 from tokensim.cost.tables.attention import unsplit
 from tokensim.hardware.base import Device
