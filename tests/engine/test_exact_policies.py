@@ -2,7 +2,7 @@
 
 Each example is a random scenario: policy and options, limits, memory from scarce to ample, tenants,
 priorities, deadlines, predicted lengths, time axis, swapping. It runs in step runs and step by step (see
-``test_exact_steps.py``, whose cost and workloads these are), and both must tell the same story.
+``random_engines.py``, whose cost and workloads these are), and both must tell the same story.
 """
 
 from __future__ import annotations
@@ -18,17 +18,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.test_exact_steps import (
-    LineCost,
+from engine.random_engines import (
+    add_instance,
     draw_clock,
+    draw_cost,
     draw_front_end,
     draw_workload,
-    single_steps,
+    outcome_of,
 )
-from tokensim.engine import Instance, Simulation
-from tokensim.engine.clock import Clock
-from tokensim.engine.front_end import FrontEnd
-from tokensim.errors import SimulationError
+from engine.same_story import assert_equal_logs, assert_nothing_left
+from tokensim.engine import Simulation
 from tokensim.metrics.gaps import gaps_of
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.recorder import REQUEST_ROW
@@ -102,39 +101,23 @@ def run(seed: int, policy: str, *, exact_steps: bool) -> tuple[RunLog | str, Sim
     limits = draw_limits(rng, policy)
     options = OPTIONS[policy](rng)
     smooth = rng.random() < 0.7
-    cost = LineCost(
-        rng.uniform(0.5, 2) if smooth else 1 / 64,
-        rng.uniform(0, 0.01) if smooth else 0.0,
-        rng.uniform(0, 0.01) if smooth and limits.window else 0.0,
-        rng.choice([math.inf, math.inf, 200.0]) if smooth else math.inf,
-        limits.window,
-        rng.uniform(0, 0.01) if smooth and limits.longest else 0.0,
-    )
+    cost = draw_cost(rng, limits, smooth)
     drawn = replace(limits, enable_chunked_prefill=policy not in WHOLE_PROMPTS)
     workload = draw_traits(rng, draw_workload(rng, drawn, cost.base), cost.base)
     front_end = draw_front_end(rng, cost.base, not smooth)
     clock = draw_clock(rng, cost.base)
     simulation = Simulation(workload, RoundRobin())
     make = register.local_scheduler.get(policy)
-    simulation.add_instance(
-        Instance(
-            0,
-            make(limits, exact_steps=exact_steps, **options),
-            cost,
-            simulation.recorder,
-            max_model_len=limits.max_model_len,
-            caching=limits.enable_prefix_caching,
-            asynchronous=limits.async_scheduling,
-            pause_before_idle=rng.random() < 0.5,
-            on_finish=simulation.on_finish,
-            front_end=None if front_end is None else FrontEnd(simulation.on_delivery, **front_end),
-            clock=None if clock is None else Clock(*clock),
-        )
+    add_instance(
+        simulation,
+        make(limits, exact_steps=exact_steps, **options),
+        limits,
+        cost,
+        pause_before_idle=rng.random() < 0.5,
+        front_end=front_end,
+        clock=clock,
     )
-    try:
-        return simulation.run(), simulation
-    except SimulationError as error:
-        return str(error), simulation
+    return outcome_of(simulation), simulation
 
 
 def assert_same_story(seed: int, policy: str) -> RunLog:
@@ -142,15 +125,7 @@ def assert_same_story(seed: int, policy: str) -> RunLog:
     steps, _ = run(seed, policy, exact_steps=True)
     assert not isinstance(runs, str), runs
     assert not isinstance(steps, str), steps
-    for one, other in zip(single_steps(runs), single_steps(steps), strict=True):
-        assert one[0] == other[0]
-        assert one[1] == pytest.approx(other[1], rel=1e-9)
-    for name in ("status", "output_tokens", "cached_tokens", "preemptions", "recomputed_tokens"):
-        assert (getattr(runs.requests, name) == getattr(steps.requests, name)).all(), name
-    times = ("arrival_s", "scheduled_s", "first_token_s", "finish_s", "first_delivery_s", "last_delivery_s")
-    for name in times:
-        left, right = getattr(runs.requests, name), getattr(steps.requests, name)
-        np.testing.assert_allclose(left, right, rtol=1e-9, err_msg=name)
+    assert_equal_logs(runs, steps)
     requests = runs.requests
     assert len(simulation.recorder.requests) == len(simulation.workload) * REQUEST_BYTES
     assert (requests.output_tokens == requests.requested_output_tokens).all()
@@ -160,10 +135,7 @@ def assert_same_story(seed: int, policy: str) -> RunLog:
         spent = float((requests.finish_s - requests.first_token_s).sum())
         assert gaps.total_s == pytest.approx(spent, rel=1e-9, abs=1e-9)
         assert (gaps.quantile(0.0) or 0.0) >= 0.0
-    for instance in simulation.instances:
-        instance.scheduler.check_integrity()
-        assert instance.scheduler.pool.free == instance.scheduler.pool.num_blocks, "blocks leaked"
-        assert not instance.scheduler.running and not instance.scheduler.waiting
+    assert_nothing_left(simulation)
     return runs
 
 

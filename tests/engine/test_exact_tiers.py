@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import ENGINE_TIMES, LineCost, draw_limits, inter_token_time, single_steps
+from random_engines import LineCost, draw_limits
+from same_story import ENGINE_TIMES, inter_token_time, single_steps
 
 from engine.in_flight_runs import in_flight_instance, with_form
 from tokensim.engine import Instance, Simulation

@@ -9,12 +9,17 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import LineCost, draw_clock, draw_front_end, draw_limits, draw_workload
+from random_engines import (
+    LineCost,
+    add_instance,
+    draw_clock,
+    draw_front_end,
+    draw_limits,
+    draw_workload,
+    outcome_of,
+)
 
 from tokensim.engine import Instance, Simulation
-from tokensim.engine.clock import Clock
-from tokensim.engine.front_end import FrontEnd
-from tokensim.errors import SimulationError
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request, Vllm
 from tokensim.scheduling.local.outlook import kept, walked
@@ -76,26 +81,19 @@ def probed(seed: int, *, exact_steps: bool, staleness_s: float = 0.0) -> Probe |
     clock = draw_clock(rng, cost.base)
     router = Probe(seed)
     simulation = Simulation(workload, router, staleness_s=staleness_s * cost.base)
-    for index in range(2):
-        simulation.add_instance(
-            Instance(
-                index,
-                Vllm(limits, version, exact_steps=exact_steps),
-                cost,
-                simulation.recorder,
-                max_model_len=limits.max_model_len,
-                caching=limits.enable_prefix_caching,
-                asynchronous=limits.async_scheduling,
-                pause_before_idle=rules_of(version).pause_before_idle,
-                on_finish=simulation.on_finish,
-                front_end=None if front_end is None else FrontEnd(simulation.on_delivery, **front_end),
-                clock=None if clock is None else Clock(*clock),
-            )
+    for _ in range(2):
+        add_instance(
+            simulation,
+            Vllm(limits, version, exact_steps=exact_steps),
+            limits,
+            cost,
+            pause_before_idle=rules_of(version).pause_before_idle,
+            front_end=front_end,
+            clock=clock,
         )
-    try:
-        simulation.run()
-    except SimulationError as error:
-        return str(error)
+    outcome = outcome_of(simulation)
+    if isinstance(outcome, str):
+        return outcome
     for instance in simulation.replicas:
         load = instance.load
         simulation.loads.at(1e9, True)

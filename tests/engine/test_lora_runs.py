@@ -10,7 +10,8 @@ import pytest
 from axis import ConstantCost, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import LineCost, draw_limits, draw_workload, single_steps
+from random_engines import LineCost, draw_limits, draw_workload
+from same_story import single_steps
 
 from tokensim import Scenario, simulate
 from tokensim.assemble.run import check_adapters

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import LineCost
+from random_engines import LineCost
 
 from engine.in_flight_runs import in_flight_instance, with_form
 from tokensim.engine import Instance, Simulation

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_engines import LineCost, shared_prompts
 from test_exact_policies import OPTIONS
-from test_exact_steps import LineCost, shared_prompts
 from test_random_clusters import Meddler, Wire
 
 from tokensim.engine import Instance, Simulation

@@ -11,8 +11,10 @@ import pytest
 from axis import ConstantCost, workload
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_engines import draw_limits, draw_workload
 from ranks_cost import compiled, draw_cost
-from test_exact_steps import Impatient, draw_limits, draw_workload, inter_token_time, single_steps
+from same_story import inter_token_time, single_steps
+from test_exact_steps import Impatient
 
 from tokensim.cost.ranks import CompiledRanksCost, GroupRun, RankStep
 from tokensim.engine import Instance, Simulation

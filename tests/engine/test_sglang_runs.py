@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import (
-    ENGINE_TIMES,
+from random_engines import (
     LineCost,
+    add_instance,
     draw_clock,
+    draw_cost,
     draw_front_end,
+    outcome_of,
     shared_prompts,
-    single_steps,
 )
+from same_story import ENGINE_TIMES, assert_equal_logs, assert_nothing_left
 from test_random_clusters import Meddler
 
 from tokensim.engine import Instance, Simulation
-from tokensim.engine.clock import Clock
-from tokensim.engine.front_end import FrontEnd
 from tokensim.engine.replica import ReplicaPool
 from tokensim.errors import SimulationError
 from tokensim.metrics.gaps import gaps_of
@@ -98,39 +98,24 @@ def run(seed: int, *, exact_steps: bool) -> tuple[RunLog | str, Simulation]:
     limits, options = draw_limits(rng), draw_options(rng)
     options["enable_mixed_chunk"] = limits.enable_chunked_prefill and rng.random() < 0.3
     smooth = rng.random() < 0.7
-    cost = LineCost(
-        rng.uniform(0.5, 2) if smooth else 1 / 64,
-        rng.uniform(0, 0.01) if smooth else 0.0,
-        rng.uniform(0, 0.01) if smooth and limits.window else 0.0,
-        rng.choice([math.inf, math.inf, 200.0]) if smooth else math.inf,
-        limits.window,
-        rng.uniform(0, 0.01) if smooth and limits.longest else 0.0,
-    )
+    cost = draw_cost(rng, limits, smooth)
     workload = draw_workload(rng, limits, cost.base)
     front_end = draw_front_end(rng, cost.base, not smooth)
     clock = draw_clock(rng, cost.base)
     simulation = Simulation(workload, RoundRobin())
-    for index in range(rng.choice([1, 1, 1, 2])):
+    for _ in range(rng.choice([1, 1, 1, 2])):
         scheduler = Sglang(limits, exact_steps=exact_steps, **options)
-        simulation.add_instance(
-            Instance(
-                index,
-                scheduler,
-                cost,
-                simulation.recorder,
-                max_model_len=scheduler.rejects_from(limits.max_model_len),
-                caching=limits.enable_prefix_caching,
-                asynchronous=limits.async_scheduling,
-                pause_before_idle=False,
-                on_finish=simulation.on_finish,
-                front_end=None if front_end is None else FrontEnd(simulation.on_delivery, **front_end),
-                clock=None if clock is None else Clock(*clock),
-            )
+        add_instance(
+            simulation,
+            scheduler,
+            limits,
+            cost,
+            pause_before_idle=False,
+            front_end=front_end,
+            clock=clock,
+            max_model_len=scheduler.rejects_from(limits.max_model_len),
         )
-    try:
-        return simulation.run(), simulation
-    except SimulationError as error:
-        return str(error), simulation
+    return outcome_of(simulation), simulation
 
 
 def assert_same_story(seed: int) -> RunLog | str:
@@ -139,14 +124,7 @@ def assert_same_story(seed: int) -> RunLog | str:
     if isinstance(runs, str) or isinstance(steps, str):
         assert runs == steps
         return runs
-    for one, other in zip(single_steps(runs), single_steps(steps), strict=True):
-        assert one[0] == other[0]
-        assert one[1] == pytest.approx(other[1], rel=1e-9)
-    for name in ("status", "output_tokens", "cached_tokens", "preemptions", "recomputed_tokens", "instance"):
-        assert (getattr(runs.requests, name) == getattr(steps.requests, name)).all(), name
-    for name in (*ENGINE_TIMES, "first_delivery_s", "last_delivery_s"):
-        left, right = getattr(runs.requests, name), getattr(steps.requests, name)
-        np.testing.assert_allclose(left, right, rtol=1e-9, err_msg=name)
+    assert_equal_logs(runs, steps)
     latest = runs.requests
     served = latest.status != 3
     waited = float((latest.finish_s - latest.first_token_s)[served].sum())
@@ -156,12 +134,9 @@ def assert_same_story(seed: int) -> RunLog | str:
     assert gaps.count == gaps_of(steps).count == counted
     for q in (0.5, 0.9, 1.0) if counted else ():
         assert gaps.quantile(q) == pytest.approx(gaps_of(steps).quantile(q), rel=1e-9)
+    for each in (simulation, single):
+        assert_nothing_left(each)
     for one, other in zip(simulation.instances, single.instances, strict=True):
-        for instance in (one, other):
-            instance.scheduler.check_integrity()
-            pool = instance.scheduler.pool
-            assert pool.free == pool.num_blocks, "pages leaked"
-            assert not instance.scheduler.running and not instance.scheduler.waiting
         assert one.scheduler.pool.available == other.scheduler.pool.available
         assert one.scheduler.ratio.value == other.scheduler.ratio.value
     return runs

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_exact_steps import single_steps
+from same_story import single_steps
 from whole_clusters import build
 
 from tokensim.engine import Simulation, control
