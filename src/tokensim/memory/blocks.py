@@ -54,6 +54,10 @@ class BlockByBlockPool:
             spare += 1
         return spare
 
+    def held(self, table: Table) -> tuple[int, ...]:
+        """The ids of the blocks of ``table``, first to last."""
+        return tuple(self._tables.get(table, ()))
+
     def find(self, content: Content, max_blocks: int) -> tuple[list[int], int, int]:
         """See ``KvPool.find``; the pieces are block ids."""
         hits: list[int] = []
