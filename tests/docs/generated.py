@@ -19,6 +19,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
+from commands import commands
+from printed import printed
 from pydantic import BaseModel
 
 import tokensim
@@ -357,6 +359,11 @@ def output_of(command: list[str], folder: str | Path) -> str:
     return done.stdout
 
 
+def in_concepts(page: str, number: int) -> str:
+    """What the Python block ``number`` of a page of concepts prints."""
+    return fenced(printed(ROOT, Path("docs") / "concepts" / f"{page}.md", number, ENVIRONMENT))
+
+
 def fenced(text: str) -> str:
     """``text`` as a block of plain text."""
     return "```text\n" + "\n".join(line.rstrip() for line in text.rstrip().splitlines()) + "\n```\n"
@@ -418,6 +425,14 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "mixtures": mixtures,
     "lora": lambda: keys_table(Lora),
     "slots": slots,
+    "commands": commands,
+    "five-requests": lambda: in_concepts("step-runs", 1),
+    "longer-answers": lambda: in_concepts("step-runs", 2),
+    "narrow-budget": lambda: in_concepts("the-schedule", 1),
+    "step-times": lambda: in_concepts("time-of-a-step", 1),
+    "kv-capacity": lambda: in_concepts("memory", 1),
+    "shared-prompts": lambda: in_concepts("memory", 2),
+    "apart": lambda: in_concepts("prefill-decode", 1),
 }
 
 

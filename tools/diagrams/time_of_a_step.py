@@ -68,7 +68,7 @@ def sources() -> str:
     for place, (head, words) in enumerate(
         [
             ("measured table", "exact, or interpolated"),
-            ("fitted model", "of the device's family"),
+            ("fitted model", "fitted to such tables"),
             ("roofline", "peaks and bandwidths"),
         ]
     ):
@@ -80,6 +80,6 @@ def sources() -> str:
     sheet.line([(428, 186), (428, 212)], "muted", line=1.5, head=True)
     part(16, 214, 488, "sum over operators", "device time; each part keeps its source, bound, FLOPs and bytes", colour(DECODE))
     sheet.line([(260, 260), (260, 284)], "muted", line=1.5, head=True)
-    part(16, 286, 488, "+ host time that the device does not hide", "asynchronous: only what is longer than the device; else all of it")
+    part(16, 286, 488, "+ host time that the device does not hide", "asynchronous: what is longer than the device; synchronous: all of it")
     sheet.text(260, 354, "= the time of the step", at="middle", bold=True)
     return sheet.svg()
