@@ -3,70 +3,62 @@
 from __future__ import annotations
 
 import inspect
+import re
+from typing import Any
 
-import click
 from typer.main import get_command
 
 from tokensim.cli.app import app
 
+DEFAULT = re.compile(r"\s*\[default: ")
+
 
 def commands() -> str:
     """A section a command."""
-    root = get_command(app)
-    assert isinstance(root, click.Group)
-    return "\n".join(_sections(root, "tokensim"))
+    return "\n".join(_sections(get_command(app), "tokensim"))
 
 
-def _sections(group: click.Group, name: str) -> list[str]:
+def _sections(group: Any, name: str) -> list[str]:
     found = []
     for word, command in group.commands.items():
-        if isinstance(command, click.Group):
-            found += _sections(command, f"{name} {word}")
-        else:
-            found.append(_section(command, f"{name} {word}"))
+        whole = f"{name} {word}"
+        found += _sections(command, whole) if hasattr(command, "commands") else [_section(command, whole)]
     return found
 
 
-def _section(command: click.Command, name: str) -> str:
+def _section(command: Any, name: str) -> str:
     """Its title, what it does, how it is called, its arguments and options."""
-    arguments = [p for p in command.params if isinstance(p, click.Argument)]
-    options = [p for p in command.params if isinstance(p, click.Option)]
-    call = " ".join([name, *(_usage(a) for a in arguments), "[OPTIONS]" if options else ""]).strip()
+    arguments = [p for p in command.params if p.param_type_name == "argument"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    call = " ".join([name, *map(_usage, arguments), *(["[OPTIONS]"] if options else [])])
     lines = [f"## {name}", "", inspect.cleandoc(command.help or ""), "", "```text", call, "```", ""]
-    lines += ["| | | default |", "|---|---|---|"]
-    lines += [f"| `{a.human_readable_name}` | {_text(_help(a))} | {_default(a)} |" for a in arguments]
+    if command.params:
+        lines += ["| | | default |", "|---|---|---|"]
+        lines += [_row(f"`{_name(a)}`", a) for a in arguments]
     for option in options:
         flags = ", ".join(f"`{flag}`" for flag in [*option.opts, *option.secondary_opts])
-        value = "" if option.is_flag else f" {option.metavar or option.type.name.upper()}"
-        text, default = _split(_help(option))
-        lines.append(f"| {flags}{value} | {_text(text)} | {default or _default(option)} |")
+        assert option.is_flag or option.metavar, f"{name}: {option.opts} does not say what it takes"
+        lines.append(_row(flags if option.is_flag else f"{flags} {option.metavar}", option))
     return "\n".join([*lines, ""])
 
 
-def _help(parameter: click.Parameter) -> str:
-    """typer keeps the help of an argument, too."""
-    return getattr(parameter, "help", None) or ""
+def _name(argument: Any) -> str:
+    return str(argument.metavar or argument.name.upper())
 
 
-def _split(text: str) -> tuple[str, str]:
-    """Help texts name defaults that are worked out later in brackets."""
-    head, bracket, tail = text.partition(" [default: ")
-    return head, tail.rstrip("]") if bracket else ""
-
-
-def _usage(argument: click.Argument) -> str:
-    name = argument.human_readable_name + ("..." if argument.nargs == -1 else "")
+def _usage(argument: Any) -> str:
+    name = _name(argument)
+    if argument.nargs == -1:
+        name = name.removesuffix("...") + "..."
     return name if argument.required else f"[{name}]"
 
 
-def _default(parameter: click.Parameter) -> str:
+def _row(name: str, parameter: Any) -> str:
+    """A row of the table. Help texts name defaults that are found out later in brackets."""
+    meaning, *later = DEFAULT.split(parameter.help or "")
+    default = later[0].rstrip("]") if later else ""
     if parameter.required:
-        return "required"
-    value = parameter.default
-    if value is None or value is False or value == "" or callable(value):
-        return ""
-    return f"`{value}`"
-
-
-def _text(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+        default = "required"
+    elif parameter.default and not callable(parameter.default):
+        default = f"`{parameter.default}`"
+    return f"| {name} | {' '.join(meaning.split())} | {default} |".replace("  |", " |")

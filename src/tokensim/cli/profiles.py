@@ -26,18 +26,20 @@ Source = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option("--device", help="Only this device: an id, or the source's name.")
+    str | None, typer.Option("--device", metavar="ID", help="Only this device: an id, or the source's name.")
 ]
 EngineOption = Annotated[
-    str | None, typer.Option("--engine", help="Only this engine: vllm, sglang, trtllm ...")
+    str | None, typer.Option("--engine", metavar="NAME", help="Only this engine: vllm, sglang, trtllm ...")
 ]
 ModelOption = Annotated[
-    str | None, typer.Option("--model", help="Only this model, where profiles are of one.")
+    str | None, typer.Option("--model", metavar="ID", help="Only this model, where profiles are of one.")
 ]
 VersionOption = Annotated[
     str,
     typer.Option(
-        "--version", help="The engine's version: the nearest measured one is taken (default: newest)."
+        "--version",
+        metavar="VERSION",
+        help="The engine's version: the nearest measured one is taken. [default: newest]",
     ),
 ]
 
@@ -95,7 +97,9 @@ def show(
 @app.command("convert")
 def convert(
     source: Source,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the files; made if absent.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", help="Folder for the files; made if absent.")
+    ],
     device: DeviceOption = None,
     engine: EngineOption = None,
     model: ModelOption = None,
