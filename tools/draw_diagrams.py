@@ -1,4 +1,4 @@
-"""Draw the figures of ``docs/concepts`` anew: ``python tools/draw_diagrams.py``; ``tests/docs`` checks them."""
+"""Draw the figures of ``docs/concepts`` anew: ``python tools/draw_diagrams.py``."""
 
 from __future__ import annotations
 

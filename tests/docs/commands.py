@@ -1,4 +1,4 @@
-"""The page of the command line: every command with its arguments and options, from the commands themselves."""
+"""The page of the command line: every command with its arguments and options, as they stand in the code."""
 
 from __future__ import annotations
 

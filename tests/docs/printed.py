@@ -13,7 +13,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
 def printed(root: Path, page: Path, number: int, environment: Mapping[str, str]) -> str:
-    """The output of block ``number`` (the first is 1) of ``page``, in a folder with the examples of ``root``."""
+    """The output of block ``number`` (from 1) of ``page``, in a folder with the examples of ``root``."""
     block = PYTHON.findall((root / page).read_text(encoding="utf-8"))[number - 1]
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "examples").symlink_to(root / "examples")

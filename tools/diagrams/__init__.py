@@ -1,1 +1,1 @@
-"""The figures of ``docs/concepts``: drawn from runs of the simulator, as plain SVG that follows light and dark."""
+"""The figures of ``docs/concepts``: drawn from runs of the simulator, as SVG that follows light and dark."""

@@ -30,7 +30,8 @@ def colour(number: int) -> str:
 
 
 class Canvas:
-    """What is drawn so far; ``svg`` is the file. ``title`` and ``story`` are read out by a screen reader."""
+    """What is drawn so far; ``svg`` is the file. ``title`` and ``story`` are read out by a screen"
+    " reader."""
 
     def __init__(self, height: float, title: str, story: str) -> None:
         self.height = height
@@ -38,7 +39,15 @@ class Canvas:
         self._parts: list[str] = []
 
     def box(
-        self, x: float, y: float, width: float, height: float, shade: str, *, round_: float = 0, fade: float = 1
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        shade: str,
+        *,
+        round_: float = 0,
+        fade: float = 1,
     ) -> None:
         """A filled rectangle; ``fade`` is its opacity."""
         more = (f' rx="{_n(round_)}"' if round_ else "") + (f' opacity="{_n(fade)}"' if fade < 1 else "")
@@ -46,7 +55,15 @@ class Canvas:
         self._parts.append(f'<rect class="{shade}" {place}{more}/>')
 
     def frame(
-        self, x: float, y: float, width: float, height: float, shade: str, *, round_: float = 0, line: float = 1
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        shade: str,
+        *,
+        round_: float = 0,
+        line: float = 1,
     ) -> None:
         """The outline of a rectangle, inside of its edges."""
         half = line / 2
@@ -57,7 +74,13 @@ class Canvas:
         self._parts.append(f'<rect class="l-{shade}" stroke-width="{_n(line)}" {place}{more}/>')
 
     def line(
-        self, points: list[tuple[float, float]], shade: str, *, line: float = 1, dash: str = "", head: bool = False
+        self,
+        points: list[tuple[float, float]],
+        shade: str,
+        *,
+        line: float = 1,
+        dash: str = "",
+        head: bool = False,
     ) -> None:
         """A polyline; ``head``: with an arrow at its end."""
         path = "M" + "L".join(f"{_n(x)} {_n(y)}" for x, y in points)
@@ -97,7 +120,7 @@ class Canvas:
     def axis(
         self, y: float, ticks: list[tuple[float, str]], unit: str, *, left: float, right: float, top: float
     ) -> None:
-        """A horizontal axis at ``y``: faint lines up to ``top`` at ``ticks`` (place, words), its unit behind."""
+        """An axis at ``y``: faint lines up to ``top`` at ``ticks`` (place, words), its unit behind."""
         for x, words in ticks:
             self._parts.insert(0, f'<path class="l-grid" d="M{_n(x)} {_n(top)}V{_n(y)}"/>')
             self.text(x, y + 15, words, "muted", size=12, at="middle")

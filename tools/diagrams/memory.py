@@ -17,8 +17,9 @@ def pool() -> str:
     sheet = Canvas(
         top + high * blocks + 34,
         "Who holds which KV block, step by step",
-        f"{blocks} blocks of 4 tokens over {len(notes.moments)} steps. Blocks of a request lie anywhere. Freed"
-        " blocks keep what they cache until somebody needs them, so that a preempted request finds its own again.",
+        f"{blocks} blocks of 4 tokens over {len(notes.moments)} steps. Blocks of a request lie anywhere."
+        " Freed blocks keep what they cache until somebody needs them, so that a preempted request finds"
+        " its own again.",
     )
     sheet.text(16, 26, f"{blocks} blocks of 4 tokens", bold=True, size=15)
     sheet.legend(16, 50, [(owner, f"held by {name}") for owner, name in zip(OWNERS, "ABCD", strict=True)])
@@ -38,7 +39,15 @@ def pool() -> str:
             else:
                 sheet.box(x, y, wide - 2, high - 1.5, "panel", round_=2)
         for request in moment.preempted:
-            sheet.text(x + wide / 2, top - 6, f"{'ABCD'[request]} out", colour(QUEUE), size=11, at="middle", bold=True)
+            sheet.text(
+                x + wide / 2,
+                top - 6,
+                f"{'ABCD'[request]} out",
+                colour(QUEUE),
+                size=11,
+                at="middle",
+                bold=True,
+            )
         sheet.text(x + wide / 2 - 1, top + high * blocks + 14, f"{column + 1}", "muted", size=12, at="middle")
     sheet.text(left - 8, top + 11, "block 1", "muted", size=12, at="end")
     sheet.text(left - 8, top + high * blocks - 3, f"{blocks}", "muted", size=12, at="end")
@@ -52,8 +61,8 @@ def tables() -> str:
     sheet = Canvas(
         276,
         "Block tables of three prompts that begin alike",
-        "Each row lists the physical blocks of a request. B holds the same first blocks as A while both run. C"
-        " comes when A has finished, and finds the blocks that A computed still cached.",
+        "Each row lists the physical blocks of a request. B holds the same first blocks as A while both"
+        " run. C comes when A has finished, and finds the blocks that A computed still cached.",
     )
     sheet.text(16, 26, "Three prompts that begin alike", bold=True, size=15)
     entries = [(PREFILL, "computed"), (DECODE, "found: shared, or left in the cache")]
@@ -64,7 +73,9 @@ def tables() -> str:
         moment = next(m for m in notes.moments if row in m.prefill)
         found = r["cached_tokens"] // 4
         sheet.text(16, y + 17, f"{'ABC'[row]}: {r['input_tokens']} tokens", bold=True)
-        sheet.text(16, y + 34, f"{r['cached_tokens']} found, {moment.prefill[row]} computed", "muted", size=12)
+        sheet.text(
+            16, y + 34, f"{r['cached_tokens']} found, {moment.prefill[row]} computed", "muted", size=12
+        )
         for place, block in enumerate(moment.blocks[row]):
             x = left + (wide + 4) * place
             sheet.box(x, y, wide, 38, colour(DECODE if place < found else PREFILL), round_=4)

@@ -1,5 +1,5 @@
-"""Five requests over an instance that prefills, a link, and one that decodes; and the gaps between tokens with
-and without prompts in the same steps."""
+"""Five requests over an instance that prefills, a link, and one that decodes; and the gaps between tokens
+with and without prompts in the same steps."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def handover() -> str:
     sheet = Canvas(
         296,
         "Prefill and decode on machines of their own",
-        "Three lanes: the instance that prefills, the link, the instance that decodes. Each request's KV crosses"
-        " the link when its prefill is over, and it decodes once the KV has come.",
+        "Three lanes: the instance that prefills, the link, the instance that decodes. Each request's"
+        " KV crosses the link when its prefill is over, and it decodes once the KV has come.",
     )
     sheet.text(16, 26, "Prefill here, decode there: 100 Gb/s between", bold=True, size=15)
     entries = [(PREFILL, "prefill"), (TRANSFER, "KV on the link"), (DECODE, "decode")]
@@ -71,8 +71,8 @@ def gaps() -> str:
     sheet = Canvas(
         250,
         "The gaps between tokens of one request",
-        "Two mixed instances: a prompt of 900 tokens in the same step makes one gap of the request several"
-        " times as long. With prefill apart, all gaps stay as short as a step of decodes.",
+        "Two mixed instances: a prompt of 900 tokens in the same step makes one gap of the request"
+        " several times as long. With prefill apart, all gaps stay as short as a step of decodes.",
     )
     sheet.text(16, 26, "Gaps between the tokens of request B", bold=True, size=15)
     sheet.legend(

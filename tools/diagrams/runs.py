@@ -59,9 +59,7 @@ class Notes(Hook):
     def after_step(self, instance: Instance, step: Step, end_s: float) -> None:
         """See ``Hook``."""
         scheduler, pool = instance.scheduler, instance.scheduler.pool
-        prefill = {
-            r.index: tokens for r, (tokens, _) in zip(step.chunk_requests, step.chunks, strict=True)
-        }
+        prefill = {r.index: tokens for r, (tokens, _) in zip(step.chunk_requests, step.chunks, strict=True)}
         served = [r.index for r in scheduler.served(step) if r.index not in prefill]
         blocks: dict[int, tuple[int, ...]] = {}
         cached: set[int] = set()

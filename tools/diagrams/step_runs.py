@@ -23,14 +23,17 @@ def draw() -> str:
     sheet = Canvas(
         bottom + 28,
         "Five requests on one instance, in steps and in runs of steps",
-        f"Above: a bar for each request, prefill then decode. Below: {total} steps, and the {len(runs)} runs of"
-        " equal steps that they fall into. A run ends where a request arrives and can be admitted, or finishes.",
+        f"Above: a bar for each request, prefill then decode. Below: {total} steps, and the {len(runs)}"
+        " runs of equal steps that they fall into. A run ends where a request arrives and can be"
+        " admitted, or finishes.",
     )
     ticks = [(x(ms / 1000), f"{ms}") for ms in range(0, 401, 100)]
     sheet.axis(bottom, ticks, "ms", left=LEFT, right=RIGHT, top=TOP)
     sheet.text(16, 26, "Five requests, one H100", bold=True, size=15)
     sheet.legend(
-        16, 48, [(colour(QUEUE), "waits"), (colour(PREFILL), "prefill, in chunks"), (colour(DECODE), "decode")]
+        16,
+        48,
+        [(colour(QUEUE), "waits"), (colour(PREFILL), "prefill, in chunks"), (colour(DECODE), "decode")],
     )
     for row, r in enumerate(requests.iter_rows(named=True)):
         y = TOP + ROW * row
@@ -40,7 +43,8 @@ def draw() -> str:
             for s in runs.filter(runs["prefill_tokens"] > 0).iter_rows(named=True)
             if r["scheduled_s"] - 1e-9 <= s["start_s"] and s["end_s"] <= r["first_token_s"] + 1e-9
         ]
-        sheet.box(x(r["arrival_s"]), y + 9, x(chunks[0][0]) - x(r["arrival_s"]), 4, colour(QUEUE))
+        if chunks[0][0] > r["arrival_s"]:
+            sheet.box(x(r["arrival_s"]), y + 9, x(chunks[0][0]) - x(r["arrival_s"]), 4, colour(QUEUE))
         for start_s, end_s in chunks:
             sheet.box(x(start_s), y + 4, x(end_s) - x(start_s) - 0.6, 14, colour(PREFILL))
         sheet.box(x(chunks[-1][1]), y + 4, x(r["finish_s"]) - x(chunks[-1][1]), 14, colour(DECODE))

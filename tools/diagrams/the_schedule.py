@@ -19,8 +19,9 @@ def tokens() -> str:
     sheet = Canvas(
         TOP + 30 * (rows + 2) + 40,
         "Who gets how many tokens, step by step",
-        f"{rows} requests over {len(moments)} steps. A step has {budget} tokens: those who decode get one each,"
-        " the rest goes to chunks of prompts. When blocks run out, the last one admitted is preempted.",
+        f"{rows} requests over {len(moments)} steps. A step has {budget} tokens: those who decode get"
+        " one each, the rest goes to chunks of prompts. When blocks run out, the last one admitted is"
+        " preempted.",
     )
     sheet.text(16, 26, f"{budget} tokens a step, {pool} blocks of 4 tokens", bold=True, size=15)
     entries = [(PREFILL, "prompt tokens"), (DECODE, "one token"), (QUEUE, "waits")]
@@ -64,8 +65,9 @@ def axes() -> str:
     sheet = Canvas(
         252,
         "An arrival under synchronous and asynchronous scheduling",
-        "Above, a step is decided when the one before has ended, and the request that arrives during a step runs"
-        " in the next one. Below, a step is decided when the one before starts, and it runs in the one after next.",
+        "Above, a step is decided when the one before has ended, and the request that arrives during a"
+        " step runs in the next one. Below, a step is decided when the one before starts, and it runs in"
+        " the one after next.",
     )
     sheet.text(16, 26, "A request arrives while a step runs", bold=True, size=15)
     sheet.down(30, 47, "muted", 4.5)
@@ -75,7 +77,7 @@ def axes() -> str:
     for lane, asynchronous in enumerate((False, True)):
         name = "asynchronous" if asynchronous else "synchronous"
         _, notes = watched("five_requests", f"engine.async_scheduling={str(asynchronous).lower()}")
-        moments = [m for m in notes.moments if 0.045 < m.end_s and m.start_s < 0.0853]
+        moments = [m for m in notes.moments if m.end_s > 0.045 and m.start_s < 0.0853]
         y = 98.0 + 82 * lane
 
         def x(time_s: float) -> float:
@@ -96,11 +98,15 @@ def axes() -> str:
         before, decided = next(pair for pair in pairwise(moments) if new in pair[1].prefill)
         if asynchronous:
             at, start = x(before.start_s), x(decided.start_s) + 12
-            sheet.line([(at, y - 12), (at, y - 18), (start, y - 18), (start, y - 2)], colour(PREFILL), head=True)
+            sheet.line(
+                [(at, y - 12), (at, y - 18), (start, y - 18), (start, y - 2)], colour(PREFILL), head=True
+            )
         sheet.line([(x(arrival_s), y - 14), (x(arrival_s), y + 40)], colour(QUEUE), line=2)
         sheet.line([(x(arrival_s), y + 40), (x(decided.start_s) - 1, y + 40)], colour(QUEUE), line=2)
         waits_ms = 1e3 * (decided.start_s - arrival_s)
-        sheet.text(x(decided.start_s) + 5, y + 44, f"waits {waits_ms:.1f} ms", colour(QUEUE), size=12, bold=True)
+        sheet.text(
+            x(decided.start_s) + 5, y + 44, f"waits {waits_ms:.1f} ms", colour(QUEUE), size=12, bold=True
+        )
     return sheet.svg()
 
 
@@ -109,8 +115,9 @@ def stages() -> str:
     sheet = Canvas(
         250,
         "Two stages of scheduling",
-        "Requests reach the global scheduler, which picks an instance for each. In the instance the local"
-        " scheduler forms every step from its waiting and running requests, within tokens, seats and KV blocks.",
+        "Requests reach the global scheduler, which picks an instance for each. In the instance the"
+        " local scheduler forms every step from its waiting and running requests, within tokens, seats"
+        " and KV blocks.",
     )
     sheet.text(16, 26, "Which instance; then, in which step", bold=True, size=15)
     sheet.text(16, 128, "requests", size=12)

@@ -1,4 +1,4 @@
-"""The operators of two steps, by time and by what binds them; and where the time of an operator comes from."""
+"""The operators of two steps, by time and by what binds them; and who knows the time of an operator."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def operators() -> str:
     sheet = Canvas(
         58 + len(STEPS) * (36 + 21 * (SHOWN + 1)),
         "Where the time of a step goes",
-        "Two steps: 64 requests decode, and a prompt of 2,048 tokens. Decoding is bound by memory: it reads all"
-        " weights and contexts for 64 tokens. The prompt is bound by arithmetic.",
+        "Two steps: 64 requests decode, and a prompt of 2,048 tokens. Decoding is bound by memory: it"
+        " reads all weights and contexts for 64 tokens. The prompt is bound by arithmetic.",
     )
     sheet.text(16, 26, "Two steps of Llama-3.1-8B on an H100", bold=True, size=15)
     sheet.legend(
@@ -51,9 +51,9 @@ def sources() -> str:
     sheet = Canvas(
         366,
         "From the model to the time of a step",
-        "Model, parallel plan and engine give a list of operators with shapes. Measured tables, the fitted model"
-        " and the roofline are asked in this order. The sum over operators, exchanges between devices included,"
-        " and the host time that the device does not hide make the step.",
+        "Model, parallel plan and engine give a list of operators with shapes. Measured tables, the"
+        " fitted model and the roofline are asked in this order. The sum over operators, exchanges"
+        " between devices included, and the host time that the device does not hide make the step.",
     )
 
     def part(x: float, y: float, width: float, head: str, words: str, shade: str = "muted") -> None:
@@ -62,7 +62,13 @@ def sources() -> str:
         sheet.text(x + width / 2, y + 36, words, "muted", at="middle", size=12)
 
     sheet.text(16, 26, "From the model to the time of a step", bold=True, size=15)
-    part(16, 44, 488, "model × parallel plan × the step's tokens", "operators with shapes: GEMMs, attention, experts, collectives …")
+    part(
+        16,
+        44,
+        488,
+        "model × parallel plan × the step's tokens",
+        "operators with shapes: GEMMs, attention, experts, collectives …",
+    )
     sheet.line([(260, 90), (260, 112)], "muted", line=1.5, head=True)
     sheet.text(16, 130, "the first source that knows the operator", "muted", size=12)
     for place, (head, words) in enumerate(
@@ -78,8 +84,21 @@ def sources() -> str:
     sheet.line([(92, 186), (92, 212)], "muted", line=1.5, head=True)
     sheet.line([(260, 186), (260, 212)], "muted", line=1.5, head=True)
     sheet.line([(428, 186), (428, 212)], "muted", line=1.5, head=True)
-    part(16, 214, 488, "sum over operators", "device time; each part keeps its source, bound, FLOPs and bytes", colour(DECODE))
+    part(
+        16,
+        214,
+        488,
+        "sum over operators",
+        "device time; each part keeps its source, bound, FLOPs and bytes",
+        colour(DECODE),
+    )
     sheet.line([(260, 260), (260, 284)], "muted", line=1.5, head=True)
-    part(16, 286, 488, "+ host time that the device does not hide", "asynchronous: what is longer than the device; synchronous: all of it")
+    part(
+        16,
+        286,
+        488,
+        "+ host time that the device does not hide",
+        "asynchronous: what is longer than the device; synchronous: all of it",
+    )
     sheet.text(260, 354, "= the time of the step", at="middle", bold=True)
     return sheet.svg()
