@@ -52,7 +52,10 @@ class Registry:
 
 
 class Register:
-    """One registry a kind of part; the public object is ``tokensim.register``."""
+    """One registry a kind of part: ``local_scheduler``, ``global_scheduler``, ``gateway_order``,
+    ``operator_cost``, ``trace_format``, ``arrival_process``, ``length_distribution``, ``device``, ``model``,
+    ``hook``, ``eviction``. The public object is ``tokensim.register``.
+    """
 
     def __init__(self) -> None:
         self.local_scheduler = Registry("local scheduler")
@@ -69,6 +72,7 @@ class Register:
 
 
 register = Register()
+"""Every kind of part: ``@register.local_scheduler("mine")`` and so on. ``names()`` lists what is there."""
 
 
 def load_plugin(path: str | Path) -> None:

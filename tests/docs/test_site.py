@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import yaml
-from generated import ROOT
+from generated import PAGES, ROOT
+
+import tokensim
 
 LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"([^\"]+)\"|<link\b[^>]*\bhref=\"([^\"]+)\"")
 """What a browser fetches by itself."""
+ANCHOR = re.compile(r'id="(tokensim[\w.]*)"')
+IMPORTED = re.compile(r"^from (tokensim[\w.]*) import ([\w, ]+)$", re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +52,26 @@ def test_links_out_of_the_pages_name_the_file_instead(site: Path) -> None:
     text = (site / "extending.html").read_text(encoding="utf-8")
     assert "examples/plugins/shortest_first.py" in text
     assert 'href="../examples' not in text
+
+
+def test_the_reference_has_every_name_that_is_public_or_imported_on_a_page(site: Path) -> None:
+    anchors = {
+        anchor
+        for page in (site / "reference").glob("*.html")
+        for anchor in ANCHOR.findall(page.read_text(encoding="utf-8"))
+    }
+    wanted = {("tokensim", name) for name in tokensim.__all__ if name != "__version__"}
+    for page in PAGES:
+        for module, names in IMPORTED.findall(page.read_text(encoding="utf-8")):
+            wanted |= {(module, name.strip()) for name in names.split(",")}
+    assert len(wanted) > 40
+    missing = []
+    for module, name in sorted(wanted):
+        found = getattr(importlib.import_module(module), name)
+        home = getattr(found, "__module__", None) or type(found).__module__
+        if not {f"{module}.{name}", f"{home}.{name}"} & anchors and not isinstance(found, TypeVar):
+            missing.append(f"{module}.{name}")
+    assert not missing
 
 
 def test_every_page_of_docs_is_in_the_navigation() -> None:

@@ -107,3 +107,4 @@ class Collective:
 
 
 Operator = Gemm | Experts | Attention | Elementwise | Collective
+"""Any operator of a step."""

@@ -13,6 +13,7 @@ import zlib
 import numpy as np
 
 ARRIVALS = "arrivals"
+"""The stream of arrival times; the others below are named alike."""
 PHASES = "phases"
 INPUT_LENGTHS = "input lengths"
 OUTPUT_LENGTHS = "output lengths"
