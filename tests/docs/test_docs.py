@@ -32,6 +32,7 @@ NOT_RUN = (
     "python3 -m venv ",
     ".ci/run",
     "python tests/",
+    "python tools/draw_diagrams.py",
     "python benchmarks/",
     "python examples/",
     "python studies/",
