@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from test_study import study
 
 from tokensim.explore.executors import make_executor
-from tokensim.explore.page import StudyData, read_study, short_names, study_figures, study_page
+from tokensim.explore.page import study_page
 from tokensim.explore.study import Study
+from tokensim.explore.study_data import StudyData, read_study, short_names
+from tokensim.explore.study_figures import study_figures
 from tokensim.explore.sweep import sweep
 from tokensim.report.export import rendered
 from tokensim.report.figures.front import pareto
@@ -53,7 +55,7 @@ def test_a_number_with_few_others_is_drawn_as_lines() -> None:
     line = drawn["over-ttft-p99"]
     assert "line" in marks(line)
     assert line.datasets["study"]["rate"] == [1, 2, 4, 1, 2, 4]
-    assert line.datasets["study"]["line"] == ["max_num_seqs 8"] * 3 + ["max_num_seqs 16"] * 3
+    assert line.datasets["study"]["others"] == ["max_num_seqs 8"] * 3 + ["max_num_seqs 16"] * 3
 
 
 def test_two_parameters_of_many_texts_are_a_heat_map_and_other_texts_bars() -> None:

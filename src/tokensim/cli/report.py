@@ -35,7 +35,8 @@ def report(
 
 def page_of(folder: Path) -> str:
     """The HTML of the page of the run, or the study, in ``folder``; raises ``InputError``."""
-    from tokensim.explore.page import read_study, study_page
+    from tokensim.explore.page import study_page
+    from tokensim.explore.study_data import read_study
     from tokensim.report.run_page import run_page
     from tokensim.report.series.run import read_run
 
@@ -45,7 +46,8 @@ def page_of(folder: Path) -> str:
 
 def figures_in(folder: Path) -> list[Figure]:
     """The figures of the run, or the study, in ``folder``; raises ``InputError``."""
-    from tokensim.explore.page import read_study, study_figures
+    from tokensim.explore.study_data import read_study
+    from tokensim.explore.study_figures import study_figures
     from tokensim.report.figures.run import run_figures
     from tokensim.report.series.run import read_run
 

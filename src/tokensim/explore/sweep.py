@@ -80,7 +80,8 @@ def sweep(
             write_results(place, study, store.outcomes)
         frame = frame_of(rows_of(study, store.outcomes()))
         if folder is not None:
-            from tokensim.explore.page import StudyData, study_page
+            from tokensim.explore.page import study_page
+            from tokensim.explore.study_data import StudyData
 
             write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
         return SweepResult(study, frame, store.counts(), reused, None if folder is None else place)

@@ -32,7 +32,8 @@ class Figure:
     configuration: it refers to the ``datasets`` by name. ``numbers`` are what a table beside it lists, as
     text or numbers. ``note`` is what to mind (that a sample is drawn, say). ``timed``: x is simulated time
     under a parameter ``time`` that pans and zooms; ``by_instance``: a parameter ``shown`` picks the instance
-    (null: all).
+    (null: all). ``filtered``: the datasets whose rows the filters of a page choose among; the numbers are
+    then those of the rows that are drawn by the layer ``numbered`` (default: of all that are chosen).
     """
 
     name: str
@@ -46,6 +47,8 @@ class Figure:
     by_instance: bool = False
     size: Size = "normal"
     """The room that it wants on a page: a third, a half or the whole of its width."""
+    filtered: tuple[str, ...] = ()
+    numbered: str = ""
 
     def complete(self, *, dark: bool = False, width: int = FILE_WIDTH) -> Spec:
         """The specification with data, title and theme, as it is written to files."""

@@ -2,33 +2,42 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 from tokensim.report.figures.base import Figure, Spec, thinned
+from tokensim.report.figures.parts import as_seconds, every_nth
 from tokensim.report.figures.study import Axis, Words
 from tokensim.report.numbers import count, duration
-from tokensim.report.series.base import Columns
+from tokensim.report.series.base import Columns, length
 
 MOST = 500
-"""Lines that are drawn."""
+"""Lines that are drawn, of the rows that there are."""
 
 
 def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colour: str) -> Figure:
     """``axes``, from left to right, are columns of ``table``; each runs from its lowest value (below) to its
     highest; texts stand in the order in which they come. Lines are coloured by the column ``colour``."""
-    drawn = thinned(table, MOST)
+    keys = [f"axis {at}" for at in range(len(axes))]
     x: Spec = {
         "field": "axis",
         "type": "nominal",
-        "sort": [axis.title for axis in axes],
+        "sort": keys,
         "title": None,
-        "scale": {"type": "point", "padding": 0.3},
+        "scale": {"type": "point", "padding": 0.3, "domain": keys},
         "axis": {"labels": False, "domain": False, "ticks": False},
     }
     y: Spec = {"field": "at", "type": "quantitative", "axis": None, "scale": {"domain": [0, 1]}}
-    heat: Spec = {"field": "heat", "type": "quantitative", "legend": None, "scale": {"scheme": "viridis"}}
-    told = [{"field": "axis", "title": "figure"}, {"field": "value", "title": "value"}]
+    heat: Spec = {
+        "field": "heat",
+        "type": "quantitative",
+        "legend": None,
+        "scale": {"scheme": "viridis", "domain": [0, 1]},
+    }
+    told = [
+        {"field": f"{axis.field} in s" if axis.seconds else axis.field, "title": axis.title} for axis in axes
+    ]
     ends: Spec = {"name": "ends"}
     low, high = ({"filter": f"datum.at == {at}"} for at in (0, 1))
     label: Spec = {"type": "text", "style": "mark-label"}
@@ -41,8 +50,19 @@ def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colou
         },
         {
             "data": {"name": "study"},
+            "transform": [
+                *every_nth(MOST),
+                *(as_seconds(axis.field, f"{axis.field} in s") for axis in axes if axis.seconds),
+                {"calculate": _place(table[colour], colour), "as": "heat"},
+                *(
+                    {"calculate": _place(table[axis.field], axis.field), "as": key}
+                    for axis, key in zip(axes, keys, strict=True)
+                ),
+                {"fold": keys, "as": ["axis", "at"]},
+                {"filter": "isValid(datum.at)"},
+            ],
             "mark": {"type": "line", "opacity": 0.5, "strokeWidth": 1.5},
-            "encoding": {"x": x, "y": y, "detail": {"field": "point"}, "color": heat, "tooltip": told},
+            "encoding": {"x": x, "y": y, "detail": {"field": "place"}, "color": heat, "tooltip": told},
         },
         _text(ends, high, {**label, "dy": -10}, "text", x, y),
         _text(ends, low, {**label, "dy": 12}, "text", x, y),
@@ -56,16 +76,15 @@ def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colou
         ),
     ]
     title = next((axis.title for axis in axes if axis.field == colour), colour)
-    size, whole = len(drawn[colour]), len(table[colour])
-    note = f"Coloured by {title}: dark is low." + (f" {size:,} lines are drawn." if size < whole else "")
+    many = length(table) > MOST
     return Figure(
         name=words.name,
         title=words.title,
         description=words.description,
         spec={"height": 260, "layer": layers},
-        datasets={"study": _lines(drawn, axes, colour), "ends": _ends(drawn, axes)},
+        datasets={"study": table, "ends": _ends(table, axes, keys)},
         numbers=thinned({axis.title: table[axis.field] for axis in axes}),
-        note=note,
+        note=f"Coloured by {title}: dark is low." + (f" At most {MOST} lines are drawn." if many else ""),
         size="wide",
     )
 
@@ -75,48 +94,32 @@ def _text(data: Spec, chosen: Spec, mark: Spec, field: str, x: Spec, y: Spec) ->
     return {"data": data, "transform": [chosen], "mark": mark, "encoding": encoding}
 
 
-def _lines(table: Columns, axes: Sequence[Axis], colour: str) -> Columns:
-    """Where the line of each row crosses each axis."""
-    places = {axis.field: _places(table[axis.field]) for axis in axes}
-    heat = _places(table[colour])
-    lines: Columns = {"point": [], "axis": [], "at": [], "value": [], "heat": []}
-    for row, warmth in enumerate(heat):
-        for axis in axes:
-            if places[axis.field][row] is None:
-                continue
-            lines["point"].append(row)
-            lines["axis"].append(axis.title)
-            lines["at"].append(places[axis.field][row])
-            lines["value"].append(_told(table[axis.field][row], axis))
-            lines["heat"].append(warmth)
-    return lines
+def _place(values: Sequence[Any], field: str) -> str:
+    """The expression of where a value of ``field`` stands between the lowest (0) and the highest (1)."""
+    value = f"datum[{json.dumps(field)}]"
+    there = [value for value in values if value is not None]
+    if all(_number(value) for value in there):
+        low, high = min(there, default=0), max(there, default=0)
+        return f"isValid({value}) ? ({value} - {low!r}) / {high - low!r} : null" if high > low else "0.5"
+    names = list(dict.fromkeys(there))
+    listed = json.dumps(names)
+    return f"isValid({value}) ? indexof({listed}, {value}) / {max(1, len(names) - 1)} : null"
 
 
-def _ends(table: Columns, axes: Sequence[Axis]) -> Columns:
+def _ends(table: Columns, axes: Sequence[Axis], keys: Sequence[str]) -> Columns:
     """What stands at the lower and the upper end of each axis, and under it."""
     ends: Columns = {"axis": [], "at": [], "text": [], "title": []}
-    for axis in axes:
+    for axis, key in zip(axes, keys, strict=True):
         there = [value for value in table[axis.field] if value is not None]
         if there and all(_number(value) for value in there):
             there = [min(there), max(there)]
         names = list(dict.fromkeys(there)) or [""]
         for at, value in ((0, names[0]), (1, names[-1])):
-            ends["axis"].append(axis.title)
+            ends["axis"].append(key)
             ends["at"].append(at)
             ends["text"].append(_told(value, axis))
             ends["title"].append(axis.title.replace("_", " "))
     return ends
-
-
-def _places(values: Sequence[Any]) -> list[float | None]:
-    """Where values stand between the lowest (0) and the highest (1)."""
-    there = [value for value in values if value is not None]
-    if all(_number(value) for value in there):
-        low, high = min(there, default=0), max(there, default=0)
-        return [None if v is None else (v - low) / (high - low) if high > low else 0.5 for v in values]
-    names = list(dict.fromkeys(there))
-    most = max(1, len(names) - 1)
-    return [None if v is None else names.index(v) / most for v in values]
 
 
 def _number(value: Any) -> bool:

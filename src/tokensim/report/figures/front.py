@@ -1,11 +1,20 @@
-"""What can be had together: two figures against each other, and the points that nothing beats in both."""
+"""What can be had together: two figures against each other, and the points that nothing beats in both.
+
+The front is found by the figure itself, among the rows that it is given: a page that leaves some of them out
+shows the front of those that are left.
+"""
 
 from __future__ import annotations
+
+import json
 
 from tokensim.report.figures.base import Figure, Spec, thinned
 from tokensim.report.figures.parts import MEDIUM
 from tokensim.report.figures.study import Axis, Words, quantitative, tooltip
 from tokensim.report.series.base import Columns
+
+FRONT = "front"
+"""The layer that draws the points on the front."""
 
 
 def front_figure(
@@ -13,33 +22,33 @@ def front_figure(
 ) -> Figure:
     """A dot for each row of ``table`` at ``x`` and ``y``, of which less is better (of ``x`` more, with
     ``more_x``); those on the Pareto front are joined, and named by the column ``label``."""
-    best = pareto(table[x.field], table[y.field], more_x=more_x)
-    table = {**table, "on the front": ["yes" if row in best else "no" for row in range(len(table[label]))]}
     across, up = quantitative(x, table), quantitative(y, table)
     told = tooltip(label, x, y)
-    chosen: Spec = {"filter": "datum['on the front'] == 'yes'"}
-    steps = "step-before" if more_x else "step-after"
+    on_it = unbeaten(x.field, y.field, more_x=more_x)
     layers: list[Spec] = [
         {
+            "transform": [_known(x.field, y.field)],
             "mark": {"type": "point", "filled": True, "size": 40, "opacity": 0.35},
             "encoding": {"x": across, "y": up, "tooltip": told},
         },
         {
-            "transform": [chosen],
+            "transform": on_it,
             "mark": {
                 "type": "line",
-                "interpolate": steps,
+                "interpolate": "step-before" if more_x else "step-after",
                 "opacity": 0.6,
             },
             "encoding": {"x": across, "y": up, "order": {"field": x.field}},
         },
         {
-            "transform": [chosen],
+            "name": FRONT,
+            "transform": on_it,
             "mark": {"type": "point", "filled": True, "size": 80, "opacity": 1},
             "encoding": {"x": across, "y": up, "tooltip": told},
         },
     ]
-    front = {name: [cells[row] for row in sorted(best)] for name, cells in table.items()}
+    best = sorted(pareto(table[x.field], table[y.field], more_x=more_x))
+    front = {name: [table[name][row] for row in best] for name in (label, x.field, y.field)}
     return Figure(
         name=words.name,
         title=words.title,
@@ -49,7 +58,32 @@ def front_figure(
         numbers=thinned(front),
         note=words.note,
         size="wide",
+        numbered=FRONT,
     )
+
+
+def unbeaten(x: str, y: str, *, more_x: bool) -> list[Spec]:
+    """Transforms that leave the rows that no other beats: among those with as good an ``x``, none has less
+    ``y``; and of those with as little ``y``, none has a better ``x``."""
+    lowest, farthest = "lowest so far", "best at this height"
+    ordered = [{"field": x, "order": "descending" if more_x else "ascending"}, {"field": y}]
+    best = {"op": "max" if more_x else "min", "field": x, "as": farthest}
+    at_x, at_y = (f"datum[{json.dumps(name)}]" for name in (x, y))
+    return [
+        _known(x, y),
+        {
+            "window": [{"op": "min", "field": y, "as": lowest}],
+            "sort": ordered,
+            "frame": [None, 0],
+            "ignorePeers": True,
+        },
+        {"joinaggregate": [best], "groupby": [y]},
+        {"filter": f"{at_y} <= datum['{lowest}'] && {at_x} == datum['{farthest}']"},
+    ]
+
+
+def _known(*fields: str) -> Spec:
+    return {"filter": " && ".join(f"isValid(datum[{json.dumps(name)}])" for name in fields)}
 
 
 def pareto(x: list[float | None], y: list[float | None], *, more_x: bool = False) -> set[int]:

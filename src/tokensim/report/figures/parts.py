@@ -52,6 +52,16 @@ def time_param() -> Spec:
     }
 
 
+def every_nth(limit: int) -> list[Spec]:
+    """Transforms that leave every n-th row, so that ``limit`` are left at most; each with its number among
+    all, ``place``."""
+    return [
+        {"window": [{"op": "row_number", "as": "place"}]},
+        {"joinaggregate": [{"op": "count", "as": "places"}]},
+        {"filter": f"(datum.place - 1) % ceil(datum.places / {limit}) == 0"},
+    ]
+
+
 def shown_param() -> Spec:
     """The name of the one instance to draw; null: all."""
     return {"name": "shown", "value": None}

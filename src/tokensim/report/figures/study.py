@@ -105,8 +105,11 @@ def heat_map(
         "title": value.title,
         "legend": {"gradientLength": 160, "format": ".2~r"},
     }
+    there = [cell for cell in table[value.field] if cell is not None]
+    if there:
+        colour["scale"] = {"domain": [min(there), max(there)]}
     if value.log:
-        colour["scale"] = {"type": "log"}
+        colour["scale"] = {"type": "log", **colour.get("scale", {})}
     text: Spec = (
         {"field": label} if label else {"field": value.field, "type": "quantitative", "format": ".3~r"}
     )
@@ -120,7 +123,7 @@ def heat_map(
             "encoding": {"x": across, "y": up, "text": text, "color": _readable(value, table)},
         },
     ]
-    return _figure(words, table, layers, CELL * len(set(table[y.field])), panel)
+    return _figure(words, table, layers, {"step": CELL}, panel)
 
 
 def bar_figure(
@@ -134,12 +137,11 @@ def bar_figure(
 ) -> Figure:
     """A horizontal bar for each row, by ``bars`` in the order of the table; of each ``group`` one beside the
     others, in its colour. The value stands at its end."""
-    names = list(dict.fromkeys(table[bars.field]))
     groups = [str(v) for v in dict.fromkeys(table[group])] if group else []
     y: Spec = {
         "field": bars.field,
         "type": "nominal",
-        "sort": names,
+        "sort": None,
         "title": bars.title or None,
         "axis": {"labelLimit": 240},
     }
@@ -161,7 +163,7 @@ def bar_figure(
             },
         },
     ]
-    return _figure(words, table, layers, 22 * len(names) * max(1, len(groups)), panel)
+    return _figure(words, table, layers, {"step": 22, "for": "offset" if group else "position"}, panel)
 
 
 def _readable(value: Axis, table: Columns) -> Spec:
@@ -197,7 +199,9 @@ def tooltip(group: str | None, *axes: Axis) -> list[Spec]:
     return named + [{"field": axis.field, "title": axis.title} for axis in axes]
 
 
-def _figure(words: Words, table: Columns, layers: Sequence[Spec], height: int, panel: str | None) -> Figure:
+def _figure(
+    words: Words, table: Columns, layers: Sequence[Spec], height: int | Spec, panel: str | None
+) -> Figure:
     data = {"name": "study"}
     spec: Spec = {"data": data, "height": height, "layer": list(layers)}
     if panel is not None:

@@ -73,6 +73,7 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
         "style": {
             "slo": {"color": colours[1], "strokeDash": [5, 3], "strokeWidth": 1.5},
             "slo-label": {"color": colours[1], "fontSize": 11, "fontWeight": 600},
+            "median": {"color": colours[1], "strokeWidth": 2.5},
             "mark-point": {"color": text, "stroke": ground, "strokeWidth": 1.5},
             "mark-label": {"color": text, "fontSize": 11},
             "halo": {"color": ground, "stroke": ground, "strokeWidth": 4, "strokeJoin": "round"},

@@ -8,15 +8,23 @@ same ``Page`` gives the same bytes.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from tokensim.report.figures.base import Figure
+from tokensim.report.figures.base import NUMBER_ROWS, Figure
 from tokensim.report.figures.theme import config
+from tokensim.report.numbers import NOTHING
 from tokensim.report.page.bundle import javascript
+from tokensim.report.page.filters import Filters
 from tokensim.report.series.base import Columns, length
+
+LISTED = 200
+"""Rows of a list that are shown at a time."""
+
+SCRIPTS = ("tables.js", "page.js", "filters.js")
+"""The scripts of the page, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +40,12 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """A table with a title."""
+    """A table with a title. ``keys``: the raw values of the same rows; with them it can be sorted by the
+    columns that both have, and follows the filters of the page."""
 
     title: str
     table: Columns
+    keys: Columns = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +83,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text)."""
+    """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text).
+    ``filters`` restrict what its figures and lists show."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -81,35 +92,76 @@ class Page:
     sections: tuple[Section, ...]
     warning: str = ""
     notes: tuple[str, ...] = ()
+    filters: Filters | None = None
 
 
 def render_page(page: Page) -> str:
     """The HTML of ``page``."""
-    figures = {figure.name: figure for section in page.sections for figure in section.figures}
-    data = {
-        "themes": {"light": config(False), "dark": config(True)},
-        "figures": {
-            name: {
-                "spec": {"description": figure.description, **figure.spec},
-                "datasets": figure.datasets,
-                "title": figure.title,
-                "timed": figure.timed,
-                "byInstance": figure.by_instance,
-            }
-            for name, figure in figures.items()
-        },
-    }
     return str(
         _template().render(
             page=page,
             style=_asset("page.css"),
-            script=_asset("page.js"),
+            script="\n".join(_asset(name) for name in SCRIPTS),
             library=javascript(),
-            data=inline_json(data),
+            data=inline_json(_data(page)),
             row_count=length,
             right=_right,
+            listed=LISTED,
+            told=cell_text,
         )
     )
+
+
+def _data(page: Page) -> dict[str, Any]:
+    """What the scripts of the page need. Tables that are the same are held once, and known by their place."""
+    tables: list[Columns] = []
+    places: dict[str, int] = {}
+
+    def place(table: Columns) -> int:
+        text = json.dumps(table)
+        if text not in places:
+            places[text] = len(tables)
+            tables.append(table)
+        return places[text]
+
+    figures = {
+        figure.name: {
+            "spec": {"description": figure.description, **figure.spec},
+            "datasets": {name: place(table) for name, table in figure.datasets.items()},
+            "title": figure.title,
+            "timed": figure.timed,
+            "byInstance": figure.by_instance,
+            "filtered": figure.filtered,
+            "numbered": figure.numbered,
+            "numbers": list(figure.numbers),
+        }
+        for section in page.sections
+        for figure in section.figures
+    }
+    listings = [
+        {"texts": place(listing.table), "keys": place(listing.keys)}
+        for section in page.sections
+        for listing in section.listings
+        if listing.keys
+    ]
+    filters = page.filters and {
+        "what": page.filters.what,
+        "by": [
+            {"field": choice.field, "values": choice.values, "kind": choice.kind}
+            for choice in page.filters.by
+        ],
+        "table": place(page.filters.table),
+        "texts": place(page.filters.texts),
+    }
+    return {
+        "themes": {"light": config(False), "dark": config(True)},
+        "figures": figures,
+        "listings": listings,
+        "filters": filters,
+        "tables": tables,
+        "listed": LISTED,
+        "numberRows": NUMBER_ROWS,
+    }
 
 
 def inline_json(value: Any) -> str:
@@ -118,6 +170,11 @@ def inline_json(value: Any) -> str:
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return text
+
+
+def cell_text(value: Any) -> str:
+    """A cell that has no unit, as people read it."""
+    return NOTHING if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _right(column: list[Any]) -> bool:

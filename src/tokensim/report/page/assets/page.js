@@ -2,7 +2,7 @@
 (function () {
   "use strict";
   const TIME = "time_time_s"; // the signal of the parameter "time", over the field time_s
-  const data = JSON.parse(document.getElementById("data").textContent);
+  const T = window.tokensim, data = T.data;
   const views = new Map();
   const root = document.documentElement;
   const preferred = window.matchMedia("(prefers-color-scheme: dark)");
@@ -12,18 +12,6 @@
   let following = false;
 
   const theme = () => chosen || (preferred.matches ? "dark" : "light");
-
-  function rows(columns) {
-    const names = Object.keys(columns);
-    const size = names.length ? columns[names[0]].length : 0;
-    const out = new Array(size);
-    for (let i = 0; i < size; i++) {
-      const row = {};
-      for (const name of names) row[name] = columns[name][i];
-      out[i] = row;
-    }
-    return out;
-  }
 
   function setTime(view, range) {
     try {
@@ -50,8 +38,9 @@
   async function draw(name) {
     const figure = data.figures[name];
     const place = document.querySelector('[data-figure="' + name + '"]');
-    const sets = {};
-    for (const key of Object.keys(figure.datasets)) sets[key] = rows(figure.datasets[key]);
+    const sets = {}, some = something(name);
+    for (const [key, id] of Object.entries(figure.datasets))
+      sets[key] = T.rows(id, some && figure.filtered.includes(key));
     const spec = Object.assign({}, figure.spec, {
       width: "container",
       autosize: { type: "fit-x", contains: "padding" },
@@ -75,9 +64,54 @@
     place.dataset.drawn = theme();
   }
 
+  // Whether the filters leave a figure anything to draw; without it, its card says so instead.
+  function something(name) {
+    const figure = data.figures[name];
+    const left = !figure.filtered.length || figure.filtered.some((key) => T.places(figure.datasets[key]).length);
+    document.getElementById("figure-" + name).classList.toggle("none", !left);
+    return left;
+  }
+
+  // The rows that the layer `figure.numbered` draws, or all that are chosen; as places in the texts.
+  function numbered(figure, result) {
+    const layer = figure.numbered && marks(result.vgSpec.marks).find((mark) => mark.name === figure.numbered + "_marks");
+    if (layer) return result.view.data(layer.from.data).map((row) => row.row);
+    const id = figure.datasets[figure.filtered[0]];
+    return T.places(id).map((at) => data.tables[id].row[at]);
+  }
+
+  const marks = (list) => list.flatMap((mark) => [mark, ...marks(mark.marks || [])]);
+
+  function numbers(name, result) {
+    const figure = data.figures[name], all = numbered(figure, result).sort((a, b) => a - b);
+    const step = Math.max(1, Math.ceil(all.length / data.numberRows));
+    const table = document.querySelector("#figure-" + CSS.escape(name) + " details table");
+    T.fill(table, data.filters.texts, figure.numbers, all.filter((_, i) => i % step === 0));
+  }
+
+  // Draws what the filters have left; one that comes while another is at work ends it.
+  let turn = 0;
+  async function refresh() {
+    const own = ++turn;
+    root.dataset.settled = "";
+    for (const [name, result] of views) {
+      const figure = data.figures[name];
+      if (!figure.filtered.length) continue;
+      if (something(name)) {
+        for (const key of figure.filtered) result.view.data(key, T.rows(figure.datasets[key], true));
+        await result.view.runAsync();
+        if (own !== turn) return;
+        if (data.filters) numbers(name, result);
+      }
+    }
+    root.dataset.settled = String(own);
+  }
+
   async function drawAll() {
     root.dataset.drawn = "";
+    const before = turn;
     for (const name of Object.keys(data.figures)) await draw(name);
+    if (turn !== before) await refresh(); // chosen anew in the meantime
     root.dataset.drawn = theme();
   }
 
@@ -149,6 +183,6 @@
   });
   preferred.addEventListener("change", () => { if (!chosen) { label(); drawAll(); } });
   label();
-  window.tokensim = { views: views, zoom: zoom };
+  Object.assign(T, { views: views, zoom: zoom, refresh: refresh });
   drawAll();
 })();
