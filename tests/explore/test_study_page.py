@@ -55,7 +55,7 @@ def test_a_number_with_few_others_is_drawn_as_lines() -> None:
     line = drawn["over-ttft-p99"]
     assert "line" in marks(line)
     assert line.datasets["study"]["rate"] == [1, 2, 4, 1, 2, 4]
-    assert line.datasets["study"]["others"] == ["max_num_seqs 8"] * 3 + ["max_num_seqs 16"] * 3
+    assert line.datasets["study"]["others"] == ["8"] * 3 + ["16"] * 3
 
 
 def test_two_parameters_of_many_texts_are_a_heat_map_and_other_texts_bars() -> None:

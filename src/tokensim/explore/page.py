@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from tokensim.explore.figures import in_seconds
-from tokensim.explore.study_data import MET, SLO, StudyData
+from tokensim.explore.study_data import CONFIGURATION, MET, SLO, StudyData
 from tokensim.explore.study_figures import study_figures
 from tokensim.report.page import Filter, Filters, Fold, Listing, Page, Section, Tile, render_page
 from tokensim.report.page.filters import filter_of
-from tokensim.report.page.page import cell_text
-from tokensim.report.series.base import columns
+from tokensim.report.series.base import columns, length
 from tokensim.scenario import yaml_text
-
-if TYPE_CHECKING:
-    import polars as pl
 
 
 def study_page(data: StudyData) -> str:
@@ -27,7 +20,6 @@ def study_page(data: StudyData) -> str:
     rest = tuple(figure for figure in figures if figure not in over)
     bad = frame.filter(pl.col("status") != "ok")
     ok = len(frame) - len(bad)
-    told = data.configurations()
     listings = [Listing("Configurations", data.texts, data.table)]
     if len(bad):
         errors = bad.select("point", "status", "error").head(50)
@@ -55,8 +47,8 @@ def study_page(data: StudyData) -> str:
             ),
             tiles=(
                 Tile("Runs", f"{ok:,}", f"of {len(data.study):,}", good=ok == len(data.study)),
-                Tile("Configurations", f"{len(told):,}", "whose runs are all ok"),
-                *_best(data, told),
+                Tile("Configurations", f"{length(data.table):,}", "whose runs are all ok"),
+                *_best(data),
             ),
             sections=tuple(s for s in sections if s.figures or s.listings),
             filters=study_filters(data),
@@ -75,17 +67,14 @@ def study_filters(data: StudyData) -> Filters | None:
     return Filters("configurations", chosen, data.table, data.texts) if chosen else None
 
 
-def _best(data: StudyData, told: pl.DataFrame) -> list[Tile]:
+def _best(data: StudyData) -> list[Tile]:
     """The extremes of the figures."""
-    from tokensim.report.numbers import count, duration
-
     tiles = []
     for name, title in data.shown:
         more = name.startswith(("throughput", "slo"))
-        row = told.sort(name, descending=more, nulls_last=True).row(0, named=True) if len(told) else None
-        if row is None or row[name] is None:
-            continue
-        told_as = duration(row[name]) if in_seconds(name) else count(row[name])
-        at = ", ".join(cell_text(row[parameter]) for parameter in data.names)
-        tiles.append(Tile(f"{'Most' if more else 'Least'} {title}", told_as, at))
+        there = [row for row, value in enumerate(data.table[title]) if value is not None]
+        if there:
+            best = (max if more else min)(there, key=data.table[title].__getitem__)
+            at = data.table[CONFIGURATION][best]
+            tiles.append(Tile(f"{'Most' if more else 'Least'} {title}", data.texts[title][best], at))
     return tiles

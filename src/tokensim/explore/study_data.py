@@ -146,9 +146,12 @@ def short_names(paths: Sequence[str]) -> list[str]:
     return [" ".join(part) for part in parts]
 
 
-def in_words(table: Columns, names: Sequence[str]) -> list[str]:
-    """Each row's values of ``names``, in words."""
+def in_words(table: Columns, names: Sequence[str], *, named: bool = True) -> list[str]:
+    """Each row's values of ``names``, in words; ``named``: each after its name."""
     return [
-        ", ".join(f"{name} {cell_text(table[name][row])}" for name in names)
+        ", ".join(
+            f"{name} {cell_text(table[name][row])}" if named else cell_text(table[name][row])
+            for name in names
+        )
         for row in range(len(table[names[0]]))
     ]

@@ -30,8 +30,12 @@ FRONTS = (
 LINES, CELLS, BARS = 8, 400, 40
 """Lines, cells of a heat map, and bars, at most."""
 
-WIDE = 16
-"""From this ratio of the greatest to the least value on, the axis of a parameter is logarithmic."""
+WIDE, LONG_TAIL = 16, 25
+"""From these ratios of the greatest to the least value on, the axis of a parameter, or of a figure, is
+logarithmic."""
+
+TICKS = 8
+"""Values of a parameter that are all told at its axis, at most."""
 
 
 def study_figures(data: StudyData) -> list[Figure]:
@@ -41,10 +45,10 @@ def study_figures(data: StudyData) -> list[Figure]:
         return []
     there = dict(data.shown)
     table, along = _in_order(data.table, data.varied)
-    figures = [_over(data, table, along, _figure_axis(name)) for name in there]
+    figures = [_over(data, table, along, _figure_axis(table, name)) for name in there]
     if length(table) > 2:
         figures += [_against(data, table, *front) for front in FRONTS if {*front[:2]} <= {*there}]
-        axes = [*map(_plain, data.varied), *map(_figure_axis, there)]
+        axes = [*map(_plain, data.varied), *(_figure_axis(table, name) for name in there)]
         words = Words(
             "coordinates",
             "Parameters and figures",
@@ -64,7 +68,7 @@ def _in_order(table: Columns, parameters: list[str]) -> tuple[Columns, str | Non
         return table, None
     along = max(numbers, key=lambda name: len(set(table[name])))
     rest = [name for name in parameters if name != along]
-    others = in_words(table, rest) if rest else [""] * length(table)
+    others = in_words(table, rest, named=False) if rest else [""] * length(table)
     order = sorted(range(length(table)), key=lambda row: table[along][row])
     rank = {name: place for place, name in enumerate(dict.fromkeys(others[row] for row in order))}
     order.sort(key=lambda row: rank[others[row]])
@@ -83,7 +87,8 @@ def _over(data: StudyData, table: Columns, along: str | None, value: Axis) -> Fi
     )
     varied = data.varied
     if along is not None and len(set(table[OTHERS])) <= LINES:
-        figure = line_figure(words, table, _along(table, along), value, OTHERS)
+        rest = ", ".join(name for name in varied if name != along)
+        figure = line_figure(words, table, _along(table, along), value, OTHERS, legend=rest)
     elif len(varied) == 2 and len(set(table[varied[0]])) * len(set(table[varied[1]])) <= CELLS:
         figure = heat_map(words, table, _plain(varied[0]), _plain(varied[1]), value)
     elif along is not None:
@@ -92,12 +97,12 @@ def _over(data: StudyData, table: Columns, along: str | None, value: Axis) -> Fi
         note = f"{BARS} at most are drawn, evenly spread over the list." if length(table) > BARS else ""
         figure = bar_figure(replace(words, note=note), table, Axis(CONFIGURATION, ""), value)
         figure = replace(figure, spec={**figure.spec, "transform": every_nth(BARS)})
-    return replace(figure, numbers=_numbers(data, [value.title]))
+    return replace(figure, numbers=_numbers(data, [value.title]), size="normal")
 
 
 def _against(data: StudyData, table: Columns, x: str, y: str, more: bool) -> Figure:
     """What can be had of two figures together."""
-    across, up = _figure_axis(x), _figure_axis(y)
+    across, up = _figure_axis(table, x), _figure_axis(table, y)
     words = Words(
         f"front-{_slug(up.title)}-{_slug(across.title)}",
         f"{up.title} against {across.title}",
@@ -106,7 +111,7 @@ def _against(data: StudyData, table: Columns, x: str, y: str, more: bool) -> Fig
     )
     best = sorted(pareto(data.table[across.title], data.table[up.title], more_x=more))
     figure = front_figure(words, table, across, up, CONFIGURATION, more_x=more)
-    return replace(figure, numbers=_numbers(data, [across.title, up.title], best))
+    return replace(figure, numbers=_numbers(data, [across.title, up.title], best), size="normal")
 
 
 def _numbers(data: StudyData, titles: Iterable[str], rows: Iterable[int] | None = None) -> Columns:
@@ -122,13 +127,16 @@ def _plain(parameter: str) -> Axis:
 
 def _along(table: Columns, parameter: str) -> Axis:
     """The axis of a number that lines run along."""
-    least, most = min(table[parameter]), max(table[parameter])
-    return Axis(parameter, parameter, log=0 < WIDE * least <= most)
+    values = sorted(set(table[parameter]))
+    ticks = tuple(values) if len(values) <= TICKS else ()
+    return Axis(parameter, parameter, log=0 < WIDE * values[0] <= values[-1], ticks=ticks, follows=True)
 
 
-def _figure_axis(name: str) -> Axis:
+def _figure_axis(table: Columns, name: str) -> Axis:
     title = dict(SHOWN)[name]
-    return Axis(title, title, seconds=in_seconds(name))
+    there = [value for value in table[title] if value is not None]
+    log = bool(there) and 0 < LONG_TAIL * min(there) <= max(there)
+    return Axis(title, title, seconds=in_seconds(name), log=log, follows=True)
 
 
 def _slug(name: str) -> str:

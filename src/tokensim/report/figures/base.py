@@ -49,6 +49,8 @@ class Figure:
     """The room that it wants on a page: a third, a half or the whole of its width."""
     filtered: tuple[str, ...] = ()
     numbered: str = ""
+    least_width: int = 0
+    """Pixels that it needs to be readable; on a narrower page it scrolls sideways."""
 
     def complete(self, *, dark: bool = False, width: int = FILE_WIDTH) -> Spec:
         """The specification with data, title and theme, as it is written to files."""

@@ -15,10 +15,14 @@ from tokensim.report.series.base import Columns, length
 MOST = 500
 """Lines that are drawn, of the rows that there are."""
 
+AXIS_WIDTH = 88
+"""Pixels from an axis to the next, at least: room for their labels."""
+
 
 def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colour: str) -> Figure:
     """``axes``, from left to right, are columns of ``table``; each runs from its lowest value (below) to its
-    highest; texts stand in the order in which they come. Lines are coloured by the column ``colour``."""
+    highest; texts stand in the order in which they come. Lines are coloured by their rank in the column
+    ``colour``."""
     keys = [f"axis {at}" for at in range(len(axes))]
     x: Spec = {
         "field": "axis",
@@ -33,7 +37,7 @@ def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colou
         "field": "heat",
         "type": "quantitative",
         "legend": None,
-        "scale": {"scheme": "viridis", "domain": [0, 1]},
+        "scale": {"scheme": "viridis"},
     }
     told = [
         {"field": f"{axis.field} in s" if axis.seconds else axis.field, "title": axis.title} for axis in axes
@@ -53,7 +57,7 @@ def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colou
             "transform": [
                 *every_nth(MOST),
                 *(as_seconds(axis.field, f"{axis.field} in s") for axis in axes if axis.seconds),
-                {"calculate": _place(table[colour], colour), "as": "heat"},
+                {"window": [{"op": "rank", "as": "heat"}], "sort": [{"field": colour}]},
                 *(
                     {"calculate": _place(table[axis.field], axis.field), "as": key}
                     for axis, key in zip(axes, keys, strict=True)
@@ -84,8 +88,10 @@ def coordinates_figure(words: Words, table: Columns, axes: Sequence[Axis], colou
         spec={"height": 260, "layer": layers},
         datasets={"study": table, "ends": _ends(table, axes, keys)},
         numbers=thinned({axis.title: table[axis.field] for axis in axes}),
-        note=f"Coloured by {title}: dark is low." + (f" At most {MOST} lines are drawn." if many else ""),
+        note=f"Coloured by rank of {title}: dark is low."
+        + (f" At most {MOST} lines are drawn." if many else ""),
         size="wide",
+        least_width=AXIS_WIDTH * len(axes),
     )
 
 

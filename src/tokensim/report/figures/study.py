@@ -25,13 +25,17 @@ CELL = 44
 @dataclass(frozen=True, slots=True)
 class Axis:
     """What stands along an axis: a column of the table, its title, whether it is logarithmic, whether it is a
-    duration in seconds (labelled ``50ms``), and whether it starts at zero."""
+    duration in seconds (labelled ``50ms``), whether it starts at zero, its ticks (default: round
+    values), and whether a logarithmic one follows what is drawn where that changes (it then ends near the
+    extremes, and has no ticks of our choice)."""
 
     field: str
     title: str
     log: bool = False
     seconds: bool = False
     zero: bool = False
+    ticks: tuple[float, ...] = ()
+    follows: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +58,19 @@ def line_figure(
     panel: str | None = None,
     bound: float | None = None,
     ceiling: float | None = None,
+    legend: str = "",
 ) -> Figure:
     """``y`` over ``x``, a line with its points for each value of ``group``, in the order of the table. Points
-    without a value are left out. ``bound``: a dashed line at this height; ``ceiling``: no ``y`` above it is
-    drawn, for curves that leave for the sky."""
+    without a value are left out. ``legend``: what the groups are, where their names do not say it.
+    ``bound``: a dashed line at this height; ``ceiling``: no ``y`` above it is drawn, for curves that leave
+    for the sky."""
     groups = [str(value) for value in dict.fromkeys(table[group])]
     upright = quantitative(y, table)
     if ceiling is not None:
         upright["scale"] |= {"domainMax": ceiling, "nice": False}
+    colour = category(group, groups, line=True)
+    if legend and colour["legend"]:
+        colour["legend"] |= {"title": legend, "labelLimit": 280}
     mark = {"type": "line", "point": {"size": 36, "opacity": 1}, "clip": ceiling is not None}
     layers: list[Spec] = [
         {
@@ -70,7 +79,7 @@ def line_figure(
             "encoding": {
                 "x": quantitative(x, table),
                 "y": upright,
-                "color": category(group, groups, line=True),
+                "color": colour,
                 "tooltip": tooltip(group, x, y),
             },
         }
@@ -179,11 +188,16 @@ def quantitative(axis: Axis, table: Columns) -> Spec:
     """The encoding of a number along ``axis``."""
     drawn: Spec = {"labelExpr": SECONDS} if axis.seconds else {}
     scale: Spec = {"zero": axis.zero}
-    if axis.log:
+    if axis.log and axis.follows:
+        scale = {"type": "log", "nice": False, "padding": 8}
+        drawn |= {"tickCount": 6}
+    elif axis.log:
         there = [v for v in table[axis.field] if v is not None and v > 0] or [1.0]
         low, high = min(there), max(there)
         scale = {"type": "log", "domain": [low * 0.9, high * 1.1], "nice": False}
         drawn |= log_axis(low * 0.9, high * 1.1)
+    if axis.ticks:
+        drawn |= {"values": list(axis.ticks), "tickCount": len(axis.ticks) + 1, "format": ",~r"}
     return {
         "field": axis.field,
         "type": "quantitative",

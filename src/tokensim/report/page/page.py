@@ -134,6 +134,7 @@ def _data(page: Page) -> dict[str, Any]:
             "filtered": figure.filtered,
             "numbered": figure.numbered,
             "numbers": list(figure.numbers),
+            "leastWidth": figure.least_width,
         }
         for section in page.sections
         for figure in section.figures

@@ -3,6 +3,7 @@
   "use strict";
   const TIME = "time_time_s"; // the signal of the parameter "time", over the field time_s
   const T = window.tokensim, data = T.data;
+  const LETTER = 6.2; // pixels of one in a legend, about
   const views = new Map();
   const root = document.documentElement;
   const preferred = window.matchMedia("(prefers-color-scheme: dark)");
@@ -35,14 +36,27 @@
     Promise.all(others).finally(() => { following = false; });
   }
 
+  // A copy of `spec` whose legends have no more columns than stand in `width` pixels.
+  function fitted(spec, width) {
+    return JSON.parse(JSON.stringify(spec), (key, value) => {
+      if (key !== "legend" || !value || !value.columns || !value.values) return value;
+      const longest = Math.max(...value.values.map((name) => String(name).length)) * LETTER;
+      const each = Math.min(longest, value.labelLimit || 150) + 40;
+      const columns = Math.max(1, Math.min(value.columns, Math.floor((width - 70) / each)));
+      return Object.assign(value, { columns: columns });
+    });
+  }
+
   async function draw(name) {
     const figure = data.figures[name];
     const place = document.querySelector('[data-figure="' + name + '"]');
     const sets = {}, some = something(name);
     for (const [key, id] of Object.entries(figure.datasets))
       sets[key] = T.rows(id, some && figure.filtered.includes(key));
-    const spec = Object.assign({}, figure.spec, {
-      width: "container",
+    const sideways = place.clientWidth < figure.leastWidth;
+    place.classList.toggle("sideways", sideways);
+    const spec = Object.assign({}, fitted(figure.spec, place.clientWidth), {
+      width: sideways ? figure.leastWidth : "container",
       autosize: { type: "fit-x", contains: "padding" },
       datasets: sets,
       config: data.themes[theme()],
@@ -94,7 +108,12 @@
   async function refresh() {
     const own = ++turn;
     root.dataset.settled = "";
-    for (const [name, result] of views) {
+    const away = (name) => {
+      const box = document.getElementById("figure-" + name).getBoundingClientRect();
+      return box.bottom < 0 || box.top > window.innerHeight;
+    };
+    const inSight = [...views].sort(([a], [b]) => away(a) - away(b)); // what the reader sees first
+    for (const [name, result] of inSight) {
       const figure = data.figures[name];
       if (!figure.filtered.length) continue;
       if (something(name)) {
