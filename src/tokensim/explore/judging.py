@@ -9,7 +9,7 @@ from typing import Any
 
 from tokensim.explore.search import Verdict
 from tokensim.explore.task import Figure
-from tokensim.report.numbers import duration
+from tokensim.report.numbers import duration, setting
 
 Figures = Mapping[str, Figure]
 
@@ -58,7 +58,7 @@ def worst_of(figures: Figures, goodput: float | None = None) -> Worst | None:
         if isinstance(value, int | float) and isinstance(bound, int | float):
             name = f"{metric.upper()} p{_number(figures, 'slo.percentile'):g}"
             ratio = value / bound if bound else math.inf if value else 0.0
-            found.append(Worst(name, ratio, f"{name} {duration(value)}, bound {duration(bound)}"))
+            found.append(Worst(name, ratio, f"{name} {duration(value)}, bound {setting(bound)}"))
     return max(found, key=lambda worst: worst.ratio, default=None)
 
 

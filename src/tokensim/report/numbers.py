@@ -22,6 +22,12 @@ def duration(seconds: float | None) -> str:
     return f"{_three(seconds)} s"
 
 
+def setting(seconds: float) -> str:
+    """A duration that somebody has set, with no more digits than it has: ``0.05`` → ``50 ms``."""
+    number, unit = duration(seconds).split()
+    return f"{number.rstrip('0').rstrip('.') if '.' in number else number} {unit}"
+
+
 def count(value: float | None) -> str:
     """``1234567`` → ``1,234,567``; a small number that is not whole keeps three digits: ``19.8``."""
     if value is None:

@@ -6,8 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from tokensim.report.figures.run import latency_figures, money_figures, time_figures, timed_figures
-from tokensim.report.numbers import count, duration, energy, money, share
-from tokensim.report.page import Fold, Listing, Page, Section, Tile, render_page
+from tokensim.report.numbers import count, duration, energy, money, setting, share
+from tokensim.report.page import Filter, Fold, Listing, Page, Section, Tile, render_page
+from tokensim.report.page.filters import filter_of
 from tokensim.report.series.base import Columns
 from tokensim.report.series.run import RunData
 
@@ -31,6 +32,7 @@ def run_page(data: RunData) -> str:
             tuple(timed_figures(data)),
             instances=tuple(dict.fromkeys(load)),
             choice="Instance" if set(load) <= set(data.instances) else "Pool",
+            filters=_tenants(data),
         ),
         Section("time", "Where the time went", tuple(time_figures(data))),
         Section("cost", "Cost, energy, network", tuple(money_figures(data))),
@@ -60,6 +62,13 @@ def run_page(data: RunData) -> str:
     )
 
 
+def _tenants(data: RunData) -> tuple[Filter, ...]:
+    """The choice of a tenant, among those of the requests that are drawn one by one."""
+    drawn = [data.tables[name].get("tenant", []) for name in ("sample", "spans")]
+    choice = filter_of("Requests of tenant", "tenant", [tenant for column in drawn for tenant in column])
+    return () if choice is None else (choice,)
+
+
 def _tiles(summary: Any) -> list[Tile]:
     slo = summary["slo"]
     bounds = {bound["metric"]: bound for bound in slo["bounds"]} if slo else {}
@@ -70,7 +79,7 @@ def _tiles(summary: Any) -> list[Tile]:
         if bound:
             good = bound["met"]
             verdict = {True: "met", False: "missed", None: "not judged"}[good]
-            detail += f" · SLO {duration(bound['bound_s'])} {verdict}"
+            detail += f" · SLO {setting(bound['bound_s'])} {verdict}"
         tiles.append(Tile(f"{label}, p99", duration(told["p99"]), detail, good))
     rate, requests, spending = summary["throughput"], summary["requests"], summary["spending"]
     tiles.append(

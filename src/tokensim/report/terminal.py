@@ -14,7 +14,7 @@ from tokensim.metrics.summary import Summary
 from tokensim.metrics.tiers import TierReport
 from tokensim.report.charts import latency_charts
 from tokensim.report.header import Header
-from tokensim.report.numbers import count, duration, energy, money, share, volume
+from tokensim.report.numbers import count, duration, energy, money, setting, share, volume
 from tokensim.report.pools import pools_table
 from tokensim.report.tenants import tenants_table
 
@@ -126,7 +126,7 @@ def _latency(summary: Summary, ascii_only: bool) -> RenderableType:
         bound = bounds.get(metric)
         if slo and bound:
             verdict = _mark(bound.met, ascii_only)
-            cells.append(Text.assemble((verdict[0], verdict[1]), f" {duration(bound.bound_s)}"))
+            cells.append(Text.assemble((verdict[0], verdict[1]), f" {setting(bound.bound_s)}"))
         table.add_row(label, *cells)
     return table
 

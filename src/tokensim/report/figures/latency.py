@@ -15,7 +15,7 @@ from tokensim.report.figures.parts import (
     seconds_axis,
     slo_of,
 )
-from tokensim.report.numbers import duration
+from tokensim.report.numbers import duration, setting
 from tokensim.report.series.base import Columns, length, where
 
 METRICS = {
@@ -59,7 +59,7 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
     what = "gaps" if metric == "itl" else "requests"
     note = ""
     if slo and slo[0] > FAR_SLO * told["max"]:
-        note = f"The SLO's bound, {duration(slo[0])}, is far beyond the right edge."
+        note = f"The SLO's bound, {setting(slo[0])}, is far beyond the right edge."
     elif slo:
         scale = _reaching(scale, slo[0])
     ticks = log_axis(*scale["domain"]) if scale["type"] == "log" else {}
@@ -99,7 +99,7 @@ def latency_cdf(metric: str, cdfs: Columns, summary: Mapping[str, Any]) -> Figur
     verdict = ""
     if slo:
         met = {True: "met", False: "missed", None: "not judged"}[slo[2]]
-        verdict = f" The SLO wants {duration(slo[0])} at p{slo[1]:g}: {met}."
+        verdict = f" The SLO wants {setting(slo[0])} at p{slo[1]:g}: {met}."
     return Figure(
         name=f"{metric}-cdf",
         title=name,
@@ -163,7 +163,7 @@ def _slo_rule(bound: float, percentile: float, scale: Spec, *, low: bool) -> lis
                     "align": "right" if left else "left",
                     "dx": -6 if left else 6,
                     "dy": -8 if low else 5,
-                    "text": f"SLO {duration(bound)} at p{percentile:g}",
+                    "text": f"SLO {setting(bound)} at p{percentile:g}",
                 },
                 "encoding": {"x": {"datum": bound}, "y": {"datum": 0 if low else TOP}},
             }

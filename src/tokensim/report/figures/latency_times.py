@@ -18,7 +18,7 @@ from tokensim.report.figures.parts import (
     time_axis,
     time_param,
 )
-from tokensim.report.numbers import duration
+from tokensim.report.numbers import duration, setting
 from tokensim.report.series.base import Columns, length, where
 
 PERCENTILES = ("p50", "SLO", "p90", "p99")
@@ -102,10 +102,12 @@ def latency_over_time(
         description=(
             f"{name} of requests by the time of their arrival: the median and the 99th percentile of each"
             " interval as lines, single requests as dots."
+            + (" The lines are of all tenants, whichever is chosen." if "tenant" in sample else "")
         ),
         spec={"height": MEDIUM, "layer": layers},
         datasets={"requests": dots, "lines": {k: lines[k] for k in ("time_s", "p50", "p99", "requests")}},
         numbers=_as_text(thinned(lines)),
+        filtered=("requests",),
         note=f"Dots are {drawn:,} of {total:,} requests, evenly spread." if drawn < total else "",
         timed=True,
     )
@@ -128,7 +130,7 @@ def _slo_line(bound: float) -> list[Spec]:
                     "baseline": "bottom",
                     "dx": -2,
                     "dy": -3,
-                    "text": f"SLO {duration(bound)}",
+                    "text": f"SLO {setting(bound)}",
                 },
                 "encoding": {"x": {"value": "width"}, "y": {"datum": bound}},
             }

@@ -7,9 +7,12 @@ from collections.abc import Mapping
 from tokensim.report.figures.base import Figure, Spec, thinned
 from tokensim.report.figures.parts import as_seconds, category, shown_param, time_axis, time_param
 from tokensim.report.series.base import Columns, length
-from tokensim.report.series.spans import PHASES
+from tokensim.report.series.spans import DECODE, LOAD, PHASES, PREFILL, QUEUE, TRANSFER
 
 CHOSEN = {"filter": "shown == null || datum.series == shown"}
+
+LIFE = (QUEUE, LOAD, PREFILL, TRANSFER, DECODE)
+"""The phases in the order in which a request lives through them."""
 
 LEAST_HEIGHT, MOST_HEIGHT, ROW = 90, 560, 14
 """Pixels of the plotting area, and of a row where there is room."""
@@ -43,11 +46,15 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
         {"field": "input_tokens", "title": "input tokens", "format": ","},
         {"field": "output_tokens", "title": "output tokens", "format": ","},
         {"field": "status", "title": "status"},
+        *([{"field": "tenant", "title": "tenant"}] if "tenant" in spans else []),
     ]
     seconds = [
         {"calculate": "datum.until_s - datum.time_s", "as": "seconds"},
         as_seconds("seconds", "text"),
     ]
+    colour = category("phase", PHASES, set(spans["phase"]))
+    if colour["legend"]:
+        colour["legend"]["values"].sort(key=LIFE.index)
     layers: list[Spec] = [
         {
             "data": {"name": "spans"},
@@ -58,7 +65,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
                 "x": x,
                 "x2": {"field": "until_s"},
                 "y": y,
-                "color": category("phase", PHASES, set(spans["phase"])),
+                "color": colour,
                 "tooltip": tooltip,
             },
         },
@@ -94,6 +101,7 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
         note=_sample(shown, requests, in_a_row),
         timed=True,
         by_instance=True,
+        filtered=("spans",),
         size="wide",
     )
 

@@ -20,6 +20,9 @@ LABELS = 5
 APART = (0.3, 0.07)
 """What two names must be apart, as shares of width and height, for both to be drawn."""
 
+EDGE = 0.7
+"""Beyond this share of the width, names stand at the left of their dots."""
+
 
 def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -> Figure | None:
     """Arithmetic intensity of each operator of ``pool`` against the FLOP/s that it reached, under the peaks
@@ -113,19 +116,7 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
                 ],
             },
         },
-        *labelled(
-            {
-                "data": {"values": _named(dots, high / low, peak * 3 / floor)},
-                "mark": {
-                    "type": "text",
-                    "style": "mark-label",
-                    "align": "left",
-                    "baseline": "middle",
-                    "dx": 13,
-                },
-                "encoding": {"x": x, "y": y, "text": {"field": "operator"}},
-            }
-        ),
+        *_names(_named(dots, high / low, peak * 3 / floor), low * (high / low) ** EDGE, x, y),
     ]
     return Figure(
         name="roofline" + ("" if only else f"-{pool}"),
@@ -144,6 +135,32 @@ def roofline_figure(pool: str, operators: Columns, roofs: Columns, only: bool) -
             "of step time": [share(v) for v in table["share"]],
         },
     )
+
+
+def _names(dots: Sequence[dict[str, Any]], edge: float, x: Spec, y: Spec) -> list[Spec]:
+    """Names beside ``dots``: at the right, or at the left of those beyond ``edge``."""
+    sides = (
+        ("left", 13, [dot for dot in dots if dot["intensity"] <= edge]),
+        ("right", -13, [dot for dot in dots if dot["intensity"] > edge]),
+    )
+    return [
+        layer
+        for align, dx, named in sides
+        if named
+        for layer in labelled(
+            {
+                "data": {"values": named},
+                "mark": {
+                    "type": "text",
+                    "style": "mark-label",
+                    "align": align,
+                    "baseline": "middle",
+                    "dx": dx,
+                },
+                "encoding": {"x": x, "y": y, "text": {"field": "operator"}},
+            }
+        )
+    ]
 
 
 def _named(dots: Sequence[dict[str, Any]], width: float, height: float) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from tokensim.report.figures.base import NUMBER_ROWS, Figure
 from tokensim.report.figures.theme import config
 from tokensim.report.numbers import NOTHING
 from tokensim.report.page.bundle import javascript
-from tokensim.report.page.filters import Filters
+from tokensim.report.page.filters import Filter, Filters
 from tokensim.report.series.base import Columns, length
 
 LISTED = 200
@@ -59,7 +59,8 @@ class Fold:
 @dataclass(frozen=True, slots=True)
 class Section:
     """Figures under a title; ``name`` is the anchor. ``instances``: those to choose from, where figures have
-    the parameter ``shown``; ``choice`` says what they are."""
+    the parameter ``shown``; ``choice`` says what they are. ``filters``: choices of a single value, among the
+    rows of what its figures call ``filtered``."""
 
     name: str
     title: str
@@ -67,6 +68,7 @@ class Section:
     intro: str = ""
     instances: tuple[str, ...] = ()
     choice: str = "Instance"
+    filters: tuple[Filter, ...] = ()
     listings: tuple[Listing, ...] = ()
     folds: tuple[Fold, ...] = ()
 

@@ -96,14 +96,16 @@ def latency_over_time(log: RunLog) -> Columns:
 
 
 def latency_sample(log: RunLog, instances: list[str]) -> Columns:
-    """At most ``SAMPLE`` requests, evenly spread: ``time_s`` of arrival, ``ttft``, ``tpot`` (s), tokens and
-    ``instance``."""
+    """At most ``SAMPLE`` requests, evenly spread: ``time_s`` of arrival, ``ttft``, ``tpot`` (s), tokens,
+    ``instance``, and the ``tenant`` where requests have one."""
     r = log.requests
     latency: RequestLatency = request_latency(r)
     served = np.flatnonzero(~np.isnan(latency.ttft_s))
     every = max(1, -(-len(served) // SAMPLE))
     shown = served[::every]
+    tenant = {} if r.tenant is None else {"tenant": r.tenant[shown]}
     return columns(
+        **tenant,
         time_s=r.arrival_s[shown],
         ttft=latency.ttft_s[shown],
         tpot=latency.tpot_s[shown],

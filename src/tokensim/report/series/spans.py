@@ -26,7 +26,8 @@ PHASES = (PREFILL, QUEUE, DECODE, TRANSFER, LOAD)
 
 def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) -> Columns:
     """``row`` (place in the sample), ``request``, ``instance``, ``phase`` (one of ``PHASES``), ``time_s`` to
-    ``until_s``, ``index`` (place among the arrivals), ``status``, tokens: the spans of ``limit`` requests.
+    ``until_s``, ``index`` (place among the arrivals), ``status``, tokens, and the ``tenant`` where requests
+    have one: the spans of ``limit`` requests.
 
     These are every n-th of those that arrived; where that would show little (``THIN``), those that arrived
     before and after the one with the longest TTFT.
@@ -45,6 +46,7 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
         for name in (
             *("row", "request", "instance", "phase", "time_s", "until_s"),
             *("index", "status", "input_tokens", "output_tokens"),
+            *(("tenant",) if r.tenant is not None else ()),
         )
     }
     for row, i in enumerate(sent.tolist()):
@@ -81,6 +83,7 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
                     ("status", STATUSES[int(r.status[i])]),
                     ("input_tokens", int(r.input_tokens[i])),
                     ("output_tokens", int(r.output_tokens[i])),
+                    *((("tenant", int(r.tenant[i])),) if r.tenant is not None else ()),
                 ):
                     table[name].append(value)
     return columns(**table)

@@ -23,21 +23,38 @@
     return { field: filter.field, told: told, passes: (v) => wanted.has(v) };
   }
 
-  function choose() {
-    const tests = [];
-    data.filters.by.forEach((filter, at) => {
-      const test = asked(filter, at), told = form.querySelector('[data-filter="' + at + '"] .told');
-      if (test) tests.push(test);
-      if (told) told.textContent = test ? test.told : "all";
-      form.querySelector('[data-filter="' + at + '"]').classList.toggle("on", Boolean(test));
+  // The choices of a single value, in the controls of sections.
+  function single() {
+    return [...document.querySelectorAll("select.by")].filter((select) => select.value !== "").map((select) => {
+      const wanted = JSON.parse(select.dataset.values)[Number(select.value)];
+      return { field: select.dataset.field, passes: (value) => value === wanted };
     });
+  }
+
+  // Those of the form, each with what it asks for written on it.
+  function several() {
+    return data.filters.by.flatMap((filter, at) => {
+      const place = form.querySelector('[data-filter="' + at + '"]'), told = place.querySelector(".told");
+      const test = asked(filter, at);
+      if (told) told.textContent = test ? test.told : "all";
+      place.classList.toggle("on", Boolean(test));
+      return test ? [test] : [];
+    });
+  }
+
+  let restricted = false;
+  function choose() {
+    const tests = single().concat(form ? several() : []);
     T.choose(tests);
-    const all = T.size(data.filters.table), shown = T.places(data.filters.table).length;
-    form.querySelector(".count").textContent =
-      shown.toLocaleString("en") + " of " + all.toLocaleString("en") + " " + data.filters.what;
-    form.querySelector("[type=reset]").disabled = !tests.length;
+    if (form) {
+      const all = T.size(data.filters.table), shown = T.places(data.filters.table).length;
+      form.querySelector(".count").textContent =
+        shown.toLocaleString("en") + " of " + all.toLocaleString("en") + " " + data.filters.what;
+      form.querySelector("[type=reset]").disabled = !tests.length;
+    }
     document.querySelectorAll("[data-listing]").forEach(list);
-    return T.refresh();
+    if (restricted || tests.length) T.refresh();
+    restricted = tests.length > 0;
   }
 
   // Numbers before texts; nothing last, however they are sorted.
@@ -82,7 +99,8 @@
   }
 
   document.querySelectorAll("[data-listing]").forEach(sortable);
-  if (!form) return;
+  for (const select of document.querySelectorAll("select.by")) select.addEventListener("change", choose);
+  if (!form) return choose();
   const opened = () => form.querySelectorAll("details[open]");
   form.addEventListener("input", choose);
   form.addEventListener("submit", (event) => event.preventDefault());
