@@ -56,6 +56,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "input_tokens": {"distribution": "lognormal", "mean": 1500, "cv": 0.6, "max": 4000},
                 "output_tokens": {"distribution": "lognormal", "mean": 60, "cv": 0.6, "max": 300},
                 "num_requests": 300,
+                "tenants": [2, 1],
             },
             "slo": {"ttft": 0.2, "tpot": 0.02},
         }
@@ -143,6 +144,36 @@ def test_choosing_an_instance_leaves_its_lines_alone(shown: Any) -> None:
     shown.execute_script(choose, "")
     shown.execute_async_script(SETTLED)
     assert shown.execute_script(lines) == 4
+
+
+def test_the_requests_in_sight_are_drawn_wherever_the_reader_looks(shown: Any) -> None:
+    bars = """const items = [...document.querySelectorAll(
+      '[data-figure="requests"] svg .mark-rect path')].map(bar => bar.getBoundingClientRect());
+    return new Set(items.map(box => Math.round(box.top))).size"""
+    assert shown.execute_script(bars) == 100
+    for _ in range(2):
+        _click(shown, "[data-zoom=in]")
+    seen = shown.execute_script(bars)
+    assert seen > 40  # of 300 in 15 s, those of a quarter, not of the 100 shown at first
+    _click(shown, "[data-zoom=later]")
+    assert shown.execute_script(bars) > 40
+
+
+def test_choosing_a_tenant_leaves_its_requests(shown: Any) -> None:
+    tenants = """return [...new Set(
+      tokensim.views.get(arguments[0]).view.data(arguments[1]).map(row => row.tenant))].sort()"""
+    choose = """
+    const select = document.querySelector("select.by");
+    select.value = arguments[0]; select.dispatchEvent(new Event("change"));
+    """
+    places = (("requests", "spans"), ("ttft-over-time", "requests"), ("tpot-over-time", "requests"))
+    assert [shown.execute_script(tenants, *place) for place in places] == [[0, 1]] * 3
+    shown.execute_script(choose, "1")
+    shown.execute_async_script(SETTLED)
+    assert [shown.execute_script(tenants, *place) for place in places] == [[1]] * 3
+    shown.execute_script(choose, "")
+    shown.execute_async_script(SETTLED)
+    assert [shown.execute_script(tenants, *place) for place in places] == [[0, 1]] * 3
 
 
 def test_the_theme_follows_the_system_and_the_button(shown: Any) -> None:

@@ -6,10 +6,15 @@ from collections.abc import Mapping
 
 from tokensim.report.figures.base import Figure, Spec, thinned
 from tokensim.report.figures.parts import as_seconds, category, shown_param, time_axis, time_param
-from tokensim.report.series.base import Columns, length
-from tokensim.report.series.spans import DECODE, LOAD, PHASES, PREFILL, QUEUE, TRANSFER
+from tokensim.report.series.base import Columns, length, where
+from tokensim.report.series.spans import DECODE, LOAD, PHASES, PREFILL, QUEUE, ROWS, TRANSFER
 
 CHOSEN = {"filter": "shown == null || datum.series == shown"}
+
+IN_SIGHT = {
+    "filter": "time.time_s ? datum.until_s >= time.time_s[0] && datum.time_s <= time.time_s[1] : datum.first"
+}
+"""Those shown at first; once the parameter ``time`` is set, those in its window."""
 
 LIFE = (QUEUE, LOAD, PREFILL, TRANSFER, DECODE)
 """The phases in the order in which a request lives through them."""
@@ -23,15 +28,16 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
     chosen. None if none arrived."""
     if not length(spans):
         return None
-    shown = max(spans["row"]) + 1
-    indices = spans["index"]
-    in_a_row = shown < requests and max(indices) - min(indices) == shown - 1
+    first = where(spans, first=1)
+    places = set(first["index"])
+    shown = len(places)
+    in_a_row = shown < requests and max(places) - min(places) == shown - 1
     x = time_axis(end_s)
     if in_a_row:
-        low, high = min(spans["time_s"]), max(spans["until_s"])
+        low, high = min(first["time_s"]), max(first["until_s"])
         x["scale"] = {"domain": [low, max(high, low + 1e-6)], "nice": False}
     y: Spec = {
-        "field": "row",
+        "field": "index",
         "type": "ordinal",
         "title": "requests, by arrival",
         "axis": {"labels": False, "ticks": False, "grid": False},
@@ -55,12 +61,24 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
     colour = category("phase", PHASES, set(spans["phase"]))
     if colour["legend"]:
         colour["legend"]["values"].sort(key=LIFE.index)
+    in_sight = [
+        CHOSEN,
+        IN_SIGHT,
+        {"window": [{"op": "dense_rank", "as": "place"}], "sort": [{"field": "index"}]},
+        {"joinaggregate": [{"op": "max", "field": "place", "as": "places"}]},
+        {"filter": f"(datum.place - 1) % ceil(datum.places / {ROWS}) == 0"},
+    ]
     layers: list[Spec] = [
         {
             "data": {"name": "spans"},
             "params": [time_param()],
-            "transform": [CHOSEN, *seconds],
-            "mark": {"type": "bar", "clip": True, "aria": False},
+            "transform": [*in_sight, *seconds],
+            "mark": {
+                "type": "bar",
+                "clip": True,
+                "aria": False,
+                "height": {"expr": f"min({ROW - 2}, bandwidth('y'))"},
+            },
             "encoding": {
                 "x": x,
                 "x2": {"field": "until_s"},
@@ -71,12 +89,12 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
         },
         {
             "data": {"name": "spans"},
-            "transform": [CHOSEN, {"filter": "datum.until_s <= datum.time_s"}, *seconds],
+            "transform": [*in_sight, {"filter": "datum.until_s <= datum.time_s"}, *seconds],
             "mark": {"type": "point", "shape": "cross", "clip": True, "size": 30, "style": "slo-label"},
             "encoding": {"x": x, "y": y, "tooltip": tooltip},
         },
     ]
-    few = thinned(spans)
+    few = thinned(first)
     return Figure(
         name="requests",
         title="Requests",
@@ -109,9 +127,10 @@ def gantt_figure(spans: Columns, end_s: float, requests: int, series: Mapping[st
 def _sample(shown: int, requests: int, in_a_row: bool) -> str:
     if shown >= requests:
         return ""
+    closer = f" Zoomed in, {ROWS} at most of those in sight."
     if in_a_row:
         return (
-            f"A sample: {shown:,} requests in a row of {requests:,}, about the one that waited longest for"
-            " its first token."
+            f"At first, {shown:,} requests in a row of {requests:,}, about the one that waited longest for"
+            f" its first token.{closer}"
         )
-    return f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals."
+    return f"A sample: {shown:,} of {requests:,} requests, evenly spread over the arrivals.{closer}"

@@ -19,7 +19,7 @@ from tokensim.report.series.latency import latency_cdfs, latency_over_time, late
 from tokensim.report.series.load import load_over_time, throughput_over_time
 from tokensim.report.series.spans import request_spans
 
-FORMAT = 1
+FORMAT = 2
 """Of ``figures.json``: rises when a table changes its meaning."""
 
 

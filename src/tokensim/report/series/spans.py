@@ -12,8 +12,11 @@ from tokensim.metrics.log import STATUSES, RunLog
 from tokensim.report.series.base import Columns, columns
 from tokensim.workload.base import Ints
 
-SAMPLE = 100
-"""Requests shown: a row each, of which a screen has room for about so many."""
+ROWS = 100
+"""Requests shown at a time: a row each, of which a screen has room for about so many."""
+
+SAMPLE = 1_000
+"""Requests to choose from where a part of the run is looked at."""
 
 THIN = 0.1
 """Where the middle request lasts for less than this share of the run, a sample spread over all of it would be
@@ -24,27 +27,30 @@ PHASES = (PREFILL, QUEUE, DECODE, TRANSFER, LOAD)
 """In the order of the colours of a palette."""
 
 
-def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) -> Columns:
-    """``row`` (place in the sample), ``request``, ``instance``, ``phase`` (one of ``PHASES``), ``time_s`` to
-    ``until_s``, ``index`` (place among the arrivals), ``status``, tokens, and the ``tenant`` where requests
-    have one: the spans of ``limit`` requests.
+def request_spans(log: RunLog, instances: Sequence[str], limit: int = ROWS, sample: int = SAMPLE) -> Columns:
+    """``first`` (1: shown at first, 0: only where a part is looked at), ``request``, ``instance``, ``phase``
+    (one of ``PHASES``), ``time_s`` to ``until_s``, ``index`` (place among the arrivals), ``status``, tokens,
+    and the ``tenant`` where requests have one: the spans of some requests.
 
-    These are every n-th of those that arrived; where that would show little (``THIN``), those that arrived
-    before and after the one with the longest TTFT.
+    They are every n-th of those that arrived, ``sample`` at most, and ``limit`` to be shown at first: every
+    n-th of them, or where that would show little (``THIN``), those that arrived before and after the one
+    with the longest TTFT.
     Transfers are KV on its way from one instance to another; what follows is decode. What a run that was
     cut short left open ends with it.
     """
     r = log.requests
     sent = np.flatnonzero(~np.isnan(r.arrival_s))
     sent = sent[np.argsort(r.arrival_s[sent], kind="stable")]
-    places = _places(log, sent, limit)
+    shown = _places(log, sent, limit)
+    places = np.union1d(shown, np.arange(len(sent))[:: -(-len(sent) // sample) or 1])
+    at_first = np.isin(places, shown).astype(int)
     sent = sent[places]
     moved = _by_request(log.handovers.request if log.handovers is not None else None, sent)
     loaded = _by_request(log.loads.request if log.loads is not None else None, sent)
     table: dict[str, list[Any]] = {
         name: []
         for name in (
-            *("row", "request", "instance", "phase", "time_s", "until_s"),
+            *("first", "request", "instance", "phase", "time_s", "until_s"),
             *("index", "status", "input_tokens", "output_tokens"),
             *(("tenant",) if r.tenant is not None else ()),
         )
@@ -75,7 +81,7 @@ def request_spans(log: RunLog, instances: Sequence[str], limit: int = SAMPLE) ->
         for phase, start, end in spans:
             if end > start or (r.instance[i] < 0 and phase == QUEUE):
                 for name, value in (
-                    ("row", row),
+                    ("first", int(at_first[row])),
                     ("request", r.names[i] if r.names is not None else str(i)),
                     ("instance", instances[where] if where >= 0 else None),
                     *(("phase", phase), ("time_s", start), ("until_s", end)),
