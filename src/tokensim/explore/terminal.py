@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokensim.explore.figures import in_seconds
-from tokensim.report.numbers import NOTHING, duration
+from tokensim.report.numbers import NOTHING, count, duration
 
 if TYPE_CHECKING:
     import polars as pl
@@ -117,8 +117,9 @@ def _table(parameters: Sequence[Column], figures: Sequence[Column]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title, _ in parameters:
-        table.add_column(Text(title), no_wrap=True)
+    for title, cells in parameters:
+        numbers = all(cell[:1].isdigit() for cell in cells)
+        table.add_column(Text(title), justify="right" if numbers else "left", no_wrap=True)
     for title, _ in figures:
         table.add_column(Text(title), justify="right", no_wrap=True)
     for cells in zip(*(cells for _, cells in (*parameters, *figures)), strict=True):
@@ -181,4 +182,5 @@ def shown(value: Any, figure: str = "") -> str:
 def _figure(row: Any, column: str, at: int) -> str:
     if row["status"] != "ok":
         return str(row["status"]) if at == 0 else ""
-    return shown(row.get(column), column)
+    value = row.get(column)
+    return duration(value) if in_seconds(column) else count(value)
