@@ -117,8 +117,8 @@ def _table(parameters: Sequence[Column], figures: Sequence[Column]) -> Table:
     from rich.text import Text
 
     table = Table(box=None, header_style="bold", padding=(0, 2, 0, 0))
-    for title, cells in parameters:
-        numbers = all(cell[:1].isdigit() for cell in cells)
+    for title, column in parameters:
+        numbers = all(cell[:1].isdigit() for cell in column)
         table.add_column(Text(title), justify="right" if numbers else "left", no_wrap=True)
     for title, _ in figures:
         table.add_column(Text(title), justify="right", no_wrap=True)
