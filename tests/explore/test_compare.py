@@ -14,7 +14,7 @@ from tokensim import simulate
 from tokensim.errors import InputError
 from tokensim.explore.compare import Comparison, Gap, compare
 from tokensim.explore.executors import make_executor
-from tokensim.explore.statistics import half_width, holm, p_value
+from tokensim.explore.statistics import gap_half_width, half_width, holm, p_value
 from tokensim.scenario import Scenario
 from tokensim.scenario.loading import from_mapping
 
@@ -139,3 +139,29 @@ def test_an_interval_by_hand() -> None:
     """Three values with a standard deviation of 1: t(0.975, 2) = 4.303 over √3."""
     assert half_width([1.0, 2.0, 3.0], 0.95) == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
     assert half_width([1.0], 0.95) is None
+
+
+def test_the_interval_of_a_difference_by_hand() -> None:
+    first, second = [1.0, 2.0, 3.0], [2.0, 4.0, 3.0]
+    # In pairs: gaps 1, 2, 0, whose deviation is 1; t(0.975, 2) = 4.3027.
+    assert gap_half_width(first, second, 0.95, paired=True) == pytest.approx(4.3027 / 3**0.5, rel=1e-4)
+    # Welch: equal variances 1 and 3 values each give 4 degrees of freedom; t(0.975, 4) = 2.7764.
+    assert gap_half_width(first, second, 0.95, paired=False) == pytest.approx(
+        2.7764 * (2 / 3) ** 0.5, rel=1e-4
+    )
+    assert gap_half_width([1.0], [2.0], 0.95, paired=True) is None
+    assert gap_half_width([1.0, 1.0], [2.0, 2.0], 0.95, paired=False) == 0.0
+
+
+def test_a_difference_has_zero_in_its_interval_where_a_single_test_finds_nothing() -> None:
+    found = compare([scenario(), scenario(seed=50)], executor=SERIAL)
+    assert found.paired == (False,)
+    for row in found.figures:
+        values = [side.values(row.figure.name) for side in found.sides]
+        gap = row.gaps[0]
+        if gap is None or gap.interval is None or None in values:
+            continue
+        alone = p_value(values[0] or [], values[1] or [], paired=False)
+        assert alone is not None
+        low, high = gap.interval
+        assert (low <= 0 <= high) == (alone >= 0.05 or low == high == 0)

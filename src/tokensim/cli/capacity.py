@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins, share
+from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins, share
 
 if TYPE_CHECKING:
     from tokensim.explore.executors import Executor
@@ -40,14 +39,19 @@ def capacity(
     ] = None,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [of a study: runs/NAME]"),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            help="Where the files go. [default: none are written; of a study: runs/NAME-capacity]",
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the runs that DIR holds.")] = False,
     executor: Executors = "local",
     jobs: Jobs = None,
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the highest load that keeps the SLO.
 
@@ -71,6 +75,7 @@ def capacity(
     )
     from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
+    from tokensim.explore.answer_files import answer_text
     from tokensim.explore.executors import make_executor
 
     workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
@@ -80,7 +85,7 @@ def capacity(
         places = _Places(file, set_ or [], folder, resume)
         statuses, plain, show = (_of_study if study else _of_scenario)(places, question, workers, bar)
     if as_json:
-        typer.echo(json.dumps(plain, indent=2))
+        typer.echo(answer_text(plain))
     elif not quiet:
         show()
         if folder is not None:
@@ -124,12 +129,13 @@ def _of_study(places: _Places, question: Question, executor: Executor, progress:
 def _of_scenario(
     places: _Places, question: Question, executor: Executor, progress: Progress | None
 ) -> _Answer:
-    """The capacity of a scenario; its runs, and the result as JSON, go into the folder, if there is one."""
+    """The capacity of a scenario; its runs, the answer and its page go into the folder, if there is one."""
+    from tokensim.explore.answer_files import write_answer
     from tokensim.explore.capacity import capacity as find
-    from tokensim.explore.capacity_report import print_capacity
+    from tokensim.explore.capacity_page import CAPACITY_ANSWER, capacity_page
+    from tokensim.explore.capacity_report import plain_capacity, print_capacity
     from tokensim.explore.store import STORE_FILE, Store
     from tokensim.explore.sweep import make_folder
-    from tokensim.report.atomic import write_atomic
     from tokensim.scenario.loading import load_scenario
 
     scenario = load_scenario(places.file, places.overrides)
@@ -139,12 +145,7 @@ def _of_scenario(
             make_folder(places.folder, STORE_FILE, resume=places.resume)
             store = stack.enter_context(Store(places.folder / STORE_FILE))
         result = find(scenario, question, executor=executor, store=store, progress=progress)
-    plain = result.to_dict()
+    plain = plain_capacity(result, scenario)
     if places.folder is not None:
-        text = json.dumps(plain, indent=2).encode()
-
-        def write(into: IO[bytes]) -> None:
-            into.write(text)
-
-        write_atomic(places.folder / "capacity.json", write)
+        write_answer(places.folder, CAPACITY_ANSWER, plain, capacity_page, scenario)
     return [result.status], plain, lambda: print_capacity(result, scenario.name or "")

@@ -1,4 +1,4 @@
-"""The folder that a run will write: checked, and made, before anything runs.
+"""The folder that a command will write: checked, and made, before anything runs.
 
 Hours of simulation must not end at a folder that cannot be written, nor overwrite what a slip named.
 """
@@ -6,10 +6,13 @@ Hours of simulation must not end at a folder that cannot be written, nor overwri
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tokensim.errors import InputError
+
+OTHER = "give another folder with --output"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +34,30 @@ def prepare_folder(path: Path, *, force: bool) -> OutputFolder:
 
     A folder that holds other things than an earlier run is refused unless ``force``. Raises ``InputError``.
     """
-    where, hint = str(path), "give another folder with --output"
+    from tokensim.report.files import RUN_FILES
+
+    hint = f"{OTHER}, or --force to write beside them"
+    return _prepared(path, None if force else (RUN_FILES, "summary.json", hint))
+
+
+def answer_folder(path: Path | None, answer: str) -> Path | None:
+    """The same for the folder of an ``answer`` (its file), which may not be wanted."""
+    from tokensim.explore.answer_files import REPORT_FILE, SCENARIO_FILE
+
+    if path is None:
+        return None
+    return _prepared(path, ((answer, REPORT_FILE, SCENARIO_FILE), answer, OTHER)).path
+
+
+def _prepared(path: Path, held: tuple[Sequence[str], str, str] | None) -> OutputFolder:
+    """See ``prepare_folder``; ``held``: what may be in the folder, the file without which nothing else may,
+    and a hint."""
+    where, hint = str(path), OTHER
     try:
         if path.exists() and not path.is_dir():
             raise InputError("is a file, not a folder", where=where, hint=hint)
-        if path.is_dir() and not force:
-            _check_contents(path)
+        if path.is_dir() and held is not None:
+            _check_contents(path, *held)
         made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".write-test"
@@ -47,17 +68,15 @@ def prepare_folder(path: Path, *, force: bool) -> OutputFolder:
     return OutputFolder(path, made)
 
 
-def _check_contents(path: Path) -> None:
-    """Refuse a folder with files of others, unless an earlier run wrote its summary there."""
-    from tokensim.report.files import RUN_FILES
-
+def _check_contents(path: Path, files: Sequence[str], last: str, hint: str) -> None:
+    """Refuse a folder with other things than ``files``, unless the same command left its ``last`` there."""
     names = sorted(entry.name for entry in path.iterdir())
-    ours = {*RUN_FILES, *(f".{name}.partial" for name in RUN_FILES)}
+    ours = {*files, *(f".{name}.partial" for name in files)}
     others = [name for name in names if name not in ours]
-    if others and "summary.json" not in names:
+    if others and last not in names:
         shown = ", ".join(others[:3]) + (", …" if len(others) > 3 else "")
         raise InputError(
             f"the folder holds other files ({shown})",
             where=str(path),
-            hint="give another folder with --output, or --force to write beside them",
+            hint=hint,
         )

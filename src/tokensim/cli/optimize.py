@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins
+from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins
 
 
 def optimize(
@@ -37,7 +37,8 @@ def optimize(
     executor: Executors = "local",
     jobs: Jobs = None,
     plugin: Plugins = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the configuration that is best by a study's goals.
 
@@ -48,6 +49,7 @@ def optimize(
     from tokensim.cli.progress import points_bar
     from tokensim.errors import InputError
     from tokensim.explore.answer import print_optimum
+    from tokensim.explore.answer_files import answer_text
     from tokensim.explore.executors import make_executor
     from tokensim.explore.optimize import optimize as search
     from tokensim.explore.study import Study
@@ -72,7 +74,9 @@ def optimize(
             resume=resume,
             progress=interrupt.between(bar),
         )
-    if not quiet:
+    if as_json:
+        typer.echo(answer_text(answer.to_dict()))
+    elif not quiet:
         print_optimum(answer)
         typer.echo(f"Files: {folder}")
     if answer.interrupted:

@@ -36,6 +36,15 @@ Jobs = Annotated[
     int | None, typer.Option("--jobs", "-j", metavar="N", help="Runs at a time. [default: one a processor]")
 ]
 
+Output = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: none are written]"),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
+
 
 def share(text: str, where: str) -> float:
     """``2%`` or ``0.02`` as 0.02; raises ``InputError``."""

@@ -1,4 +1,4 @@
-"""``tokensim plot``: the figures of a run, or of a study, as files."""
+"""``tokensim plot``: the figures of a folder that a command left, as files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import typer
 
 
 def plot(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN_FOLDER", help="A folder that `tokensim run` or `sweep` wrote.")
+    left: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What a command left: of a run, a sweep, a search, …")
     ],
     figure: Annotated[
         list[str] | None,
@@ -26,14 +26,17 @@ def plot(
     dark: Annotated[bool, typer.Option("--dark", help="On a dark ground.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="Print the names of the figures, and stop.")] = False,
 ) -> None:
-    """Write the figures of a run, or of a sweep, as files: the same as in its report.html."""
-    from tokensim.cli.report import figures_in
+    """Write the figures of a folder as files: the same as in its report.html.
+
+    Folders of run, sweep, optimize, capacity, compare and sensitivity.
+    """
     from tokensim.errors import InputError, SimulationError, nearest
+    from tokensim.explore.kinds import figures_in
     from tokensim.report.export import FORMATS, write_figure
 
     if format_ not in FORMATS:
         raise InputError(f"'{format_}' is no format", where="--format", hint=nearest(format_, FORMATS))
-    figures = {one.name: one for one in figures_in(run)}
+    figures = {one.name: one for one in figures_in(left)}
     if list_:
         width = max([len("figure"), *map(len, figures)])
         titles = [("figure", "title"), *((one.name, one.title) for one in figures.values())]
@@ -42,7 +45,7 @@ def plot(
     for name in figure or ():
         if name not in figures:
             raise InputError(f"there is no figure '{name}'", where="--figure", hint=nearest(name, figures))
-    folder = output or run / "figures"
+    folder = output or left / "figures"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,55 +1,31 @@
-"""``tokensim report``: the page of a run, or of a study, made again from its files."""
+"""``tokensim report``: the page of a folder that a command left, made again from its files."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from tokensim.report.figures.base import Figure
-
 
 def report(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN_FOLDER", help="A folder that `tokensim run` or `sweep` wrote.")
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="What a command left: of a run, a sweep, a search, …")
     ],
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", metavar="FILE", help="[default: report.html in the folder]"),
     ] = None,
 ) -> None:
-    """Make the page of a run again, from summary.json, figures.json and scenario.yaml; or that of a sweep,
-    from study.yaml and results.parquet.
+    """Make the page of a folder again from its other files, without simulating anything.
 
-    A run of an earlier version gets the page of this one, without being simulated again.
+    Folders of run, sweep, optimize, capacity, compare and sensitivity. What an earlier version left gets the
+    page of this one.
     """
+    from tokensim.explore.kinds import page_of
     from tokensim.report.atomic import write_bytes
 
-    page = page_of(run).encode()
-    path = output or run / "report.html"
+    page = page_of(folder).encode()
+    path = output or folder / "report.html"
     write_bytes(path, page)
     typer.echo(str(path))
-
-
-def page_of(folder: Path) -> str:
-    """The HTML of the page of the run, or the study, in ``folder``; raises ``InputError``."""
-    from tokensim.explore.page import study_page
-    from tokensim.explore.study_data import read_study
-    from tokensim.report.run_page import run_page
-    from tokensim.report.series.run import read_run
-
-    study = read_study(folder)
-    return run_page(read_run(folder)) if study is None else study_page(study)
-
-
-def figures_in(folder: Path) -> list[Figure]:
-    """The figures of the run, or the study, in ``folder``; raises ``InputError``."""
-    from tokensim.explore.study_data import read_study
-    from tokensim.explore.study_figures import study_figures
-    from tokensim.report.figures.run import run_figures
-    from tokensim.report.series.run import read_run
-
-    study = read_study(folder)
-    return list(run_figures(read_run(folder))) if study is None else study_figures(study)

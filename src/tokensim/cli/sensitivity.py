@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
 import typer
 
-from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins, share
+from tokensim.cli.options import (
+    AsJson,
+    Executors,
+    Jobs,
+    Output,
+    Overrides,
+    Plugins,
+    Quiet,
+    load_plugins,
+    share,
+)
 
 
 def sensitivity(
@@ -29,24 +38,30 @@ def sensitivity(
     executor: Executors = "local",
     jobs: Jobs = None,
     plugin: Plugins = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Output = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Make each ability of the devices better in turn: what throughput, latency or capacity gain.
 
     Compute rate, memory bandwidth, memory size, links, host: the elasticity of each figure, and the
-    bottleneck.
+    bottleneck. With --output, they and their page are kept.
     """
     load_plugins(plugin)
+    from tokensim.cli.folder import answer_folder
     from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
+    from tokensim.explore.answer_files import about, answer_text, write_answer
     from tokensim.explore.executors import make_executor
     from tokensim.explore.sensitivity import sensitivity as find
+    from tokensim.explore.sensitivity_page import SENSITIVITY_ANSWER, sensitivity_page
     from tokensim.explore.sensitivity_report import print_sensitivity
     from tokensim.scenario.loading import load_scenario
 
     given = load_scenario(scenario, set_ or [])
     workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
-    with told_when_interrupted(), points_bar(quiet=False) as bar:
+    folder = answer_folder(output, SENSITIVITY_ANSWER)
+    with told_when_interrupted(), points_bar(quiet) as bar:
         found = find(
             given,
             change=share(change, "--change"),
@@ -58,7 +73,12 @@ def sensitivity(
             executor=workers,
             progress=bar,
         )
+    plain = {**about(given), **found.to_dict()}
+    if folder is not None:
+        write_answer(folder, SENSITIVITY_ANSWER, plain, sensitivity_page, given)
     if as_json:
-        typer.echo(json.dumps(found.to_dict(), indent=2))
-    else:
+        typer.echo(answer_text(plain))
+    elif not quiet:
         print_sensitivity(found, given.name or "")
+        if folder is not None:
+            typer.echo(f"Files: {folder}")

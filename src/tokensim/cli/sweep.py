@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import Executors, Jobs, Overrides, Plugins, load_plugins
+from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins
 
 
 def sweep(
@@ -25,7 +25,8 @@ def sweep(
     executor: Executors = "local",
     jobs: Jobs = None,
     plugin: Plugins = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run a scenario with many settings.
 
@@ -34,6 +35,7 @@ def sweep(
     """
     from tokensim.cli.interrupt import Interrupt
     from tokensim.cli.progress import points_bar
+    from tokensim.explore.answer_files import answer_text
     from tokensim.explore.executors import make_executor
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep as run_sweep
@@ -52,7 +54,9 @@ def sweep(
             retry=retry,
             progress=interrupt.between(bar),
         )
-    if not quiet:
+    if as_json:
+        typer.echo(answer_text(result.to_dict()))
+    elif not quiet:
         print_sweep(result)
         typer.echo(f"Files: {folder}")
     if set(result.counts) - {"ok"} or not result.complete:

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tokensim.errors import InputError
+from tokensim.explore.answer_files import REPORT_FILE
+from tokensim.explore.capacities_page import CAPACITY_FILE, CapacitiesData, capacities_page
 from tokensim.explore.capacity import search_capacity
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.parameters import Choice
@@ -20,13 +22,11 @@ from tokensim.explore.store import STORE_FILE, Store
 from tokensim.explore.study import Study
 from tokensim.explore.sweep import keep_study, make_folder
 from tokensim.explore.task import Outcome
-from tokensim.report.atomic import write_atomic
+from tokensim.report.atomic import write_atomic, write_bytes
 from tokensim.scenario.loading import from_mapping
 
 if TYPE_CHECKING:
     import polars as pl
-
-CAPACITY_FILE = "capacity.parquet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +56,7 @@ class Capacities:
                 "status": result.status,
                 "error": result.error,
                 "load": None if result.load is None else result.load.kind,
+                "unit": None if result.load is None else result.load.unit,
                 "capacity": result.value,
                 "interval_low": None if result.interval is None else result.interval[0],
                 "interval_high": None if result.interval is None else result.interval[1],
@@ -83,7 +84,8 @@ def capacities(
 
     Without a ``question`` there are as many seeds as the study asks for, if more than one, else ``SEEDS``.
     ``folder`` takes the runs (``points.sqlite``, each durable once it is done; ``resume`` goes on from them),
-    ``study.yaml`` and ``capacity.parquet``. Raises ``InputError``, also when no configuration can be.
+    ``study.yaml``, ``capacity.parquet`` and ``report.html``. Raises ``InputError``, also when no
+    configuration can be.
     """
     if study.file.method != "random":
         study.check_steps()
@@ -104,7 +106,9 @@ def capacities(
         raise InputError(refused.pop() or "", where=study.base.where)
     found = Capacities(study, tuple(point.choices for point in points), results, runs.reused, place)
     if place is not None:
-        write_atomic(place / CAPACITY_FILE, lambda file: write_frame(found.frame, file))
+        frame = found.frame
+        write_atomic(place / CAPACITY_FILE, lambda file: write_frame(frame, file))
+        write_bytes(place / REPORT_FILE, capacities_page(CapacitiesData(study, frame)).encode())
     return found
 
 

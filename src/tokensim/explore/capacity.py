@@ -15,9 +15,9 @@ from typing import Any
 
 from tokensim.errors import InputError
 from tokensim.explore.executors import Executor, make_executor
-from tokensim.explore.judging import Figures, doubts, limits_of, verdict_of, worst_of
+from tokensim.explore.judging import Figures, bounds_of, doubts, limits_of, verdict_of, worst_of
 from tokensim.explore.load import Load, all_at_once, load_of, twice_as_long
-from tokensim.explore.question import Capacity, Question, SeedEdge
+from tokensim.explore.question import Capacity, Question, SeedEdge, Tried
 from tokensim.explore.runs import Progress, Runs
 from tokensim.explore.search import GROWTH, Edge, Search, Terms, Verdict, find_edge, together
 from tokensim.explore.statistics import half_width
@@ -73,6 +73,7 @@ class _Searched:
         self.terms = Terms(question.tolerance, load.whole, 1.0 if load.whole else 0.0, most)
         self.seeds = [scenario.seed + offset for offset in range(question.seeds)]
         self.seen: dict[int, dict[float, Figures]] = {seed: {} for seed in self.seeds}
+        self.tried: list[Tried] = []
         trace = scenario.workload.trace
         self.paused = scenario.workload.sessions is not None or (trace is not None and trace.sessions)
         """Whether users pause, so that all at once is no measure of how fast requests are served."""
@@ -87,7 +88,14 @@ class _Searched:
         if outcome.status != "ok":
             raise _Failed(outcome)
         self.seen[seed][value] = outcome.figures
-        return verdict_of(outcome.figures, self.question.goodput)
+        return self.judge(seed, value, outcome.figures)
+
+    def judge(self, seed: int, value: float, figures: Figures, times: int = 1) -> Verdict:
+        """What a run says, which is noted; ``times``: of as many times the requests."""
+        verdict = verdict_of(figures, self.question.goodput)
+        ratios = {bound.name: bound.ratio for bound in bounds_of(figures, self.question.goodput)}
+        self.tried.append(Tried(seed, value, verdict.met, ratios, figures, times))
+        return verdict
 
     def edge(
         self, seed: int, start: Sequence[float], known: Mapping[float, Verdict]
@@ -126,7 +134,9 @@ def _search(what: _Searched, start: tuple[float, ...], check: bool) -> Search[Tr
             edges += yield from together([what.edge(seed, both, {}) for seed in others])
     except _Failed as failed:
         outcome = failed.outcome
-        return Capacity(outcome.status, what.load, error=outcome.error, runs=what.runs)
+        return Capacity(
+            outcome.status, what.load, error=outcome.error, runs=what.runs, tried=tuple(what.tried)
+        )
     found = tuple(what.found(seed, edge) for seed, edge in zip(what.seeds, edges, strict=False))
     flood = {} if what.paused else what.seen[first].get(math.inf, {})
     result = Capacity(
@@ -138,7 +148,9 @@ def _search(what: _Searched, start: tuple[float, ...], check: bool) -> Search[Tr
         runs=what.runs,
     )
     result = _concluded(result, what.question)
-    return (yield from _checked(result, what)) if check else result
+    if check:
+        result = yield from _checked(result, what)
+    return replace(result, tried=tuple(what.tried))
 
 
 def _from_scratch(what: _Searched) -> Search[Tree, Outcome, Edge]:
@@ -171,7 +183,7 @@ def _checked(result: Capacity, what: _Searched) -> Search[Tree, Outcome, Capacit
     value = what.terms.fit(max(min(least, BELOW * result.value), result.value / 2))
     (outcome,) = yield [what.load.at(longer, value)]
     result = replace(result, runs=result.runs + 1)
-    if outcome.status != "ok" or verdict_of(outcome.figures, what.question.goodput).met:
+    if outcome.status != "ok" or what.judge(what.seeds[0], value, outcome.figures, times=2).met:
         return result
     worst = worst_of(outcome.figures, what.question.goodput)
     note = (

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from tokensim.explore.answer_files import about
 from tokensim.explore.capacities import Capacities
 from tokensim.explore.question import Capacity, Question
 from tokensim.report.numbers import duration
+from tokensim.scenario import Scenario
 
 
 def statement(result: Capacity) -> str:
@@ -25,6 +29,17 @@ def statement(result: Capacity) -> str:
         f"{text} on average over {len(result.edges)} seeds; {share} interval of the mean edge: {low:.4g} to"
         f" {high:.4g}."
     )
+
+
+def plain_capacity(result: Capacity, scenario: Scenario) -> dict[str, Any]:
+    """``result`` of ``scenario`` as plain data: what is printed with --json, kept, and shown on its page."""
+    bounds = scenario.slo.model_dump(exclude={"percentile"}, exclude_none=True)
+    return {
+        **about(scenario),
+        "slo": {"percentile": scenario.slo.percentile, "bounds": bounds},
+        "statement": statement(result),
+        **result.to_dict(),
+    }
 
 
 def print_capacity(result: Capacity, title: str) -> None:

@@ -9,53 +9,40 @@ same are taken as independent, which errs on the side of no difference. A single
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import asdict, dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from tokensim.errors import InputError
+from tokensim.explore.answer_files import about
 from tokensim.explore.executors import Executor, make_executor
-from tokensim.explore.judging import Figures
 from tokensim.explore.key_figures import KeyFigure, key_figures
 from tokensim.explore.runs import Progress, Runs
-from tokensim.explore.statistics import holm, p_value
-from tokensim.explore.task import flatten
-from tokensim.scenario import Scenario
-from tokensim.scenario.loading import load_scenario
+from tokensim.explore.sides import Item, Side, read_sides
+from tokensim.explore.statistics import gap_half_width, holm, p_value
 
 SEEDS = 5
 """Of scenario files, which are run for the comparison."""
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """One of what is compared: its ``scenario``, and the figures of its runs, one for each of ``seeds``."""
-
-    name: str
-    scenario: Scenario
-    seeds: tuple[int, ...]
-    runs: tuple[Figures, ...]
-
-    def values(self, figure: str) -> list[float] | None:
-        """``figure`` in every run; None if some run has none."""
-        found = [run.get(figure) for run in self.runs]
-        numbers = [float(value) for value in found if isinstance(value, int | float)]
-        return numbers if len(numbers) == len(found) else None
-
-
-@dataclass(frozen=True, slots=True)
 class Gap:
-    """A side against the first one: the ``relative`` difference of means (None: the first is 0), and the
-    probability of one as large by chance, corrected (None: single runs). ``real``: smaller than allowed;
-    None: nobody knows. ``equal``: the figures are the same in every run."""
+    """A side against the first one: the ``relative`` difference of means (None: the first is 0) with the
+    ``interval`` that covers it, each by itself (None: single runs), and the probability of one as large by
+    chance, corrected (None: single runs). ``real``: smaller than allowed; None: nobody knows. ``equal``: the
+    figures are the same in every run."""
 
     relative: float | None
+    interval: tuple[float, float] | None
     p: float | None
     real: bool | None
     equal: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, ready for JSON."""
+        interval = None if self.interval is None else list(self.interval)
+        return {**asdict(self), "interval": interval}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,20 +65,44 @@ class Comparison:
     paired: tuple[bool, ...]
     confidence: float
 
+    def statement(self) -> str:
+        """What differs by more than noise, in a sentence or two."""
+        base, *others = (side.name for side in self.sides)
+        if all(len(side.seeds) == 1 for side in self.sides):
+            return "One run of each: how much of a difference is noise is not known."
+        told = []
+        for at, name in enumerate(others):
+            real = [
+                (row.figure.title, gap.relative)
+                for row in self.figures
+                if (gap := row.gaps[at]) is not None and gap.real and not gap.equal
+            ]
+            sized = sorted(
+                (each for each in real if each[1] is not None), key=lambda each: -abs(each[1] or 0)
+            )
+            most = ", ".join(f"{title} {relative or 0:+.1%}" for title, relative in sized[:3])
+            told.append(
+                f"{name} differs from {base} by more than noise in {len(real)} of {len(self.figures)} figures"
+                + (f", most of all {most}." if most else ".")
+            )
+        return " ".join(told)
+
     def to_dict(self) -> dict[str, Any]:
         """The same as plain data, ready for JSON."""
         names = [side.name for side in self.sides]
         return {
+            **about(self.sides[0].scenario),
+            "statement": self.statement(),
             "sides": [{"name": side.name, "seeds": list(side.seeds)} for side in self.sides],
             "confidence": self.confidence,
             "differences": {path: dict(zip(names, values, strict=True)) for path, values in self.differences},
             "figures": {
                 row.figure.name: {
+                    "title": row.figure.title,
+                    "better": row.figure.better,
                     "means": dict(zip(names, row.means, strict=True)),
                     "against_first": {
-                        name: None
-                        if gap is None
-                        else {"relative": gap.relative, "p": gap.p, "real": gap.real, "equal": gap.equal}
+                        name: None if gap is None else gap.to_dict()
                         for name, gap in zip(names[1:], row.gaps, strict=True)
                     },
                 }
@@ -101,7 +112,7 @@ class Comparison:
 
 
 def compare(
-    items: Sequence[str | Path | Scenario],
+    items: Sequence[Item],
     *,
     seeds: int | None = None,
     confidence: float = 0.95,
@@ -109,12 +120,13 @@ def compare(
     executor: Executor | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
-    """Compare run folders, scenario files (or scenarios); the first is what the others are held against.
+    """Compare run folders, points of sweeps (``FOLDER@3``) and scenario files (or scenarios); the first is
+    what the others are held against.
 
     ``seeds``: how many runs of each, with its own seed and those that follow; None: ``SEEDS`` if there are
-    only scenarios, else 1: folders as they are. With more than one, runs of folders are repeated from their
-    ``scenario.yaml``. ``figures``: which ones, by their name in a summary (none: the usual). Raises
-    ``InputError``, also if a run cannot be made.
+    only scenarios, else folders as they are, and scenarios run as often as the least of these. Folders with
+    fewer runs than ``seeds`` are repeated from their scenario. ``figures``: which ones, by their name in a
+    summary (none: the usual). Raises ``InputError``, also if a run cannot be made.
     """
     if len(items) < 2:
         raise InputError("nothing to compare with", where="compare", hint="give two runs or scenarios")
@@ -122,64 +134,27 @@ def compare(
         raise InputError(f"{seeds}", where="--seeds", hint="at least 1")
     if not 0 < confidence < 1:
         raise InputError(f"{confidence:g}", where="--confidence", hint="between 0 and 100 %, e.g. 95%")
-    sides = list(_named([_read(item) for item in items], items))
-    folders = any(side.runs for side in sides)
-    count = seeds if seeds is not None else 1 if folders else SEEDS
-    if folders:
-        sides = [side if side.runs else replace(side, scenario=_filled(side.scenario)) for side in sides]
-    made = _run(sides, count, Runs(executor or make_executor(), None, progress))
+    sides = read_sides(items)
+    there = [len(side.runs) for side in sides if side.runs]
+    count = seeds if seeds is not None else min(there, default=SEEDS)
+    made = _run(sides, count, seeds is not None, Runs(executor or make_executor(), None, progress))
     known = sorted({name for side in made for run in side.runs for name in run})
     chosen = key_figures(figures, known, "--figure")
     paired = tuple(side.seeds == made[0].seeds for side in made[1:])
-    rows = _judged([_compared(figure, made, paired) for figure in chosen], 1 - confidence)
+    rows = _judged([_compared(figure, made, paired, confidence) for figure in chosen], 1 - confidence)
     return Comparison(tuple(made), tuple(_differences(made)), tuple(rows), paired, confidence)
 
 
-def _read(item: str | Path | Scenario) -> Side:
-    """A side as it was given: of a folder, with its one run."""
-    if isinstance(item, Scenario):
-        return Side("", item, (item.seed,), ())
-    path = Path(item)
-    if not path.is_dir():
-        return Side("", load_scenario(path), (0,), ())
-    for name in ("summary.json", "scenario.yaml"):
-        if not (path / name).is_file():
-            raise InputError(
-                f"the folder has no {name}", where=str(path), hint="give what `tokensim run --output` left"
-            )
-    scenario = load_scenario(path / "scenario.yaml")
-    try:
-        summary = json.loads((path / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path / "summary.json")) from None
-    if not isinstance(summary, Mapping):
-        raise InputError("not a summary", where=str(path / "summary.json"))
-    return Side("", scenario, (scenario.seed,), (flatten(summary),))
-
-
-def _named(sides: Sequence[Side], items: Sequence[str | Path | Scenario]) -> Iterator[Side]:
-    """``sides`` with names of their own: of files and folders the last part, unless two share it."""
-    short = [(item.name or "") if isinstance(item, Scenario) else Path(item).resolve().stem for item in items]
-    for index, (side, name) in enumerate(zip(sides, short, strict=True)):
-        item = items[index]
-        if (not name or short.count(name) > 1) and not isinstance(item, Scenario):
-            name = str(item)
-        if not name or [str(other) for other in items].count(str(item)) > 1 or short.count(name) > 1:
-            name = f"{name or 'scenario'} ({chr(ord('A') + index)})"
-        yield replace(side, name=name)
-
-
-def _filled(scenario: Scenario) -> Scenario:
-    """As a run leaves it, to be held against those that are."""
-    from tokensim.assemble.run import filled_in
-
-    return filled_in(scenario)
-
-
-def _run(sides: Sequence[Side], count: int, runs: Runs) -> list[Side]:
-    """``sides`` with ``count`` runs each; folders keep theirs if one is enough."""
+def _run(sides: Sequence[Side], count: int, exactly: bool, runs: Runs) -> list[Side]:
+    """``sides`` with ``count`` runs each; those that have as many keep theirs (not ``exactly``: all that
+    have any)."""
+    sides = (
+        [replace(side, seeds=side.seeds[:count], runs=side.runs[:count]) for side in sides]
+        if exactly
+        else sides
+    )
     seeds = [tuple(side.scenario.seed + offset for offset in range(count)) for side in sides]
-    wanted = [index for index, side in enumerate(sides) if not side.runs or count > 1]
+    wanted = [i for i, side in enumerate(sides) if not side.runs or (exactly and len(side.runs) < count)]
     for index, side in enumerate(sides):
         if index not in wanted and side.runs[0].get("complete") is False:
             raise InputError(
@@ -205,7 +180,9 @@ def _run(sides: Sequence[Side], count: int, runs: Runs) -> list[Side]:
     return made
 
 
-def _compared(figure: KeyFigure, sides: Sequence[Side], paired: Sequence[bool]) -> ComparedFigure:
+def _compared(
+    figure: KeyFigure, sides: Sequence[Side], paired: Sequence[bool], confidence: float
+) -> ComparedFigure:
     """``figure`` of all sides, before anything is known of the other tests."""
     values = [side.values(figure.name) for side in sides]
     means = tuple(None if own is None else fmean(own) for own in values)
@@ -215,14 +192,12 @@ def _compared(figure: KeyFigure, sides: Sequence[Side], paired: Sequence[bool]) 
             gaps.append(None)
             continue
         base = fmean(first)
-        gaps.append(
-            Gap(
-                fmean(own) / base - 1 if base else None,
-                p_value(first, own, paired=pairs),
-                None,
-                own == first,
-            )
-        )
+        relative = fmean(own) / base - 1 if base else None
+        half = gap_half_width(first, own, confidence, paired=pairs)
+        interval = None
+        if relative is not None and half is not None:
+            interval = (relative - half / abs(base), relative + half / abs(base))
+        gaps.append(Gap(relative, interval, p_value(first, own, paired=pairs), None, own == first))
     return ComparedFigure(figure, means, tuple(gaps))
 
 

@@ -52,14 +52,15 @@ def _told(gap: Gap | None) -> str:
 
 def _explained(found: Comparison) -> str:
     """What 'real' and 'noise' mean here."""
-    count = len(found.sides[0].seeds)
-    if count == 1:
+    counts = sorted({len(side.seeds) for side in found.sides})
+    if counts == [1]:
         return (
             "\nOne run of each: how much of a difference is noise is not known. --seeds 5 repeats them with"
             " further seeds."
         )
     test = "in pairs" if all(found.paired) else "Welch's t-test" if not any(found.paired) else "t-tests"
     return (
-        f"\n{count} seeds each, means; real: not by chance at {100 * found.confidence:.6g} % confidence for"
-        f" all lines together ({test}, Holm). Noise: not told apart from it with so many seeds."
+        f"\n{' or '.join(map(str, counts))} seeds each, means; real: not by chance at"
+        f" {100 * found.confidence:.6g} % confidence for all lines together ({test}, Holm). Noise: not"
+        " told apart from it with so many seeds."
     )

@@ -29,7 +29,8 @@ system that fills and empties, are a tenth of it then."""
 
 @dataclass(frozen=True, slots=True)
 class Worst:
-    """The bound that is nearest to being missed, or missed by most: ``name`` for people, and its figures."""
+    """A bound of a run, of several the one nearest to being missed or missed by most: ``name`` for people,
+    its figure over its limit (``ratio``, up to 1: kept), and both in words."""
 
     name: str
     ratio: float
@@ -38,7 +39,8 @@ class Worst:
 
 def worst_of(figures: Figures, goodput: float | None = None) -> Worst | None:
     """The worst bound of a run; None where no request has a figure. ``goodput``: the share (0 to 1) of
-    requests that must meet all bounds is judged instead of each bound at its percentile."""
+    requests that must meet all bounds is judged instead of each bound at its percentile. Requests that were
+    not served are worse than any bound."""
     lost = _number(figures, "requests.total") - sum(
         _number(figures, f"requests.{name}") for name in ("finished", "truncated")
     )
@@ -46,12 +48,17 @@ def worst_of(figures: Figures, goodput: float | None = None) -> Worst | None:
         return Worst(
             "lost requests", math.inf, f"{lost:,.0f} of {figures['requests.total']:,} requests not served"
         )
+    return max(bounds_of(figures, goodput), key=lambda worst: worst.ratio, default=None)
+
+
+def bounds_of(figures: Figures, goodput: float | None = None) -> list[Worst]:
+    """Every bound by which a run is judged, how far it is from being missed; see ``worst_of``."""
     if goodput is not None:
         share = figures.get("slo.good_share")
         if not isinstance(share, int | float):
-            return None
+            return []
         ratio = (1 - share) / (1 - goodput) if goodput < 1 else math.inf if share < 1 else 0.0
-        return Worst("goodput", ratio, f"{share:.2%} of requests within all bounds, {goodput:.6g} wanted")
+        return [Worst("goodput", ratio, f"{share:.2%} of requests within all bounds, {goodput:.6g} wanted")]
     found = []
     for metric in METRICS:
         value, bound = (figures.get(f"slo.bounds.{metric}.{part}_s") for part in ("value", "bound"))
@@ -59,7 +66,7 @@ def worst_of(figures: Figures, goodput: float | None = None) -> Worst | None:
             name = f"{metric.upper()} p{_number(figures, 'slo.percentile'):g}"
             ratio = value / bound if bound else math.inf if value else 0.0
             found.append(Worst(name, ratio, f"{name} {duration(value)}, bound {setting(bound)}"))
-    return max(found, key=lambda worst: worst.ratio, default=None)
+    return found
 
 
 def verdict_of(figures: Figures, goodput: float | None = None) -> Verdict:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from tokensim.errors import InputError, nearest
+from tokensim.explore.figures import in_seconds
 from tokensim.report.numbers import count, duration, money, share
 
 
@@ -16,6 +17,14 @@ class KeyFigure:
     name: str
     title: str
     written: Callable[[float | None], str]
+
+    @property
+    def better(self) -> str | None:
+        """What is better: ``more`` or ``less``; None: neither, or nobody knows."""
+        if self.name.startswith(("latency.", "spending.", "preemptions")):
+            return "less"
+        more = self.name.startswith("throughput.") or self.name.endswith(("goodput_per_s", "good_share"))
+        return "more" if more else None
 
 
 KEY_FIGURES = (
@@ -50,10 +59,16 @@ def key_figures(names: Sequence[str], known: Iterable[str], where: str) -> tuple
     for name in names:
         if name not in there:
             raise InputError(f"no figure '{name}'", where=where, hint=nearest(name, there))
-    return tuple(_BY_NAME.get(name) or KeyFigure(name, name, _written(name)) for name in names)
+    return tuple(by_name(name) for name in names)
 
 
-def _written(name: str) -> Callable[[float | None], str]:
-    """How a figure is written: names of seconds have a part that ends in ``_s`` (rates: in ``_per_s``)."""
-    seconds = any(part.endswith("_s") and not part.endswith("_per_s") for part in name.split("."))
-    return duration if seconds else count
+def written(name: str) -> Callable[[float | None], str]:
+    """How the figure ``name`` is written, if it is none of ``KEY_FIGURES``: as time, money, or a number."""
+    if in_seconds(name):
+        return duration
+    return money if "usd" in name.rpartition(".")[2].split("_") else count
+
+
+def by_name(name: str) -> KeyFigure:
+    """The figure ``name``, which a run is known to have."""
+    return _BY_NAME.get(name) or KeyFigure(name, name, written(name))

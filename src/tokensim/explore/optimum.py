@@ -3,19 +3,23 @@ the others."""
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
-from tokensim.explore.goals import Goal, Kept, dominated
+from tokensim.explore.answer_files import REPORT_FILE, answer_text
+from tokensim.explore.goals import Goal, Kept, dominated, number
+from tokensim.explore.key_figures import written
 from tokensim.explore.results import RESULTS_FILE, frame_of, write_frame
 from tokensim.explore.space import choices_at, size
 from tokensim.explore.study import Study
 from tokensim.explore.task import Figure
+from tokensim.explore.terminal import short_names, shown
 from tokensim.explore.trials import Trial
-from tokensim.report.atomic import write_atomic
+from tokensim.report.atomic import write_atomic, write_bytes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -97,16 +101,76 @@ class Optimum:
                 counts[name] += 1
         return counts.most_common()
 
+    def statement(self) -> str:
+        """What was found, in a sentence or two."""
+        if not self.best:
+            return "Nothing that was looked at keeps what is required."
+        rest = ", run in full or ruled out" if len(self.trials) > sum(map(_whole, self.trials)) else ""
+        of_all = (
+            f"all {len(self.trials):,} configurations"
+            if self.space == len(self.trials)
+            else (f"the {len(self.trials):,} configurations that were looked at")
+        )
+        if len(self.goals) > 1:
+            names = " and ".join(goal.name for goal in self.goals)
+            return f"Of {of_all}{rest}, {len(self.best):,} are beaten by no other in {names} at once."
+        settings = self.settings(self.best[0])
+        paths = list(settings)
+        told = ", ".join(f"{t} {shown(settings[n])}" for n, t in zip(paths, short_names(paths), strict=True))
+        (goal,) = self.goals
+        best = "least" if goal.sign > 0 else "most"
+        value = written(goal.figure)(number(self.figure(self.best[0], goal.figure)))
+        return f"Of {of_all}{rest}, {told} has the {best} {goal.name}: {value}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """The answer as plain data, ready for JSON; the rest is in ``frame``."""
+        return {
+            "title": self.study.file.name or "Study",
+            "statement": self.statement(),
+            "goals": [
+                {
+                    "name": goal.name,
+                    "figure": goal.figure,
+                    "direction": "minimize" if goal.sign > 0 else "maximize",
+                }
+                for goal in self.goals
+            ],
+            "best": [
+                {
+                    "trial": trial.number,
+                    "parameters": self.settings(trial),
+                    "goals": {goal.name: self.figure(trial, goal.figure) for goal in self.goals},
+                    "binding": dict(self.binding(trial)),
+                }
+                for trial in self.best
+            ],
+            "trials": len(self.trials),
+            "space": self.space,
+            "run_in_full": sum(map(_whole, self.trials)),
+            "runs": self.runs,
+            "spared": self.rules(),
+            "missed": dict(self.missed()),
+            "complete": self.complete,
+            "interrupted": self.interrupted,
+        }
+
     def save(self) -> None:
-        """Write ``results.parquet`` into the folder, if there is one."""
+        """Write ``results.parquet``, ``report.html``, ``optimum.json`` into the folder, if there is one."""
+        from tokensim.explore.optimum_figures import OPTIMUM_ANSWER, OptimumData
+        from tokensim.explore.optimum_page import optimum_page
+
         if self.folder is None:
             return
-        frame = self.frame
+        frame, text = self.frame, answer_text(self.to_dict())
+        page = optimum_page(OptimumData(self.study, json.loads(text), frame))
+        write_atomic(self.folder / RESULTS_FILE, lambda file: write_frame(frame, file))
+        write_bytes(self.folder / REPORT_FILE, page.encode())
+        write_bytes(self.folder / OPTIMUM_ANSWER, f"{text}\n".encode())
 
-        def write(file: IO[bytes]) -> None:
-            write_frame(frame, file)
 
-        write_atomic(self.folder / RESULTS_FILE, write)
+def _whole(trial: Trial) -> bool:
+    """Whether ``trial`` was run in full."""
+    return bool(trial.record.runs)
 
 
 def optimum_of(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -55,6 +56,39 @@ class SeedEdge:
     beyond: Figures
 
 
+TOLD = (
+    *("requests.total", "throughput.requests_per_s", "throughput.output_tokens_per_s"),
+    *(f"latency.{metric}_s.{which}" for metric in ("ttft", "tpot", "e2e", "itl") for which in ("p50", "p99")),
+    *(f"slo.bounds.{metric}.value_s" for metric in ("ttft", "tpot", "e2e", "itl")),
+    *("slo.good_share", "usage.kv_max", "usage.batch_max", "preemptions"),
+)
+"""Figures of every run that are told as plain data: those of a curve over the load."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A run of the search: at ``load`` (inf: every request at once), with ``times`` the requests of the
+    others; whether it ``met`` the SLO, and each bound's figure over its limit (``ratios``, by name)."""
+
+    seed: int
+    load: float
+    met: bool
+    ratios: Mapping[str, float]
+    figures: Figures
+    times: int = 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same as plain data, with the figures of ``TOLD``."""
+        return {
+            "seed": self.seed,
+            "load": _finite(self.load),
+            "times": self.times,
+            "met": self.met,
+            "ratios": {name: _finite(ratio) for name, ratio in self.ratios.items()},
+            "figures": {name: self.figures[name] for name in TOLD if self.figures.get(name) is not None},
+        }
+
+
 @dataclass(frozen=True, slots=True)
 class Capacity:
     """What a configuration bears.
@@ -63,8 +97,8 @@ class Capacity:
     highest load that was asked for, or could be); else what became of a run (``refused``, ``failed``,
     ``crashed``, with ``error``). ``value`` is the mean over seeds of the highest loads met; ``interval``
     covers the mean edge with the given confidence, the search's resolution included (None: one seed).
-    ``binding``: the bound that the next higher load misses (``bound``: its name). ``notes``: what to
-    know before trusting it.
+    ``binding``: the bound that the next higher load misses (``bound``: its name). ``tried``: all runs that
+    went well, as they were made. ``notes``: what to know before trusting it.
     """
 
     status: str
@@ -80,6 +114,7 @@ class Capacity:
     notes: tuple[str, ...] = ()
     error: str | None = None
     runs: int = 0
+    tried: tuple[Tried, ...] = ()
 
     @property
     def figures(self) -> Figures:
@@ -105,6 +140,7 @@ class Capacity:
             "notes": list(self.notes),
             "runs": self.runs,
             "figures": dict(self.figures),
+            "tried": [run.to_dict() for run in self.tried],
         }
 
 

@@ -53,6 +53,9 @@ CAPACITY = ("capacity", "capacity", 1)
 FINENESS = 20
 """A search of a changed capacity comes so many times closer than the change itself."""
 
+NEGLIGIBLE = 0.01
+"""An elasticity up to this matters to nobody, however sure it is."""
+
 RESPONDS = 0.2
 """An elasticity of throughput from which on the devices, and not the arrivals, set it."""
 
@@ -317,7 +320,7 @@ def _told(
 
 
 def _beyond_noise(one: Elasticity | None) -> bool:
-    return one is not None and abs(one.value) > max(0.01, one.half_width or 0.0)
+    return one is not None and abs(one.value) > max(NEGLIGIBLE, one.half_width or 0.0)
 
 
 def _effect(one: Elasticity | None) -> str:

@@ -22,6 +22,26 @@ def half_width(values: Sequence[float], confidence: float) -> float | None:
     return quantile * spread / math.sqrt(len(values))
 
 
+def gap_half_width(
+    first: Sequence[float], second: Sequence[float], confidence: float, *, paired: bool
+) -> float | None:
+    """Half the interval that covers the difference of the two means with that ``confidence``, by the same t
+    distribution as ``p_value``; None with less than two values of either."""
+    if len(first) < 2 or len(second) < 2:
+        return None
+    if paired:
+        return half_width([b - a for a, b in zip(first, second, strict=True)], confidence)
+    parts = [(stdev(values) ** 2 / len(values), len(values) - 1) for values in (first, second)]
+    variance = sum(part for part, _ in parts)
+    if variance == 0:
+        return 0.0
+    from scipy.stats import t
+
+    # Welch and Satterthwaite's degrees of freedom.
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    return float(t.ppf((1 + confidence) / 2, freedom)) * math.sqrt(variance)
+
+
 def p_value(first: Sequence[float], second: Sequence[float], *, paired: bool) -> float | None:
     """How likely means so far apart are if both are drawn from the same: by the t-test for pairs, else by
     Welch's; None with less than two values of either.

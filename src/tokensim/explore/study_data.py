@@ -127,12 +127,10 @@ class StudyData:
         return duration if in_seconds(name) else count
 
 
-def read_study(folder: Path) -> StudyData | None:
-    """The study whose results lie in ``folder``; None: it holds none."""
+def read_study(folder: Path) -> StudyData:
+    """The study whose results lie in ``folder``."""
     import polars as pl
 
-    if not ((folder / STUDY_FILE).is_file() and (folder / RESULTS_FILE).is_file()):
-        return None
     return StudyData(Study.from_yaml(folder / STUDY_FILE), pl.read_parquet(folder / RESULTS_FILE))
 
 

@@ -5,19 +5,16 @@ All are drawn from one table with a row for each configuration, so that a filter
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from dataclasses import replace
 
 from tokensim.explore.figures import in_seconds
-from tokensim.explore.study_data import CONFIGURATION, OTHERS, SHOWN, StudyData, in_words
+from tokensim.explore.over import capital, in_order, over_parameters, slug
+from tokensim.explore.study_data import CONFIGURATION, SHOWN, StudyData
 from tokensim.report.figures.base import Figure, thinned
 from tokensim.report.figures.coordinates import coordinates_figure
 from tokensim.report.figures.front import front_figure, pareto
-from tokensim.report.figures.parts import every_nth
-from tokensim.report.figures.spread import spread_figure
-from tokensim.report.figures.study import Axis, Words, bar_figure, heat_map, line_figure
-from tokensim.report.page.filters import is_number
+from tokensim.report.figures.study import Axis, Words
 from tokensim.report.series.base import Columns, length
 
 FRONTS = (
@@ -27,15 +24,8 @@ FRONTS = (
 )
 """What is drawn against each other, and whether more of the first is better."""
 
-LINES, CELLS, BARS = 8, 400, 40
-"""Lines, cells of a heat map, and bars, at most."""
-
-WIDE, LONG_TAIL = 16, 25
-"""From these ratios of the greatest to the least value on, the axis of a parameter, or of a figure, is
-logarithmic."""
-
-TICKS = 8
-"""Values of a parameter that are all told at its axis, at most."""
+LONG_TAIL = 25
+"""From this ratio of the greatest to the least value on, the axis of a figure is logarithmic."""
 
 
 def study_figures(data: StudyData) -> list[Figure]:
@@ -44,7 +34,7 @@ def study_figures(data: StudyData) -> list[Figure]:
     if not length(data.table):
         return []
     there = dict(data.shown)
-    table, along = _in_order(data.table, data.varied)
+    table, along = in_order(data.table, data.varied)
     figures = [_over(data, table, along, _figure_axis(table, name)) for name in there]
     if length(table) > 2:
         figures += [_against(data, table, *front) for front in FRONTS if {*front[:2]} <= {*there}]
@@ -60,51 +50,23 @@ def study_figures(data: StudyData) -> list[Figure]:
     return [replace(figure, filtered=("study",)) for figure in figures]
 
 
-def _in_order(table: Columns, parameters: list[str]) -> tuple[Columns, str | None]:
-    """The rows as lines run through them, with the column ``OTHERS``; and along which number: the one with
-    the most values, if there is one."""
-    numbers = [name for name in parameters if all(map(is_number, table[name]))]
-    if not numbers:
-        return table, None
-    along = max(numbers, key=lambda name: len(set(table[name])))
-    rest = [name for name in parameters if name != along]
-    others = in_words(table, rest, named=False) if rest else [""] * length(table)
-    order = sorted(range(length(table)), key=lambda row: table[along][row])
-    rank = {name: place for place, name in enumerate(dict.fromkeys(others[row] for row in order))}
-    order.sort(key=lambda row: rank[others[row]])
-    whole = {**table, OTHERS: others}
-    return {name: [cells[row] for row in order] for name, cells in whole.items()}, along
-
-
 def _over(data: StudyData, table: Columns, along: str | None, value: Axis) -> Figure:
-    """One figure over the parameters: lines over the number with the most values, one for each combination of
-    the others; a heat map of two where these are many; else a spread of them, or bars."""
-    title = value.title[0].upper() + value.title[1:]
+    """One figure over the parameters."""
+    title = capital(value.title)
     words = Words(
-        f"over-{_slug(value.field)}",
+        f"over-{slug(value.field)}",
         title,
         f"{title} of each configuration, by its parameters; a mean over seeds.",
     )
-    varied = data.varied
-    if along is not None and len(set(table[OTHERS])) <= LINES:
-        rest = ", ".join(name for name in varied if name != along)
-        figure = line_figure(words, table, _along(table, along), value, OTHERS, legend=rest)
-    elif len(varied) == 2 and len(set(table[varied[0]])) * len(set(table[varied[1]])) <= CELLS:
-        figure = heat_map(words, table, _plain(varied[0]), _plain(varied[1]), value)
-    elif along is not None:
-        figure = spread_figure(words, table, _along(table, along), value, OTHERS, CONFIGURATION)
-    else:
-        note = f"{BARS} at most are drawn, evenly spread over the list." if length(table) > BARS else ""
-        figure = bar_figure(replace(words, note=note), table, Axis(CONFIGURATION, ""), value)
-        figure = replace(figure, spec={**figure.spec, "transform": every_nth(BARS)})
-    return replace(figure, numbers=_numbers(data, [value.title]), size="normal")
+    figure = over_parameters(words, table, data.varied, along, value)
+    return replace(figure, numbers=_numbers(data, [value.title]))
 
 
 def _against(data: StudyData, table: Columns, x: str, y: str, more: bool) -> Figure:
     """What can be had of two figures together."""
     across, up = _figure_axis(table, x), _figure_axis(table, y)
     words = Words(
-        f"front-{_slug(up.title)}-{_slug(across.title)}",
+        f"front-{slug(up.title)}-{slug(across.title)}",
         f"{up.title} against {across.title}",
         "A dot for each configuration. Those on the line are beaten by no other in both: less"
         f" {up.title}, {'more' if more else 'less'} {across.title}.",
@@ -125,19 +87,8 @@ def _plain(parameter: str) -> Axis:
     return Axis(parameter, parameter)
 
 
-def _along(table: Columns, parameter: str) -> Axis:
-    """The axis of a number that lines run along."""
-    values = sorted(set(table[parameter]))
-    ticks = tuple(values) if len(values) <= TICKS else ()
-    return Axis(parameter, parameter, log=0 < WIDE * values[0] <= values[-1], ticks=ticks, follows=True)
-
-
 def _figure_axis(table: Columns, name: str) -> Axis:
     title = dict(SHOWN)[name]
     there = [value for value in table[title] if value is not None]
     log = bool(there) and 0 < LONG_TAIL * min(there) <= max(there)
     return Axis(title, title, seconds=in_seconds(name), log=log, follows=True)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

@@ -45,6 +45,37 @@ class SweepResult:
         """Whether every point has a row."""
         return len(self.frame) == len(self.study)
 
+    def to_dict(self) -> dict[str, Any]:
+        """The account of it as plain data, ready for JSON; the figures are in ``frame``. ``best``: of a study
+        with goals, the best configurations, by their first points; ``extremes``: the best configuration by
+        each key figure that varies and has a better and a worse."""
+        from tokensim.explore.extremes import extremes
+        from tokensim.explore.key_figures import KEY_FIGURES
+        from tokensim.explore.wants import best_points
+
+        file, names = self.study.file, [parameter.name for parameter in self.study.parameters]
+
+        def at(point: int) -> dict[str, Any]:
+            choices = self.study.point(point).choices
+            labels = {name: choice.label for name, choice in zip(names, choices, strict=True)}
+            return {"point": point, "parameters": labels}
+
+        found = extremes(self, [figure.name for figure in KEY_FIGURES if figure.better])
+        best = best_points(self.study, self.frame.iter_rows(named=True)) if file.goals else []
+        return {
+            "title": file.name or "Study",
+            "points": len(self.study),
+            "counts": dict(sorted(self.counts.items())),
+            "reused": self.reused,
+            "complete": self.complete,
+            "goals": [dict(goal) for goal in file.goals],
+            "best": [at(point) for point in best],
+            "extremes": {
+                one.figure: {"best": "most" if one.most else "least", "value": one.best, **at(one.point)}
+                for one in found
+            },
+        }
+
 
 def sweep(
     study: Study,

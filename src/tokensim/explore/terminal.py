@@ -70,6 +70,8 @@ def print_sweep(result: SweepResult) -> None:
         console.print(f"Too narrow for {told}: results.parquet has them, by point", soft_wrap=True)
     if len(frame) > ROWS:
         console.print(f"… {len(frame) - ROWS:,} more rows in results.parquet")
+    for line in _extremes(result, console.options.ascii_only):
+        console.print(line, markup=False, soft_wrap=True)
     if result.study.file.goals:
         console.print(_best(result), markup=False, soft_wrap=True)
     for line in _errors(frame):
@@ -83,17 +85,38 @@ def _best(result: SweepResult) -> str:
     study, best = result.study, best_points(result.study, result.frame.iter_rows(named=True))
     if not best:
         return "Best: nothing keeps what is required"
+    told = [_point(study, point) for point in best[:ROWS]]
+    return ("Best: " if len(study.file.goals) == 1 else "Pareto front: ") + "; ".join(told)
+
+
+def _extremes(result: SweepResult, ascii_only: bool) -> list[str]:
+    """Each figure over the configurations, in a line of blocks, and where it is best."""
+    from tokensim.explore.extremes import extremes
+    from tokensim.report.charts import sparkline
+
+    titles = {figure: title for title, figure in FIGURES if title not in MEDIANS}
+    found = extremes(result, list(titles))
+    if not found:
+        return []
+    lines = ["", "Over the configurations, in their order, and the best of each:"]
+    for one in found:
+        best = f"{'most' if one.most else 'least'} {shown(one.best, one.figure)}"
+        at = _point(result.study, one.point)
+        lines.append(f"{titles[one.figure]:<9}  {sparkline(one.values, ascii_only)}  {best} at {at}")
+    return lines
+
+
+def _point(study: Study, point: int) -> str:
+    """A point by its number and the parameters that tell it from others."""
     names = [parameter.name for parameter in study.parameters]
     told = [
-        f"point {point} ("
-        + ", ".join(
-            f"{title} {shown(choice.label)}"
-            for title, choice in zip(short_names(names), study.point(point).choices, strict=True)
+        f"{title} {shown(choice.label)}"
+        for parameter, title, choice in zip(
+            study.parameters, short_names(names), study.point(point).choices, strict=True
         )
-        + ")"
-        for point in best[:ROWS]
+        if len(parameter.choices) != 1 or len(names) == 1
     ]
-    return ("Best: " if len(study.file.goals) == 1 else "Pareto front: ") + "; ".join(told)
+    return f"point {point} ({', '.join(told)})" if told else f"point {point}"
 
 
 def _parameters(study: Study, rows: Sequence[Any]) -> tuple[list[Column], list[str]]:

@@ -1,11 +1,12 @@
-"""Latencies as lines of block characters: small histograms for the report in a terminal.
+"""Lines of block characters for reports in a terminal: histograms of latencies, and numbers in a row.
 
-The bars of a line are intervals of equal ratio between the least and the greatest value, so that a long tail
-does not squeeze the rest into one bar.
+The bars of a histogram are intervals of equal ratio between the least and the greatest value, so that a
+long tail does not squeeze the rest into one bar.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -53,3 +54,14 @@ def histogram(values: Floats, ascii_only: bool) -> tuple[str, str, str] | None:
     steps = np.ceil(counts / counts.max() * (len(levels) - 1)).astype(int)
     low, high = float(np.exp(edges[0])), float(np.exp(edges[-1]))
     return "".join(levels[step] for step in steps), duration(low), duration(high)
+
+
+def sparkline(values: Sequence[float | None], ascii_only: bool) -> str:
+    """A block for each of ``values``, of ``BARS`` at most evenly spread ones: the least is low, the greatest
+    high, None is blank."""
+    levels = ASCII if ascii_only else BLOCKS
+    drawn = values[:: max(1, -(-len(values) // BARS))]
+    known = [value for value in values if value is not None]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    scale = (len(levels) - 2) / (high - low) if high > low else 0.0
+    return "".join(levels[0] if v is None else levels[1 + round((v - low) * scale)] for v in drawn)

@@ -114,6 +114,18 @@ def labelled(layer: Spec) -> list[Spec]:
     return [{**layer, "mark": mark}, layer]
 
 
+def bound_rule(bound: float, label: str, up: Spec) -> list[Spec]:
+    """A dashed line at the height ``bound`` with its ``label`` at the left; ``up`` is the encoding of y."""
+    once: Spec = {"values": [{}]}
+    at: Spec = {"y": {**{key: value for key, value in up.items() if key != "field"}, "datum": bound}}
+    mark = {"type": "text", "style": "slo-label", "align": "left", "baseline": "bottom", "dx": 4, "dy": -3}
+    text: Spec = {"x": {"value": 0}, "text": {"value": label}}
+    return [
+        {"data": once, "mark": {"type": "rule", "style": "slo"}, "encoding": at},
+        *labelled({"data": once, "mark": mark, "encoding": {**at, **text}}),
+    ]
+
+
 def slo_of(summary: Any, metric: str) -> tuple[float, float, bool | None] | None:
     """(bound in seconds, percentile, met) of the SLO on ``metric`` in a ``summary.json`` tree, if there is
     one."""

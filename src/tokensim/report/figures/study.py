@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec, thinned
 from tokensim.report.figures.parts import MEDIUM, SECONDS, category, log_axis
@@ -38,6 +38,10 @@ class Axis:
     follows: bool = False
 
 
+Spread = tuple[str, str]
+"""The columns of the lower and the upper end of an interval around a value."""
+
+
 @dataclass(frozen=True, slots=True)
 class Words:
     """The name (of the file), title and description of a figure, and what to mind."""
@@ -58,14 +62,15 @@ def line_figure(
     panel: str | None = None,
     bound: float | None = None,
     ceiling: float | None = None,
+    spread: Spread | None = None,
     legend: str = "",
 ) -> Figure:
     """``y`` over ``x``, a line with its points for each value of ``group``, in the order of the table. Points
     without a value are left out. ``legend``: what the groups are, where their names do not say it.
     ``bound``: a dashed line at this height; ``ceiling``: no ``y`` above it is drawn, for curves that leave
-    for the sky."""
+    for the sky; ``spread``: how far the value is uncertain."""
     groups = [str(value) for value in dict.fromkeys(table[group])]
-    upright = quantitative(y, table)
+    upright = quantitative(y, _reached(table, y, spread))
     if ceiling is not None:
         upright["scale"] |= {"domainMax": ceiling, "nice": False}
     colour = category(group, groups, line=True)
@@ -84,6 +89,9 @@ def line_figure(
             },
         }
     ]
+    if spread is not None:
+        placed = {"x": quantitative(x, table), "color": category(group, groups, line=True)}
+        layers.append(_whiskers(spread, placed, "y", upright))
     if bound is not None:
         layers.append({"mark": {"type": "rule", "style": "slo"}, "encoding": {"y": {"datum": bound}}})
     return _figure(words, table, layers, MEDIUM, panel)
@@ -143,9 +151,10 @@ def bar_figure(
     *,
     group: str | None = None,
     panel: str | None = None,
+    spread: Spread | None = None,
 ) -> Figure:
     """A horizontal bar for each row, by ``bars`` in the order of the table; of each ``group`` one beside the
-    others, in its colour. The value stands at its end."""
+    others, in its colour. The value stands at its end, or at that of its ``spread``."""
     groups = [str(v) for v in dict.fromkeys(table[group])] if group else []
     y: Spec = {
         "field": bars.field,
@@ -154,25 +163,43 @@ def bar_figure(
         "title": bars.title or None,
         "axis": {"labelLimit": 240},
     }
-    x: Spec = quantitative(value, table)
+    x: Spec = quantitative(value, _reached(table, value, spread))
     placed: Spec = {"x": x, "y": y}
     if group:
         placed["yOffset"] = {"field": group, "type": "nominal", "sort": groups}
     colour = {"color": category(group, groups)} if group else {}
+    ends = placed if spread is None else {**placed, "x": {**x, "field": spread[1]}}
     layers: list[Spec] = [
         {
             "mark": {"type": "bar", "cornerRadiusEnd": 2},
             "encoding": {**placed, **colour, "tooltip": tooltip(group, bars, value)},
         },
+        *([] if spread is None else [_whiskers(spread, placed, "x", x)]),
         {
             "mark": {"type": "text", "style": "value-label", "align": "left", "dx": 4, "aria": False},
             "encoding": {
-                **placed,
+                **ends,
                 "text": {"field": value.field, "type": "quantitative", "format": ".3~r"},
             },
         },
     ]
     return _figure(words, table, layers, {"step": 22, "for": "offset" if group else "position"}, panel)
+
+
+def _whiskers(spread: Spread, placed: Spec, channel: Literal["x", "y"], along: Spec) -> Spec:
+    """Lines from the lower to the upper column of ``spread``, where ``placed`` says, over bars in the colour
+    of text."""
+    low, high = spread
+    mark: Spec = {"type": "rule", "strokeWidth": 1.5, "opacity": 0.75, "aria": False}
+    if "color" not in placed:
+        mark["style"] = "whisker"
+    ends = {channel: {**along, "field": low}, f"{channel}2": {"field": high}}
+    return {"mark": mark, "encoding": {**placed, **ends}}
+
+
+def _reached(table: Columns, axis: Axis, spread: Spread | None) -> Columns:
+    """The values that the scale of ``axis`` must hold."""
+    return {axis.field: [cell for name in (axis.field, *(spread or ())) for cell in table[name]]}
 
 
 def _readable(value: Axis, table: Columns) -> Spec:

@@ -16,6 +16,9 @@ DARK = ("#56B4E9", "#FF8A4C", "#2CC79B", "#E39CC6", "#F0C94A", "#8FA8FF", "#AAB4
 BOUNDS = ("compute", "memory", "network", "host")
 """What limits an operator, in the order of the colours."""
 
+WORTH = BETTER, WORSE, DIFFERS, NOISE = ("better", "worse", "different", "not told apart")
+"""What a difference is worth, in the order of the named range ``worth``."""
+
 FONT = 'system-ui, -apple-system, "Segoe UI", Roboto, "Liberation Sans", Arial, sans-serif'
 
 
@@ -62,6 +65,7 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
             "ramp": {"scheme": "viridis"},
             "heatmap": {"scheme": "viridis"},
             "diverging": {"scheme": "blueorange"},
+            "worth": [colours[0], colours[1], colours[3], muted],
         },
         "line": {"strokeWidth": 1.8, "strokeJoin": "round", "color": colours[0]},
         "area": {"color": colours[0]},
@@ -79,6 +83,8 @@ def config(dark: bool, *, whole: bool = False) -> dict[str, Any]:
             "halo": {"color": ground, "stroke": ground, "strokeWidth": 4, "strokeJoin": "round"},
             "roof": {"color": muted, "strokeWidth": 1.5},
             "roof-label": {"color": muted, "fontSize": 11},
+            "shade": {"color": muted},
+            "whisker": {"color": text, "strokeWidth": 1.5},
             "value-label": {"color": muted, "fontSize": 11},
         },
     }

@@ -85,8 +85,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text).
-    ``filters`` restrict what its figures and lists show."""
+    """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text),
+    ``lead`` is the answer in a sentence or two, under the title. ``filters`` restrict what its figures and
+    lists show."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -94,6 +95,7 @@ class Page:
     sections: tuple[Section, ...]
     warning: str = ""
     notes: tuple[str, ...] = ()
+    lead: str = ""
     filters: Filters | None = None
 
 
@@ -183,7 +185,7 @@ def cell_text(value: Any) -> str:
 def _right(column: list[Any]) -> bool:
     """Whether a column ends at the right: its cells are numbers, with or without a unit."""
     first = [str(cell)[:1] for cell in column if cell not in (None, "-")]
-    return bool(first) and all(character.isdigit() or character in "$-<" for character in first)
+    return bool(first) and all(character.isdigit() or character in "$-+<" for character in first)
 
 
 @cache
