@@ -14,7 +14,7 @@ from tokensim.explore.answer_files import Answer, Plain, read_answer
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.load_curve import Found, curve_figure, wide
 from tokensim.report.figures.study import Axis, Words
-from tokensim.report.numbers import count, duration, money, share
+from tokensim.report.numbers import count, duration, money, setting, share
 from tokensim.report.page import Fold, Listing, Page, Section, Tile, render_page
 from tokensim.report.series.base import Columns, columns
 
@@ -58,7 +58,7 @@ def capacity_figures(kept: Answer) -> list[Figure]:
             f"{metric}-over-load",
             f"{title} over the load",
             f"{title} by percentile at each load that was tried. {RUNS}"
-            + (f" The dashed line is the SLO's bound, {duration(bound)}." if bound else ""),
+            + (f" The dashed line is the SLO's bound, {setting(bound)}." if bound else ""),
         )
         figures.append(
             curve_figure(
@@ -68,7 +68,7 @@ def capacity_figures(kept: Answer) -> list[Figure]:
                 Axis("latency", title, log=wide(values), seconds=True, zero=not wide(values)),
                 found=found,
                 bound=bound,
-                bound_label=f"SLO {duration(bound)}" if bound else "",
+                bound_label=f"SLO {setting(bound)}" if bound else "",
             )
         )
     figures.append(_throughput(runs, x, found))

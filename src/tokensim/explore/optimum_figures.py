@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 OPTIMUM_ANSWER = "optimum.json"
 FAILED = "failed"
+
+BAR = 22
+"""Height of a bar and its gap, pixels."""
+
 SPARED = {
     "refused": "not possible",
     "late": "cannot keep what is required",
@@ -222,7 +226,9 @@ def _outcomes(table: Columns) -> Figure:
         " spared: they are not possible, cannot keep what is required, or cannot beat what was found.",
     )
     bars = columns(outcome=there, configurations=counts)
-    return bar_figure(words, bars, Axis("outcome", ""), Axis("configurations", "configurations", zero=True))
+    x = Axis("configurations", "configurations", zero=True)
+    figure = bar_figure(words, bars, Axis("outcome", ""), x)
+    return replace(figure, spec={**figure.spec, "height": BAR * len(there)})
 
 
 def read_optimum(folder: Path) -> OptimumData:

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec
+from tokensim.report.figures.front import pareto
 from tokensim.report.figures.parts import category
+from tokensim.report.figures.study import PANEL_GAP
 from tokensim.report.series.base import Columns
-
-GAP = 90
-"""Pixels between the plotting areas of two panels."""
 
 
 def bars(
@@ -67,7 +66,7 @@ def lines(
     by side with a scale of y of their own. ``x`` and ``y`` are the axes' titles; ``log_x``: x is drawn to
     base 2, with a tick at every value; ``log_y``: y to base 10, else it begins at zero (with ``zero``)."""
     panels = _kinds(table["panel"])
-    width = (FILE_WIDTH - GAP * (len(panels) - 1)) // len(panels)
+    width = (FILE_WIDTH - PANEL_GAP * (len(panels) - 1)) // len(panels)
     ticks: dict[str, Any] = {"grid": False, "labelFlush": False}
     if log_x:
         ticks |= {"values": sorted(set(table["x"])), "format": "~r"}
@@ -109,7 +108,7 @@ def scatter(
     by side. Dots on the front (no other of the panel has less of ``x`` and as much of ``y``) are joined.
     A dot whose ``label`` is not empty has it beside it."""
     panels = _kinds(table["panel"])
-    width = (FILE_WIDTH - GAP * (len(panels) - 1)) // len(panels)
+    width = (FILE_WIDTH - PANEL_GAP * (len(panels) - 1)) // len(panels)
     table = {**table, "front": _front(table)}
     axes: Spec = {
         "x": {"field": "x", "type": "quantitative", "title": x, "axis": {"grid": False}},
@@ -148,11 +147,12 @@ def scatter(
 
 def _front(table: Columns) -> list[bool]:
     """Which rows no other of their panel beats, with less of x and no less of y."""
-    points = list(zip(table["panel"], table["x"], table["y"], strict=True))
-    return [
-        not any(p == panel and ((a < x and b >= y) or (a <= x and b > y)) for p, a, b in points)
-        for panel, x, y in points
-    ]
+    best: set[int] = set()
+    for panel in _kinds(table["panel"]):
+        rows = [row for row, own in enumerate(table["panel"]) if own == panel]
+        found = pareto([table["x"][row] for row in rows], [-table["y"][row] for row in rows])
+        best |= {rows[at] for at in found}
+    return [row in best for row in range(len(table["x"]))]
 
 
 def _colour(table: Columns, *, line: bool = False) -> Spec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from tokensim.report.figures.base import Figure, Spec, thinned
 from tokensim.report.figures.parts import MEDIUM, bound_rule, category
 from tokensim.report.figures.study import Axis, Words, quantitative, tooltip
-from tokensim.report.numbers import count, duration
+from tokensim.report.numbers import count, setting
 from tokensim.report.series.base import Columns, columns
 
 BEST, MISSES, KEEPS = OUTCOMES = ("best", "misses some", "keeps all")
@@ -41,7 +41,7 @@ def found_figure(
     up = quantitative(y, {y.field: [*run[y.field], *([bound] if bound is not None else [])]})
     layers: list[Spec] = []
     if bound is not None:
-        layers += bound_rule(bound, f"limit {duration(bound) if y.seconds else count(bound)}", up)
+        layers += bound_rule(bound, f"limit {setting(bound) if y.seconds else count(bound)}", up)
     if front:
         layers.append(
             {

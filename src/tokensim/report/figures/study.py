@@ -18,6 +18,9 @@ from tokensim.report.series.base import Columns
 PANEL_GAP = 90
 """Pixels between panels, for the axis of the next one."""
 
+TICK = ",.6~r"
+"""The format of ticks of our choice; without a precision, Vega rounds to what sets round values apart."""
+
 CELL = 44
 """Height of a row of a heat map, pixels."""
 
@@ -90,7 +93,7 @@ def line_figure(
         }
     ]
     if spread is not None:
-        placed = {"x": quantitative(x, table), "color": category(group, groups, line=True)}
+        placed = {"x": quantitative(x, table), "color": colour}
         layers.append(_whiskers(spread, placed, "y", upright))
     if bound is not None:
         layers.append({"mark": {"type": "rule", "style": "slo"}, "encoding": {"y": {"datum": bound}}})
@@ -224,7 +227,7 @@ def quantitative(axis: Axis, table: Columns) -> Spec:
         scale = {"type": "log", "domain": [low * 0.9, high * 1.1], "nice": False}
         drawn |= log_axis(low * 0.9, high * 1.1)
     if axis.ticks:
-        drawn |= {"values": list(axis.ticks), "tickCount": len(axis.ticks) + 1, "format": ",~r"}
+        drawn |= {"values": list(axis.ticks), "tickCount": len(axis.ticks) + 1, "format": TICK}
     return {
         "field": axis.field,
         "type": "quantitative",
