@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from tokensim.explore.figures import in_seconds
-from tokensim.explore.study_data import CONFIGURATION, OTHERS, SHOWN, StudyData, in_words
+from tokensim.explore.study_data import CONFIGURATION, OTHERS, SHOWN, TOLD, StudyData, in_words
 from tokensim.report.figures.base import Figure, thinned
 from tokensim.report.figures.coordinates import coordinates_figure
 from tokensim.report.figures.front import front_figure, pareto
 from tokensim.report.figures.parts import every_nth
 from tokensim.report.figures.spread import spread_figure
-from tokensim.report.figures.study import Axis, Words, bar_figure, heat_map, line_figure
-from tokensim.report.page.filters import is_number
+from tokensim.report.figures.study import BAR, Axis, Words, bar_figure, heat_map, line_figure
+from tokensim.report.page.filters import ROW, is_number
 from tokensim.report.series.base import Columns, length
 
 FRONTS = (
@@ -90,13 +90,16 @@ def _over(data: StudyData, table: Columns, along: str | None, value: Axis) -> Fi
         rest = ", ".join(name for name in varied if name != along)
         figure = line_figure(words, table, _along(table, along), value, OTHERS, legend=rest)
     elif len(varied) == 2 and len(set(table[varied[0]])) * len(set(table[varied[1]])) <= CELLS:
-        figure = heat_map(words, table, _plain(varied[0]), _plain(varied[1]), value)
+        told = {**table, TOLD: [data.texts[value.title][row] for row in table[ROW]]}
+        figure = heat_map(words, told, _plain(varied[0]), _plain(varied[1]), value, label=TOLD)
     elif along is not None:
         figure = spread_figure(words, table, _along(table, along), value, OTHERS, CONFIGURATION)
     else:
         note = f"{BARS} at most are drawn, evenly spread over the list." if length(table) > BARS else ""
-        figure = bar_figure(replace(words, note=note), table, Axis(CONFIGURATION, ""), value)
-        figure = replace(figure, spec={**figure.spec, "transform": every_nth(BARS)})
+        from_zero = replace(value, log=False, zero=True)
+        figure = bar_figure(replace(words, note=note), table, Axis(CONFIGURATION, ""), from_zero)
+        height = BAR * min(BARS, length(table))
+        figure = replace(figure, spec={**figure.spec, "height": height, "transform": every_nth(BARS)})
     return replace(figure, numbers=_numbers(data, [value.title]), size="normal")
 
 
