@@ -15,6 +15,7 @@ from tokensim.report.figures.base import Figure, thinned
 from tokensim.report.figures.coordinates import coordinates_figure
 from tokensim.report.figures.front import front_figure, pareto
 from tokensim.report.figures.study import Axis, Words
+from tokensim.report.page.filters import ROW
 from tokensim.report.series.base import Columns, length
 
 FRONTS = (
@@ -58,7 +59,8 @@ def _over(data: StudyData, table: Columns, along: str | None, value: Axis) -> Fi
         title,
         f"{title} of each configuration, by its parameters; a mean over seeds.",
     )
-    figure = over_parameters(words, table, data.varied, along, value)
+    texts = [data.texts[value.title][row] for row in table[ROW]]
+    figure = over_parameters(words, table, data.varied, along, value, texts=texts)
     return replace(figure, numbers=_numbers(data, [value.title]))
 
 
