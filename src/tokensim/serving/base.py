@@ -1,8 +1,8 @@
 """What a table of flags holds, and what comes of reading a command line with it.
 
 Every flag of an engine is one of three: it has a *key* in the scenario; it is *inert*, since no time depends
-on it; or it stands *apart*: times may depend on it, and it is not simulated or said elsewhere, which the reader
-is told. A flag that no table knows is refused. Nothing is ignored in silence.
+on it; or it stands *apart*: times may depend on it, and it is not simulated or said elsewhere, and the reader
+is told so. A flag that no table knows is refused. Nothing is ignored in silence.
 """
 
 from __future__ import annotations
@@ -76,8 +76,8 @@ class Apart:
 
 @dataclass(slots=True)
 class Translation:
-    """What a command line says: keys of a scenario, and what is not among them. ``opening`` are the words that
-    start the server."""
+    """What a command line says: keys of a scenario, and what is not among them; ``opening`` are the words
+    that start the server."""
 
     engine: str
     opening: str

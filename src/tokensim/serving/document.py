@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,8 +42,8 @@ def document(
         version = Engine.model_fields["version"].default
         scenario.set(("engine", "version"), version, "the newest version that is modelled")
     for taken in found.taken:
-        scenario.set(taken.path, taken.value, taken.given)
-    told = read_document(traffic).data if traffic else {"workload": dict(STAND_IN)}
+        scenario.set(taken.path, copy.deepcopy(taken.value), taken.given)
+    told = read_document(traffic).data if traffic else {"workload": copy.deepcopy(STAND_IN)}
     scenario.data.update({key: told[key] for key in TRAFFIC if key in told})
     for override in overrides:
         scenario.override(override)

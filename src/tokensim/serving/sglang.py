@@ -50,15 +50,16 @@ SPECIAL = {
 
 INERT = flags(
     """
-    host= port= nccl-port= skip-server-warmup warmups= api-key= admin-api-key= served-model-name= chat-
-    template= completion-template= file-storage-path= enable-cache-report reasoning-parser= tool-call-
-    parser= grammar-backend= tokenizer-path= tokenizer-mode= trust-remote-code revision= load-format= model-
-    loader-extra-config= download-dir= random-seed= log-level= log-level-http= log-requests log-requests-
-    level= show-time-cost enable-metrics enable-metrics-for-all-schedulers decode-log-interval= enable-
-    request-time-stats-logging kv-events-config= enable-trace otlp-traces-endpoint= crash-dump-folder=
-    watchdog-timeout= dist-timeout= dist-init-addr= nnodes= node-rank= device= base-gpu-id= gpu-id-step=
-    sleep-on-idle preferred-sampling-params= constrained-json-whitespace-pattern= weight-version= enable-
-    memory-saver weight-loader-disable-mmap load-watch-interval= enable-p2p-check
+    host= port= nccl-port= skip-server-warmup warmups= api-key= admin-api-key= served-model-name=
+    chat-template= completion-template= file-storage-path= enable-cache-report reasoning-parser=
+    tool-call-parser= grammar-backend= tokenizer-path= tokenizer-mode= trust-remote-code revision=
+    load-format= model-loader-extra-config= download-dir= random-seed= log-level= log-level-http=
+    log-requests log-requests-level= show-time-cost enable-metrics enable-metrics-for-all-schedulers
+    decode-log-interval= enable-request-time-stats-logging kv-events-config= enable-trace
+    otlp-traces-endpoint= crash-dump-folder= watchdog-timeout= dist-timeout= dist-init-addr= nnodes=
+    node-rank= device= base-gpu-id= gpu-id-step= sleep-on-idle preferred-sampling-params=
+    constrained-json-whitespace-pattern= weight-version= enable-memory-saver weight-loader-disable-mmap
+    load-watch-interval= enable-p2p-check
     """
 )
 
@@ -66,12 +67,12 @@ APART = {
     **because(
         "times are those of the kernels and settings that the engine takes by itself",
         """
-        attention-backend= prefill-attention-backend= decode-attention-backend= sampling-backend= mm-
-        attention-backend= moe-runner-backend= moe-a2a-backend= fp8-gemm-backend= enable-torch-compile
+        attention-backend= prefill-attention-backend= decode-attention-backend= sampling-backend=
+        mm-attention-backend= moe-runner-backend= moe-a2a-backend= fp8-gemm-backend= enable-torch-compile
         torch-compile-max-bs= enable-piecewise-cuda-graph cuda-graph-max-bs= disable-cuda-graph-padding
-        disable-custom-all-reduce enable-flashinfer-allreduce-fusion enable-mscclpp enable-symm-mem enable-
-        two-batch-overlap enable-single-batch-overlap triton-attention-num-kv-splits= enable-nccl-nvls
-        disable-outlines-disk-cache
+        disable-custom-all-reduce enable-flashinfer-allreduce-fusion enable-mscclpp enable-symm-mem
+        enable-two-batch-overlap enable-single-batch-overlap triton-attention-num-kv-splits=
+        enable-nccl-nvls disable-outlines-disk-cache
         """,
     ),
     **because(
@@ -81,17 +82,17 @@ APART = {
         cpu-offload-gb= enable-hierarchical-cache hicache-ratio= hicache-size= hicache-write-policy=
         hicache-io-backend= hicache-mem-layout= hicache-storage-backend= hicache-storage-prefetch-policy=
         enable-lmcache enable-priority-scheduling schedule-low-priority-values-first radix-eviction-policy=
-        max-queued-requests= swa-full-tokens-ratio= disable-hybrid-swa-memory load-balance-method= enable-
-        dynamic-batch-tokenizer tokenizer-worker-num= enable-tokenizer-batch-encode disable-chunked-prefix-
-        cache
+        max-queued-requests= swa-full-tokens-ratio= disable-hybrid-swa-memory load-balance-method=
+        enable-dynamic-batch-tokenizer tokenizer-worker-num= enable-tokenizer-batch-encode
+        disable-chunked-prefix-cache
         """,
     ),
     **because(
         "speculative decoding is simulated under vLLM's scheduler alone",
         """
         speculative-algorithm= speculative-draft-model-path= speculative-num-steps= speculative-eagle-topk=
-        speculative-num-draft-tokens= speculative-token-map= speculative-attention-mode= speculative-accept-
-        threshold-single= speculative-accept-threshold-acc=
+        speculative-num-draft-tokens= speculative-token-map= speculative-attention-mode=
+        speculative-accept-threshold-single= speculative-accept-threshold-acc=
         """,
     ),
     **because(
@@ -103,8 +104,8 @@ APART = {
     **because(
         "say it with cluster.pools[].role",
         """
-        disaggregation-mode= disaggregation-transfer-backend= disaggregation-bootstrap-port= disaggregation-
-        ib-device= disaggregation-decode-enable-radix-cache
+        disaggregation-mode= disaggregation-transfer-backend= disaggregation-bootstrap-port=
+        disaggregation-ib-device= disaggregation-decode-enable-radix-cache
         """,
     ),
     **because(

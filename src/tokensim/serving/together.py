@@ -21,8 +21,8 @@ CONVERTED = {"fp8": "fp8", "mxfp4": "mxfp4"}
 """``--quantization`` → ``weights``, where the engine converts weights as it loads them."""
 
 AS_PUBLISHED = frozenset(
-    ("awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "w8a8_fp8", "w8a8_int8", "quark")
-    + ("modelopt", "modelopt_fp8", "modelopt_fp4")
+    {"awq", "awq_marlin", "gptq", "gptq_marlin", "compressed-tensors", "w8a8_fp8", "w8a8_int8", "quark"}
+    | {"modelopt", "modelopt_fp8", "modelopt_fp4"}
 )
 """``--quantization`` that names the format of the published weights: ``weights: auto``."""
 

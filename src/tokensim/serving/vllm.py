@@ -58,27 +58,29 @@ SPECIAL = {
 
 INERT = flags(
     """
-    host= port= uds= root-path= headless api-key=* served-model-name=* chat-template= response-role= chat-
-    template-content-format= default-chat-template-kwargs= trust-request-chat-template tool-call-parser=
-    tool-parser-plugin= tool-server= enable-auto-tool-choice exclude-tools-when-tool-choice-none reasoning-
-    parser= reasoning-parser-plugin= structured-outputs-config= reasoning-config= ssl-keyfile= ssl-certfile=
-    ssl-ca-certs= ssl-cert-reqs= ssl-ciphers= enable-ssl-refresh allowed-origins= allowed-methods= allowed-
-    headers= allow-credentials middleware= uvicorn-log-level= disable-uvicorn-access-log disable-access-log-
-    for-endpoints= disable-fastapi-docs enable-offline-docs log-config-file= log-error-stack max-log-len=
+    host= port= uds= root-path= headless api-key=* served-model-name=* chat-template= response-role=
+    chat-template-content-format= default-chat-template-kwargs= trust-request-chat-template
+    tool-call-parser= tool-parser-plugin= tool-server= enable-auto-tool-choice
+    exclude-tools-when-tool-choice-none reasoning-parser= reasoning-parser-plugin=
+    structured-outputs-config= reasoning-config= ssl-keyfile= ssl-certfile= ssl-ca-certs= ssl-cert-reqs=
+    ssl-ciphers= enable-ssl-refresh allowed-origins= allowed-methods= allowed-headers= allow-credentials
+    middleware= uvicorn-log-level= disable-uvicorn-access-log disable-access-log-for-endpoints=
+    disable-fastapi-docs enable-offline-docs log-config-file= log-error-stack max-log-len=
     enable-log-requests disable-log-requests enable-log-outputs enable-log-deltas disable-log-stats
-    aggregate-engine-logging enable-request-id-headers enable-prompt-tokens-details enable-force-include-
-    usage enable-server-load-tracking enable-tokenizer-info-endpoint return-tokens-as-token-ids tokens-only
-    h11-max-header-count= h11-max-incomplete-event-size= otlp-traces-endpoint= show-hidden-metrics-for-
-    version= kv-cache-metrics kv-cache-metrics-sample= cudagraph-metrics enable-mfu-metrics enable-logging-
-    iteration-details kv-events-config= shutdown-timeout= seed= trust-remote-code tokenizer= tokenizer-mode=
-    tokenizer-revision= revision= code-revision= hf-token= config-format= download-dir= load-format=
-    safetensors-load-strategy= model-loader-extra-config= ignore-patterns=* use-tqdm-on-load pt-load-map-
-    location= max-parallel-loading-workers= generation-config= override-generation-config= logprobs-mode=
-    max-logprobs= allowed-local-media-path= allowed-media-domains=* prefix-caching-hash-algo= distributed-
-    executor-backend= distributed-timeout-seconds= worker-cls= worker-extension-cls= master-addr= master-
-    port= nnodes= node-rank= data-parallel-address= data-parallel-rpc-port= data-parallel-backend= data-
-    parallel-rank= data-parallel-size-local= data-parallel-start-rank= enable-sleep-mode allow-deprecated-
-    quantization ray-workers-use-nsight skip-mm-profiling swap-space=
+    aggregate-engine-logging enable-request-id-headers enable-prompt-tokens-details
+    enable-force-include-usage enable-server-load-tracking enable-tokenizer-info-endpoint
+    return-tokens-as-token-ids tokens-only h11-max-header-count= h11-max-incomplete-event-size=
+    otlp-traces-endpoint= show-hidden-metrics-for-version= kv-cache-metrics kv-cache-metrics-sample=
+    cudagraph-metrics enable-mfu-metrics enable-logging-iteration-details kv-events-config=
+    shutdown-timeout= seed= trust-remote-code tokenizer= tokenizer-mode= tokenizer-revision= revision=
+    code-revision= hf-token= config-format= download-dir= load-format= safetensors-load-strategy=
+    model-loader-extra-config= ignore-patterns=* use-tqdm-on-load pt-load-map-location=
+    max-parallel-loading-workers= generation-config= override-generation-config= logprobs-mode=
+    max-logprobs= allowed-local-media-path= allowed-media-domains=* prefix-caching-hash-algo=
+    distributed-executor-backend= distributed-timeout-seconds= worker-cls= worker-extension-cls=
+    master-addr= master-port= nnodes= node-rank= data-parallel-address= data-parallel-rpc-port=
+    data-parallel-backend= data-parallel-rank= data-parallel-size-local= data-parallel-start-rank=
+    enable-sleep-mode allow-deprecated-quantization ray-workers-use-nsight skip-mm-profiling swap-space=
     """
 )
 """``swap-space`` among them: the V1 engine does not swap."""
@@ -90,32 +92,33 @@ APART = {
         attention-backend= attention-config= moe-backend= all2all-backend= disable-custom-all-reduce
         compilation-config= optimization-level= kernel-config= max-cudagraph-capture-size= model-impl=
         override-attention-dtype= disable-cascade-attn kv-sharing-fast-prefill enable-flashinfer-autotune
-        ubatch-size= enable-dbo dbo-decode-token-threshold= dbo-prefill-token-threshold= disable-nccl-for-
-        dp-synchronization calculate-kv-scales kv-cache-dtype-skip-layers=* fully-sharded-loras lora-dtype=
-        specialize-active-lora enable-layerwise-nvtx-tracing collect-detailed-traces=* profiler-config=
-        additional-config=
+        ubatch-size= enable-dbo dbo-decode-token-threshold= dbo-prefill-token-threshold=
+        disable-nccl-for-dp-synchronization calculate-kv-scales kv-cache-dtype-skip-layers=*
+        fully-sharded-loras lora-dtype= specialize-active-lora enable-layerwise-nvtx-tracing
+        collect-detailed-traces=* profiler-config= additional-config=
         """,
     ),
     **because(
         "it is not simulated",
         """
-        decode-context-parallel-size= prefill-context-parallel-size= dcp-kv-cache-interleave-size= dcp-comm-
-        backend= cp-kv-cache-interleave-size= cpu-offload-gb= cpu-offload-params=* offload-backend= offload-
-        group-size= offload-num-in-group= offload-params=* offload-prefetch-step= scheduler-cls= max-num-
-        partial-prefills= max-long-partial-prefills= stream-interval= logits-processors=* enable-elastic-ep
-        enable-ep-weight-filter expert-placement-strategy= disable-hybrid-kv-cache-manager mamba-block-size=
-        mamba-cache-dtype= mamba-cache-mode= mamba-ssm-cache-dtype= disable-sliding-window enable-prompt-
-        embeds enable-return-routed-experts io-processor-plugin= weight-transfer-config= data-parallel-
-        hybrid-lb data-parallel-external-lb
+        decode-context-parallel-size= prefill-context-parallel-size= dcp-kv-cache-interleave-size=
+        dcp-comm-backend= cp-kv-cache-interleave-size= cpu-offload-gb= cpu-offload-params=* offload-backend=
+        offload-group-size= offload-num-in-group= offload-params=* offload-prefetch-step= scheduler-cls=
+        max-num-partial-prefills= max-long-partial-prefills= stream-interval= logits-processors=*
+        enable-elastic-ep enable-ep-weight-filter expert-placement-strategy= disable-hybrid-kv-cache-manager
+        mamba-block-size= mamba-cache-dtype= mamba-cache-mode= mamba-ssm-cache-dtype= disable-sliding-window
+        enable-prompt-embeds enable-return-routed-experts io-processor-plugin= weight-transfer-config=
+        data-parallel-hybrid-lb data-parallel-external-lb
         """,
     ),
     **because(
         "images are a part of the workload: workload.images",
         """
-        limit-mm-per-prompt= mm-processor-kwargs= mm-processor-cache-gb= mm-processor-cache-type= mm-shm-
-        cache-max-object-size-mb= mm-encoder-tp-mode= mm-encoder-attn-backend= mm-encoder-only mm-tensor-
-        ipc= media-io-kwargs= enable-mm-embeds interleave-mm-strings language-model-only disable-chunked-mm-
-        input video-pruning-rate= ec-transfer-config= default-mm-loras= enable-tower-connector-lora
+        limit-mm-per-prompt= mm-processor-kwargs= mm-processor-cache-gb= mm-processor-cache-type=
+        mm-shm-cache-max-object-size-mb= mm-encoder-tp-mode= mm-encoder-attn-backend= mm-encoder-only
+        mm-tensor-ipc= media-io-kwargs= enable-mm-embeds interleave-mm-strings language-model-only
+        disable-chunked-mm-input video-pruning-rate= ec-transfer-config= default-mm-loras=
+        enable-tower-connector-lora
         """,
     ),
     **because(
