@@ -1,7 +1,8 @@
 """The documentation tells the truth: generated parts are current, links lead somewhere, every block works.
 
 The blocks of a page share a folder in which ``examples/`` is there, in the order of the page. A block with
-``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so.
+``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so, and one
+with ``requests=N`` is run with so few requests.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def test_every_block_works(page: Path, tmp_path: Path) -> None:
         elif block.language == "python":
             run([sys.executable, "-c", block.text], block, tmp_path)
         elif block.language == "yaml":
-            check_yaml(block)
+            check_yaml(block, tmp_path)
         else:
             assert block.language in INERT, f"{block.where}: a block of {block.language!r}"
 
@@ -137,9 +138,16 @@ def run_commands(block: Block, folder: Path) -> None:
             if command.startswith("tokensim ") and "/studies/" in block.where:
                 check_study(shlex.split(command, comments=True)[1:], folder)
             elif command.startswith("tokensim "):
-                run([*CLI, *shlex.split(command, comments=True)[1:]], block, folder)
+                run([*CLI, *shlex.split(command, comments=True)[1:], *reduced(command, block)], block, folder)
             else:
                 assert command.startswith((*NOT_RUN, "source ")), f"{block.where}: {command!r} is not checked"
+
+
+def reduced(command: str, block: Block) -> list[str]:
+    """The option that gives ``command`` no more requests than its block says, where it simulates any."""
+    simulates = command.split()[1] in ("run", "sweep", "capacity", "optimize", "sensitivity")
+    requests = block.options.get("requests")
+    return ["--set", f"workload.num_requests={requests}"] if simulates and requests else []
 
 
 def check_study(arguments: list[str], folder: Path) -> None:
@@ -164,12 +172,12 @@ def run(command: list[str], block: Block, folder: Path) -> None:
     assert done.returncode == int(block.options.get("status", "0")), story
 
 
-def check_yaml(block: Block) -> None:
-    """A study (it has ``parameters``), a whole scenario, a part of one put on top of the quickstart, or a
-    device (it has a ``base``)."""
+def check_yaml(block: Block, folder: Path) -> None:
+    """A study (it has ``parameters``; its files are in ``folder``), a whole scenario, a part of one put on top
+    of the quickstart, or a device (it has a ``base``)."""
     data: dict[str, Any] = yaml.safe_load(block.text)
     if "parameters" in data:
-        Study.from_mapping(data, ROOT, block.where)
+        Study.from_mapping(data, folder, block.where)
         return
     if "base" in data:
         data = {"cluster": {"pools": [{"hardware": data}]}}

@@ -201,7 +201,9 @@ def test_the_file_is_read_back_as_it_was_meant(tmp_path: Path) -> None:
 
 def test_the_traffic_is_that_of_a_scenario(tmp_path: Path) -> None:
     file = tmp_path / "traffic.yaml"
-    file.write_text("workload: {trace: {path: mine.csv}}\nslo: {ttft: 1s}\nmodel: another\n", encoding="utf-8")
+    file.write_text(
+        "workload: {trace: {path: mine.csv}}\nslo: {ttft: 1s}\nmodel: another\n", encoding="utf-8"
+    )
     found = translate(["vllm serve Qwen/Qwen3-14B"])
     whole = document(found, "h100-sxm-80gb", file).check()
     assert whole.workload.trace is not None
