@@ -177,15 +177,12 @@ def kinds_table(kinds: tuple[type[BaseModel], ...], tag: str) -> str:
 
 
 def flags_table(engine: str) -> str:
-    """The flags of ``engine``'s command line: those with a key, those that stand apart, and the inert ones."""
+    """The flags of ``engine``'s command line: those with a key, those that stand apart, the inert ones."""
     (dialect,) = (each for each in DIALECTS if each.name == engine)
     other: dict[str, list[str]] = {}
-    for name, called in [
-        *dialect.aliases.items(),
-        *((name, called) for name, called in dialect.short.items()),
-    ]:
-        dashes = "-" if name in dialect.short else "--"
-        other.setdefault(called, []).append(f"`{dashes}{name}`")
+    for table, dashes in ((dialect.aliases, "--"), (dialect.short, "-")):
+        for name, called in table.items():
+            other.setdefault(called, []).append(f"`{dashes}{name}`")
     rows = ["| flag | key |", "|---|---|"]
     for name, flag in (dialect.keys | dialect.special).items():
         names = ", ".join([f"`--{name}`", *other.get(name, [])])

@@ -1,8 +1,8 @@
 """The documentation tells the truth: generated parts are current, links lead somewhere, every block works.
 
 The blocks of a page share a folder in which ``examples/`` is there, in the order of the page. A block with
-``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so, and one
-with ``requests=N`` is run with so few requests.
+``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so, and the
+simulations of one with ``set=PATH=VALUE`` get that on top: fewer requests, for example.
 """
 
 from __future__ import annotations
@@ -144,10 +144,9 @@ def run_commands(block: Block, folder: Path) -> None:
 
 
 def reduced(command: str, block: Block) -> list[str]:
-    """The option that gives ``command`` no more requests than its block says, where it simulates any."""
+    """What the block's ``set`` puts on top of ``command``, where that simulates."""
     simulates = command.split()[1] in ("run", "sweep", "capacity", "optimize", "sensitivity")
-    requests = block.options.get("requests")
-    return ["--set", f"workload.num_requests={requests}"] if simulates and requests else []
+    return ["--set", block.options["set"]] if simulates and "set" in block.options else []
 
 
 def check_study(arguments: list[str], folder: Path) -> None:
@@ -173,8 +172,8 @@ def run(command: list[str], block: Block, folder: Path) -> None:
 
 
 def check_yaml(block: Block, folder: Path) -> None:
-    """A study (it has ``parameters``; its files are in ``folder``), a whole scenario, a part of one put on top
-    of the quickstart, or a device (it has a ``base``)."""
+    """A study (it has ``parameters``; its files are in ``folder``), a whole scenario, a part of one put on
+    top of the quickstart, or a device (it has a ``base``)."""
     data: dict[str, Any] = yaml.safe_load(block.text)
     if "parameters" in data:
         Study.from_mapping(data, folder, block.where)
