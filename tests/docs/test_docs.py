@@ -1,8 +1,8 @@
 """The documentation tells the truth: generated parts are current, links lead somewhere, every block works.
 
 The blocks of a page share a folder in which ``examples/`` is there, in the order of the page. A block with
-``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so, and the
-simulations of one with ``set=PATH=VALUE`` get that on top: fewer requests, for example.
+``file=NAME`` in its first line is written to that file; a ``bash`` block with ``status=N`` must end so, and
+the simulations of one with ``set=PATH=VALUE`` get that on top: fewer requests, for example.
 """
 
 from __future__ import annotations
@@ -144,9 +144,13 @@ def run_commands(block: Block, folder: Path) -> None:
 
 
 def reduced(command: str, block: Block) -> list[str]:
-    """What the block's ``set`` puts on top of ``command``, where that simulates."""
-    simulates = command.split()[1] in ("run", "sweep", "capacity", "optimize", "sensitivity")
-    return ["--set", block.options["set"]] if simulates and "set" in block.options else []
+    """What makes ``command`` quick here: the block's ``set`` on top where it simulates, and no processes of
+    its own where it says nothing of them (the results are the same; other tests see to that)."""
+    name = command.split()[1]
+    explores = name in ("sweep", "capacity", "optimize", "sensitivity", "compare")
+    serial = ["--executor", "serial"] if explores and not re.search(r"--(executor|jobs)|-j ", command) else []
+    simulates = "set" in block.options and (name == "run" or (explores and name != "compare"))
+    return [*serial, *(["--set", block.options["set"]] if simulates else [])]
 
 
 def check_study(arguments: list[str], folder: Path) -> None:
