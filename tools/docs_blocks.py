@@ -1,7 +1,7 @@
 """A hook of mkdocs: what the tests need to know of a code block becomes what a reader wants to see.
 
-The first line of a block may say ``file=NAME`` (the name becomes the block's title), ``status=N`` or ``set=…``
-(for ``tests/docs``, dropped). Left as they are, the site would take such a block for plain text.
+The first line of a block may say ``file=NAME`` (the name becomes the block's title), ``status=N`` or
+``set=…`` (for ``tests/docs``, dropped). Left as they are, the site would take such a block for plain text.
 """
 
 from __future__ import annotations

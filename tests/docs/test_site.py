@@ -54,7 +54,9 @@ def test_every_block_of_code_is_shown_as_one(site: Path) -> None:
 
 
 def test_a_block_that_is_a_file_has_its_name_as_title(site: Path) -> None:
-    assert '<span class="filename">service.yaml</span>' in (site / "tutorial.html").read_text(encoding="utf-8")
+    assert '<span class="filename">service.yaml</span>' in (site / "tutorial.html").read_text(
+        encoding="utf-8"
+    )
 
 
 def test_links_out_of_the_pages_name_the_file_instead(site: Path) -> None:
