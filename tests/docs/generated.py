@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -37,6 +38,8 @@ from tokensim.scenario.scale import Scale
 from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance, Pool, Router, Scenario, Slo
 from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
+from tokensim.scenario.yaml_text import dotted
+from tokensim.serving import DIALECTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -170,6 +173,27 @@ def kinds_table(kinds: tuple[type[BaseModel], ...], tag: str) -> str:
             if key != tag
         ]
         rows.append(f"| `{name}` | {', '.join(keys)} | {plain(kind.__doc__ or '')} |")
+    return "\n".join(rows) + "\n"
+
+
+def flags_table(engine: str) -> str:
+    """The flags of ``engine``'s command line: those with a key, those that stand apart, the inert ones."""
+    (dialect,) = (each for each in DIALECTS if each.name == engine)
+    other: dict[str, list[str]] = {}
+    for table, dashes in ((dialect.aliases, "--"), (dialect.short, "-")):
+        for name, called in table.items():
+            other.setdefault(called, []).append(f"`{dashes}{name}`")
+    rows = ["| flag | key |", "|---|---|"]
+    for name, flag in (dialect.keys | dialect.special).items():
+        names = ", ".join([f"`--{name}`", *other.get(name, [])])
+        value = f": {json.dumps(flag.value)}" if flag.kind == "switch" and flag.value is not True else ""
+        rows.append(f"| {names} | `{dotted(flag.path)}{value}` |")
+    reasons: dict[str, list[str]] = {}
+    for name, (_, why) in dialect.apart.items():
+        reasons.setdefault(why, []).append(f"`--{name}`")
+    rows += ["", "Not in the scenario, each told with the reason:", ""]
+    rows += [f"- {why}: {', '.join(names)}" for why, names in reasons.items()]
+    rows += ["", "No time depends on: " + ", ".join(f"`--{name}`" for name in dialect.inert) + "."]
     return "\n".join(rows) + "\n"
 
 
@@ -382,6 +406,7 @@ PARTS: dict[str, Callable[[], str | None]] = {
     "link": lambda: keys_table(GivenPort),
     "spine": lambda: keys_table(Spine),
     "links": links_table,
+    **{f"flags-{each.name}": partial(flags_table, each.name) for each in DIALECTS},
     "engine": lambda: keys_table(Engine),
     "memory": lambda: keys_table(Memory),
     "tier": lambda: keys_table(MemoryTier),

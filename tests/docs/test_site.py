@@ -48,6 +48,17 @@ def test_every_page_fetches_only_what_lies_beside_it(site: Path) -> None:
             assert not target.startswith(("http:", "https:", "//")), f"{page.name} fetches {target}"
 
 
+def test_every_block_of_code_is_shown_as_one(site: Path) -> None:
+    for page in site.rglob("*.html"):
+        assert "```" not in page.read_text(encoding="utf-8"), page.name
+
+
+def test_a_block_that_is_a_file_has_its_name_as_title(site: Path) -> None:
+    assert '<span class="filename">service.yaml</span>' in (site / "tutorial.html").read_text(
+        encoding="utf-8"
+    )
+
+
 def test_links_out_of_the_pages_name_the_file_instead(site: Path) -> None:
     text = (site / "extending.html").read_text(encoding="utf-8")
     assert "examples/plugins/shortest_first.py" in text

@@ -19,6 +19,7 @@ from tokensim.cli import (
     profiles,
     report,
     run,
+    scenario,
     schema,
     sensitivity,
     sweep,
@@ -45,6 +46,7 @@ app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("scenario", context_settings=scenario.SETTINGS)(scenario.scenario)
 app.command("schema")(schema.schema)
 app.command("models")(models.models)
 app.command("devices")(devices.devices)
