@@ -39,7 +39,7 @@ from tokensim.scenario.schema import Cluster, Electricity, Parallel, Performance
 from tokensim.scenario.speculative import Acceptance, Speculative
 from tokensim.scenario.workload import TraceSpec, WorkloadSpec
 from tokensim.scenario.yaml_text import dotted
-from tokensim.serving import DIALECTS
+from tokensim.server_flags import DIALECTS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]

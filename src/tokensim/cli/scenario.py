@@ -10,7 +10,7 @@ import typer
 from tokensim.cli.options import Overrides
 
 if TYPE_CHECKING:
-    from tokensim.serving import Translation
+    from tokensim.server_flags import Translation
 
 SETTINGS = {"allow_interspersed_args": False}
 """All that follows the first word of the server's command is the server's."""
@@ -43,8 +43,8 @@ def scenario(
     """
     from tokensim.errors import InputError
     from tokensim.report.atomic import write_bytes
-    from tokensim.serving import translate
-    from tokensim.serving.document import as_yaml, document
+    from tokensim.server_flags import translate
+    from tokensim.server_flags.document import as_yaml, document
 
     if output is not None and output.exists() and not force:
         raise InputError("is there already", where=str(output), hint="another --output, or --force")

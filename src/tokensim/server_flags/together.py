@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tokensim.errors import InputError
-from tokensim.serving.base import PARALLEL, Translation
+from tokensim.server_flags.base import PARALLEL, Translation
 
 FORMATS = {
     "half": "float16",

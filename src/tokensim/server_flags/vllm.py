@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokensim.serving.base import PARALLEL, Dialect, Flag, Translation, because, flags
-from tokensim.serving.numbers import gibibytes, number, tree, whole, wholes
-from tokensim.serving.together import take_experts, take_weights
+from tokensim.server_flags.base import PARALLEL, Dialect, Flag, Translation, because, flags
+from tokensim.server_flags.numbers import gibibytes, number, tree, whole, wholes
+from tokensim.server_flags.together import take_experts, take_weights
 
 ENGINE = ("engine",)
 

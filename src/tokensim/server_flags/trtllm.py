@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tokensim.serving.base import PARALLEL, Dialect, Flag, Translation, because, flags
-from tokensim.serving.numbers import whole
+from tokensim.server_flags.base import PARALLEL, Dialect, Flag, Translation, because, flags
+from tokensim.server_flags.numbers import whole
 
 ENGINE = ("engine",)
 

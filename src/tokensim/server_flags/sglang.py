@@ -11,9 +11,9 @@ from typing import Any
 
 from tokensim.errors import InputError
 from tokensim.scenario.sglang import DEFAULTS
-from tokensim.serving.base import PARALLEL, POOL, Dialect, Flag, Translation, because, flags
-from tokensim.serving.numbers import number, whole, wholes
-from tokensim.serving.together import take_weights
+from tokensim.server_flags.base import PARALLEL, POOL, Dialect, Flag, Translation, because, flags
+from tokensim.server_flags.numbers import number, whole, wholes
+from tokensim.server_flags.together import take_weights
 
 ENGINE = ("engine",)
 OPTIONS = ("engine", "policy_options")

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from tokensim.errors import InputError, nearest
-from tokensim.serving.base import Dialect, Flag, Kind, Translation
-from tokensim.serving.sglang import SGLANG
-from tokensim.serving.trtllm import TRTLLM
-from tokensim.serving.vllm import VLLM
+from tokensim.server_flags.base import Dialect, Flag, Kind, Translation
+from tokensim.server_flags.sglang import SGLANG
+from tokensim.server_flags.trtllm import TRTLLM
+from tokensim.server_flags.vllm import VLLM
 
 DIALECTS = (VLLM, SGLANG, TRTLLM)
 VARIABLE = re.compile(r"[A-Za-z_]\w*=")

@@ -14,7 +14,7 @@ from tokensim.scenario import yaml_text
 from tokensim.scenario.engine import Engine
 from tokensim.scenario.loading import Document, absolute_paths, read_document
 from tokensim.scenario.schema import Scenario
-from tokensim.serving.base import POOL, Translation
+from tokensim.server_flags.base import POOL, Translation
 
 STAND_IN: Mapping[str, Any] = {
     "arrivals": {"process": "poisson", "rate": 1},

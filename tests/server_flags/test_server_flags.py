@@ -10,8 +10,8 @@ import pytest
 from tokensim import Scenario
 from tokensim.errors import InputError
 from tokensim.scenario.loading import from_mapping, read_document
-from tokensim.serving import DIALECTS, Dialect, translate
-from tokensim.serving.document import STAND_IN, as_yaml, document
+from tokensim.server_flags import DIALECTS, Dialect, translate
+from tokensim.server_flags.document import STAND_IN, as_yaml, document
 
 EVERY = [pytest.param(dialect, id=dialect.name) for dialect in DIALECTS]
 
