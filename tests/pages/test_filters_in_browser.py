@@ -61,9 +61,8 @@ def results() -> list[dict[str, Any]]:
     return rows
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The page of the study of ``results``."""
+def of_study(parameters: dict[str, Any], rows: list[dict[str, Any]]) -> str:
+    """The page of a study whose runs left ``rows``."""
     study = Study.from_mapping(
         {
             "name": "Filtered",
@@ -73,15 +72,22 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "workload": {"arrivals": {"process": "poisson", "rate": 1}, "num_requests": 10},
                 "slo": {"ttft": 0.1},
             },
-            "parameters": {
-                "workload.arrivals.rate": RATES,
-                "engine.max_num_seqs": CAPS,
-                "cluster.pools[0].hardware": DEVICES,
-            },
+            "parameters": parameters,
         }
     )
+    return study_page(StudyData(study, pl.DataFrame(rows)))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of the study of ``results``."""
+    parameters = {
+        "workload.arrivals.rate": RATES,
+        "engine.max_num_seqs": CAPS,
+        "cluster.pools[0].hardware": DEVICES,
+    }
     file = tmp_path_factory.mktemp("filters") / "report.html"
-    file.write_text(study_page(StudyData(study, pl.DataFrame(results()))), encoding="utf-8")
+    file.write_text(of_study(parameters, results()), encoding="utf-8")
     return file
 
 
@@ -245,6 +251,37 @@ def test_a_list_is_sorted_by_its_headers(shown: Any) -> None:
 def _seconds(text: str) -> float:
     number, unit = text.split()
     return float(number) * {"ms": 1e-3, "s": 1.0}[unit]
+
+
+@pytest.mark.parametrize(("models", "mark"), [(1, "rect"), (12, "bar")])
+def test_maps_and_bars_follow_what_is_chosen(browser: Any, tmp_path: Path, models: int, mark: str) -> None:
+    policies, names = ["vllm", "sjf"], [f"model {number}" for number in range(models)]
+    rows = [
+        {
+            **{"point": point, "engine.policy": policy, "cluster.pools[0].hardware": device, "model": model},
+            **{"seed": 0, "status": "ok", "error": None, TTFT: 0.1 + point},
+        }
+        for point, (policy, device, model) in enumerate(itertools.product(policies, DEVICES, names))
+    ]
+    file = tmp_path / "report.html"
+    parameters = {"engine.policy": policies, "cluster.pools[0].hardware": DEVICES, "model": names}
+    file.write_text(of_study(parameters, rows), encoding="utf-8")
+    browser.get("about:blank")
+    browser.get_log("browser")
+    browser.get(file.as_uri())
+    theme = browser.execute_script(
+        "return matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'"
+    )
+    assert browser.execute_async_script(DRAWN, theme)
+    spec = "return JSON.stringify(tokensim.data.figures['over-ttft-p99'].spec)"
+    assert f'"type":"{mark}"' in browser.execute_script(spec)
+    drawn = """return document.querySelectorAll(
+      '[data-figure="over-ttft-p99"] .layer_0_marks path').length"""
+    assert browser.execute_script(drawn) == min(len(rows), 24 if models > 1 else 4)
+    tick(browser, 0, 1)
+    assert browser.execute_script(drawn) == len(rows) // 2
+    assert browser.get_log("browser") == []
+    browser.get("about:blank")
 
 
 def test_a_phone_has_room_for_the_filters(shown: Any) -> None:

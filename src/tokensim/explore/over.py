@@ -5,11 +5,12 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 
-from tokensim.explore.study_data import CONFIGURATION, OTHERS, in_words
+from tokensim.explore.study_data import CONFIGURATION, OTHERS, TOLD, in_words
 from tokensim.report.figures.base import Figure, thinned
 from tokensim.report.figures.parts import every_nth
 from tokensim.report.figures.spread import spread_figure
-from tokensim.report.figures.study import Axis, Spread, Words, bar_figure, heat_map, line_figure
+from tokensim.report.figures.study import BAR, Axis, Spread, Words, bar_figure, heat_map, line_figure
+from tokensim.report.numbers import count, duration
 from tokensim.report.page.filters import is_number
 from tokensim.report.series.base import Columns, length
 
@@ -56,14 +57,17 @@ def over_parameters(
         figure = line_figure(words, table, x, value, OTHERS, legend=rest, spread=spread)
     elif len(parameters) == 2 and len(set(table[parameters[0]])) * len(set(table[parameters[1]])) <= CELLS:
         across, up = (Axis(name, name) for name in parameters)
-        figure = heat_map(words, table, across, up, value)
+        in_unit = [duration(cell) if value.seconds else count(cell) for cell in table[value.field]]
+        figure = heat_map(words, {**table, TOLD: in_unit}, across, up, value, label=TOLD)
     elif along is not None:
         figure = spread_figure(words, table, _along(table, along), value, OTHERS, CONFIGURATION)
     else:
         note = f"{BARS} at most are drawn, evenly spread over the list." if length(table) > BARS else ""
         bars = Axis(CONFIGURATION, "")
-        figure = bar_figure(replace(words, note=note), table, bars, value, spread=spread)
-        figure = replace(figure, spec={**figure.spec, "transform": every_nth(BARS)})
+        from_zero = replace(value, log=False, zero=True)
+        figure = bar_figure(replace(words, note=note), table, bars, from_zero, spread=spread)
+        height = BAR * min(BARS, length(table))
+        figure = replace(figure, spec={**figure.spec, "height": height, "transform": every_nth(BARS)})
     told = {name: table[name] for name in (*parameters, value.field, *(spread or ()))}
     return replace(figure, numbers=thinned(told), size="normal")
 

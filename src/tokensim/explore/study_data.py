@@ -35,7 +35,10 @@ SLO, MET, MISSED = "SLO", "met", "missed"
 CONFIGURATION, OTHERS = "configuration", "others"
 """The columns with all parameters in words, and with all but the one that lines run along."""
 
-OWN = (ROW, SLO, CONFIGURATION, OTHERS)
+TOLD = "in its unit"
+"""The column with the text of a cell of a heat map."""
+
+OWN = (ROW, SLO, CONFIGURATION, OTHERS, TOLD)
 """Columns that no parameter may be called."""
 
 

@@ -11,6 +11,9 @@ from tokensim.report.figures.base import Spec
 SECONDS = "format(datum.value, '~s') + 's'"
 """Labels of durations: 20ms, 1.5s (a label needs no other unit then)."""
 
+SECONDS_IN_SHORT = "format(datum.value, '.2~s') + 's'"
+"""The same of values that are not round, in two digits."""
+
 SMALL, MEDIUM = 180, 220
 """Heights of plotting areas, pixels."""
 

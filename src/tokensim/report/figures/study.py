@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec, thinned
-from tokensim.report.figures.parts import MEDIUM, SECONDS, category, log_axis
+from tokensim.report.figures.parts import MEDIUM, SECONDS, SECONDS_IN_SHORT, category, log_axis
 from tokensim.report.series.base import Columns
 
 PANEL_GAP = 90
@@ -23,6 +23,9 @@ TICK = ",.6~r"
 
 CELL = 44
 """Height of a row of a heat map, pixels."""
+
+BAR = 22
+"""Height of a bar with the room around it, pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,19 +114,29 @@ def heat_map(
     panel: str | None = None,
 ) -> Figure:
     """A cell for each pair of ``x`` and ``y``, coloured by ``value``; ``label``: the column whose text stands
-    in it (default: the value). Values of ``y`` ascend upwards."""
+    in it (default: the value). Numbers ascend upwards and to the right, texts stand in the order in which
+    they come, from the top."""
     across = {
         "field": x.field,
         "type": "ordinal",
         "title": x.title,
         "axis": {"labelAngle": 0, "labelFlush": False},
+        "sort": "ascending" if _numbers(table[x.field]) else None,
     }
-    up = {"field": y.field, "type": "ordinal", "title": y.title, "sort": "descending"}
+    up = {
+        "field": y.field,
+        "type": "ordinal",
+        "title": y.title,
+        "sort": "descending" if _numbers(table[y.field]) else None,
+    }
     colour: Spec = {
         "field": value.field,
         "type": "quantitative",
         "title": value.title,
-        "legend": {"gradientLength": 160, "format": ".2~r"},
+        "legend": {
+            "gradientLength": 160,
+            **({"labelExpr": SECONDS_IN_SHORT} if value.seconds else {"format": ",.2~r"}),
+        },
     }
     there = [cell for cell in table[value.field] if cell is not None]
     if there:
@@ -131,7 +144,7 @@ def heat_map(
     if value.log:
         colour["scale"] = {"type": "log", **colour.get("scale", {})}
     text: Spec = (
-        {"field": label} if label else {"field": value.field, "type": "quantitative", "format": ".3~r"}
+        {"field": label} if label else {"field": value.field, "type": "quantitative", "format": ",.3~r"}
     )
     layers: list[Spec] = [
         {
@@ -143,7 +156,7 @@ def heat_map(
             "encoding": {"x": across, "y": up, "text": text, "color": _readable(value, table)},
         },
     ]
-    return _figure(words, table, layers, {"step": CELL}, panel)
+    return _figure(words, table, layers, CELL * len(set(table[y.field])), panel)
 
 
 def bar_figure(
@@ -186,7 +199,12 @@ def bar_figure(
             },
         },
     ]
-    return _figure(words, table, layers, {"step": 22, "for": "offset" if group else "position"}, panel)
+    names = set(table[bars.field])
+    return _figure(words, table, layers, BAR * len(names) * max(1, len(groups)), panel)
+
+
+def _numbers(values: Sequence[Any]) -> bool:
+    return all(isinstance(value, int | float) for value in values)
 
 
 def _whiskers(spread: Spread, placed: Spec, channel: Literal["x", "y"], along: Spec) -> Spec:
@@ -243,9 +261,7 @@ def tooltip(group: str | None, *axes: Axis) -> list[Spec]:
     return named + [{"field": axis.field, "title": axis.title} for axis in axes]
 
 
-def _figure(
-    words: Words, table: Columns, layers: Sequence[Spec], height: int | Spec, panel: str | None
-) -> Figure:
+def _figure(words: Words, table: Columns, layers: Sequence[Spec], height: int, panel: str | None) -> Figure:
     data = {"name": "study"}
     spec: Spec = {"data": data, "height": height, "layer": list(layers)}
     if panel is not None:
