@@ -234,8 +234,8 @@ def _concluded(result: Capacity, question: Question) -> Capacity:
     interval = None
     if width is not None and upper is not None:
         interval = (max(0.0, fmean(lows) - width), fmean(highs) + upper)
-        if width == upper == 0:
-            notes.append("all seeds found the same edge: nothing, or little, in this workload is random")
+        if all(edge.figures == result.edges[0].figures for edge in result.edges):
+            notes.append("all seeds made the same run: nothing in this workload is random")
     missed = [worst_of(edge.beyond, question.goodput) for edge in result.edges]
     names = Counter(one.name for one in missed if one is not None)
     binding = missed[0].text if missed[0] is not None else ""

@@ -44,7 +44,7 @@ KEY_FIGURES = (
     KeyFigure("slo.goodput_per_s", "goodput/s", count),
     KeyFigure("usage.kv_mean", "KV use mean", share),
     KeyFigure("preemptions", "preemptions", count),
-    KeyFigure("spending.usd_per_million_output_tokens", "USD/M output", money),
+    KeyFigure("spending.usd_per_million_total_tokens", "USD/M tokens", money),
     KeyFigure("spending.joules_per_output_token", "J/output token", count),
 )
 
