@@ -14,8 +14,8 @@ import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
-from math import inf
-from typing import Any
+from math import inf, nan, nextafter
+from typing import Any, NamedTuple
 
 from tokensim.engine.arriving import Arrival, LiveClient, LiveRequests, Register
 from tokensim.engine.control import give_out
@@ -52,6 +52,17 @@ class _Tokens(Hook):
             return
         live.outbox.batch(instance.axis, time_s).tokens.append(request.index)
 
+    def on_preempt(self, request: Request, instance: Instance) -> None:
+        """See ``Hook``."""
+        self.live.preemptions += 1
+
+
+class Intake(NamedTuple):
+    """How a request got into the batch: when it was first scheduled, and its prefix hit in tokens."""
+
+    scheduled_s: float
+    cached_tokens: int
+
 
 class LiveSimulation(Simulation):
     """A cluster whose requests are given to ``submit`` (``workload`` has none: ``no_requests``); ``keep``:
@@ -76,8 +87,12 @@ class LiveSimulation(Simulation):
         self.client = LiveClient(self.agenda)
         self.requests = LiveRequests()
         self.outbox = Outbox()
+        self.preemptions = 0
+        """So many there were."""
+        self.intakes: dict[int, Intake] = {}
+        """Of requests that have ended and whose listener has not asked; see ``intake``."""
         self._register = Register()
-        self._came = 0
+        self.came = 0
         self._gone: set[int] = set()  # cancelled, and not out of the cluster yet
         self._began = time.perf_counter()
 
@@ -92,8 +107,8 @@ class LiveSimulation(Simulation):
         """``arrival`` comes at ``time_s``, which is not over; returns its index."""
         if time_s < self.now:
             raise ValueError(f"{time_s} s is over: it is {self.now} s")
-        index = self._came
-        self._came += 1
+        index = self.came
+        self.came += 1
         self.requests.arrivals[index] = arrival
         self.client.put(time_s, index)
         if self.keep:
@@ -106,10 +121,9 @@ class LiveSimulation(Simulation):
         self.client.open(until_s)
         self._loop(None)
         if self.requests.present and not self.agenda.heap and self._soon is None:
-            if self.handover is not None and self.handover.untangle(self.now):
-                pass
-            elif self.parked or self.handover is not None:
-                self._give_up_parked()
+            given_up = self._give_up_parked()
+            if not given_up and self.handover is not None:
+                self.handover.untangle(self.now)
         if not self.keep:
             self.recorder.forget(NOTES_BYTES)
         return self.outbox.take(until_s)
@@ -128,6 +142,13 @@ class LiveSimulation(Simulation):
         """Requests that have come and are not over."""
         return len(self.requests.arrivals)
 
+    def intake(self, index: int) -> Intake:
+        """How request ``index`` got into the batch, which it did; asked once."""
+        request = self.requests.present.get(index)
+        if request is None:
+            return self.intakes.pop(index)
+        return Intake(request.scheduled_s, request.cached_tokens)
+
     def cancel(self, index: int) -> None:
         """The client of request ``index`` has left: its memory is free, and its place, from the next decision
         on of the instance that runs it. One that is over is left alone.
@@ -138,7 +159,7 @@ class LiveSimulation(Simulation):
             return
         self._gone.add(index)
         if self.client.drop(index):
-            self._note_end(index, self.now, float("nan"), CANCELLED)
+            self._note_end(index, self.now, nan, CANCELLED)
             self._over(index)
             return
         request = self.requests.present[index]
@@ -164,6 +185,8 @@ class LiveSimulation(Simulation):
         """What has happened up to now, if that was kept; then the simulation is over."""
         if not self.keep:
             raise ValueError("nothing was kept; make the simulation with keep=True")
+        for _ in self.advance(nextafter(self.now, inf)):  # what is being given up at this very instant
+            pass
         self.workload = self._register.workload()
         complete = not self.requests.arrivals
         return self._close(complete=complete, wall_s=time.perf_counter() - self._began)
@@ -198,6 +221,8 @@ class LiveSimulation(Simulation):
         for request in done:
             if not request.held:
                 self.outbox.batch(instance, end_s).ends.append((request.index, FINISHED))
+                if request.index not in self._gone:
+                    self.intakes[request.index] = Intake(request.scheduled_s, request.cached_tokens)
                 self._over(request.index)
 
     def give_up(self, request: Request, status: int) -> None:
@@ -238,6 +263,7 @@ class LiveSimulation(Simulation):
                 give_out(*found, now)
             except SimulationError:
                 return
+            request = found[1]
         self.give_up(request, CANCELLED)
 
     def _find(self, axis: Instance | RankGroup, index: int) -> tuple[Instance, Request] | None:

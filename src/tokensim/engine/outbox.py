@@ -91,6 +91,7 @@ class Outbox:
         while held and held[0].time_s <= end_s * (1 + SLACK):
             batch = held.popleft()
             batch.sent = True  # what comes now comes later
+            batch.time_s = leaves_s
             self._put(leaves_s, batch)
 
     def _put(self, time_s: float, batch: Batch) -> None:
