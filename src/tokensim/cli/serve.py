@@ -176,10 +176,8 @@ def _deliver(endpoint: Endpoint, target: OutputFolder | None) -> None:
         )
     if target is None:
         return
-    result = endpoint.result()
-    if result is None:
+    if endpoint.save(target.path):
+        typer.echo(f"Files: {target.path}")
+    else:
         target.withdraw()
         typer.echo("No request came; nothing is written.")
-        return
-    result.save(target.path)
-    typer.echo(f"Files: {target.path}")

@@ -60,7 +60,7 @@ class Service:
         self.rules = rules
         self.draining = False
         self.started = int(time.time())
-        self._index = index
+        self.index = index
         self._answers = 0
         metrics.lateness = pacer.lateness
 
@@ -89,9 +89,9 @@ class Service:
             prompt = asked.prompts[choice.number // asked.n]
             segments: tuple[tuple[int, int], ...] = ()
             output = -1
-            if self._index is not None:
+            if self.index is not None:
                 said = Filler(tokens.word_ids, seeds[choice.number]).some(0, choice.length)
-                segments, output = self._index.enter(prompt, said, asked.salt)
+                segments, output = self.index.enter(prompt, said, asked.salt)
             arrival = Arrival(
                 len(prompt),
                 choice.length,
@@ -259,10 +259,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
     found = error.errors()
     told = []
     for one in found[:5]:
-        place = ".".join(str(part) for part in one["loc"] if part != "body")
+        place = "" if one["type"] == "json_invalid" else ".".join(map(str, one["loc"][1:]))
         told.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
     more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
-    names = [str(part) for part in found[0]["loc"] if part != "body"] if found else []
+    names = [str(one["loc"][1]) for one in found if len(one["loc"]) > 1 and one["type"] != "json_invalid"]
     return error_response(ApiError(400, "; ".join(told) + more, param=names[0] if names else None))
 
 

@@ -87,13 +87,11 @@ class Desk:
         answers: Sequence[int] = (),
         *,
         early_stops: bool = False,
-        vocabulary: int = 2**31,
     ) -> None:
         self.tokens = tokens
         self.models = models
         self.max_model_len = max_model_len
         self.early_stops = early_stops
-        self.vocabulary = vocabulary
         self._answers: Iterator[int] | None = cycle(answers) if len(answers) else None
 
     def completion(self, body: CompletionRequest) -> Asked:
@@ -108,9 +106,6 @@ class Desk:
         else:
             for one in [prompt] if isinstance(prompt[0], int) else prompt:
                 prompts.append(self.tokens.encode(one, special) if isinstance(one, str) else list(one))  # type: ignore[arg-type]
-        for ids in prompts:
-            if any(one >= self.vocabulary for one in ids) and not isinstance(prompt, str):
-                raise ApiError(400, "Token id out of vocabulary", param="prompt")
         return self._asked(body, prompts, body.max_tokens, False)
 
     def chat(self, body: ChatRequest) -> Asked:

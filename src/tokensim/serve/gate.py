@@ -33,32 +33,29 @@ class Gate:
         if length.isdigit() and int(length) > self._max_bytes:
             await _refuse(send, self._too_large())
             return
-        read, started = 0, False
+        read, started, too_large = 0, False, False
 
         async def counted() -> Any:
-            nonlocal read
+            nonlocal read, too_large
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max_bytes and not started:
-                raise _TooLargeError
+                too_large = True
+                return {"type": "http.disconnect"}  # whoever reads stops reading
             return message
 
         async def noted(message: Any) -> None:
             nonlocal started
-            started = True
-            await send(message)
+            if not too_large:
+                started = True
+                await send(message)
 
-        try:
-            await self._app(scope, counted, noted)
-        except _TooLargeError:
+        await self._app(scope, counted, noted)
+        if too_large:
             await _refuse(send, self._too_large())
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body is larger than {self._max_bytes} bytes.")
-
-
-class _TooLargeError(Exception):
-    """More bytes have come than were allowed."""
 
 
 async def _refuse(send: Any, error: ApiError) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from math import gcd
@@ -15,12 +16,12 @@ from typing import Any
 import uvicorn
 
 from tokensim.assemble.live import LiveCluster, live_cluster
-from tokensim.assemble.run import Result
 from tokensim.errors import InputError, SimulationError
 from tokensim.scenario import Scenario
 from tokensim.serve.app import Rules, Service, make_app
 from tokensim.serve.asking import Desk
 from tokensim.serve.clock import Clock
+from tokensim.serve.leave import leave_run
 from tokensim.serve.metrics import Metrics
 from tokensim.serve.pacer import Pacer
 from tokensim.serve.prefixes import PromptIndex
@@ -84,11 +85,15 @@ class Endpoint:
         self.app = make_app(self.service, self._lifespan)
         self.on_failure: Callable[[], None] = lambda: None
 
-    def result(self) -> Result | None:
-        """The run up to now, as offline; None if no request came."""
-        if not self.cluster.simulation.came:
-            return None
-        return self.cluster.result()
+    def save(self, folder: Path) -> bool:
+        """Leave the run up to now in ``folder``; False if no request came. The server has ended."""
+        simulation = self.cluster.simulation
+        if not simulation.came:
+            return False
+        result = self.cluster.result()
+        index = self.service.index
+        leave_run(result, simulation.workload, None if index is None else index.block, folder)
+        return True
 
     @contextlib.asynccontextmanager
     async def _lifespan(self, app: Any) -> AsyncIterator[None]:
@@ -153,6 +158,9 @@ class Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take both signals, and give them back; they end nothing but the server."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
