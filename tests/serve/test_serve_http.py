@@ -104,7 +104,9 @@ def test_a_conversation_finds_its_own_answers_in_the_prefix_cache(server: Served
 
 def test_usage_may_come_with_every_chunk(server: Served) -> None:
     options = {"include_usage": True, "continuous_usage_stats": True}
-    text = server.post("/v1/completions", prompt="a b", max_tokens=3, stream=True, stream_options=options).text
+    text = server.post(
+        "/v1/completions", prompt="a b", max_tokens=3, stream=True, stream_options=options
+    ).text
     assert [chunk["usage"]["completion_tokens"] for chunk in events(text)] == [1, 2, 3, 3]
 
 
@@ -136,7 +138,12 @@ def test_an_answer_without_a_length_is_as_long_as_those_of_the_workload(server: 
         ("completions", {"prompt": ["a"] * 100, "n": 100}, 400, "10000|100 prompts"),
         ("completions", {"prompt": "a", "stream_options": {"include_usage": True}}, 400, "stream=True"),
         ("chat/completions", {"messages": []}, 400, "messages"),
-        ("chat/completions", {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "image"),
+        (
+            "chat/completions",
+            {"messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            400,
+            "image",
+        ),
         (
             "chat/completions",
             {"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_object"}},
@@ -173,7 +180,11 @@ def test_models_version_health_and_routes_that_are_not_there(server: Served) -> 
     assert [(model["id"], model["max_model_len"]) for model in models["data"]] == [(MODEL, 4096)]
     assert server.http.get("/health").status_code == 200
     assert server.http.get("/version").json()["version"][0].isdigit()
-    for answer in (server.http.get("/nothing"), server.http.put("/v1/models"), server.http.get("/admin/replicas")):
+    for answer in (
+        server.http.get("/nothing"),
+        server.http.put("/v1/models"),
+        server.http.get("/admin/replicas"),
+    ):
         assert answer.status_code in (404, 405)
         assert answer.json()["error"]["code"] == answer.status_code
     assert server.http.put("/v1/models").headers["allow"] == "GET"
@@ -303,7 +314,9 @@ def test_replicas_fail_on_demand_and_their_requests_with_them() -> None:
             rest = [line for line in lines if line]
         assert "has failed" in rest[-2] and rest[-1] == "data: [DONE]"
         server.until(
-            lambda: [one["state"] for one in server.http.get("/admin/replicas").json()] == ["down", "up", "up"],
+            lambda: (
+                [one["state"] for one in server.http.get("/admin/replicas").json()] == ["down", "up", "up"]
+            ),
             "no replica comes back",
         )
         assert server.post("/admin/replicas/serve-1/fail", requests="maybe").status_code == 400

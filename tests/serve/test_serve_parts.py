@@ -17,7 +17,9 @@ from tokensim.serve.tokens import FILLER, Filler, RuleOfThumb
 
 
 @given(st.text(), st.text())
-def test_text_that_is_appended_after_a_space_leaves_the_tokens_before_it_alone(first: str, second: str) -> None:
+def test_text_that_is_appended_after_a_space_leaves_the_tokens_before_it_alone(
+    first: str, second: str
+) -> None:
     tokens = RuleOfThumb()
     alone = tokens.encode(first, True)
     assert tokens.encode(first + "\n" + second, True)[: len(alone)] == alone
@@ -47,10 +49,9 @@ def by_hand(seen: list[tuple[list[int], bytes]], prompt: list[int], salt: bytes,
     for tokens, other in seen:
         if other == salt:
             common = 0
-            while (
-                (common + 1) * block <= min(len(tokens), len(prompt))
-                and tokens[: (common + 1) * block] == prompt[: (common + 1) * block]
-            ):
+            while (common + 1) * block <= min(len(tokens), len(prompt)) and tokens[
+                : (common + 1) * block
+            ] == prompt[: (common + 1) * block]:
                 common += 1
             best = max(best, common)
     return best * block
@@ -80,7 +81,9 @@ def test_prompts_share_the_blocks_that_they_have_in_common_with_any_earlier_text
         prompt = [*old, *more] or [1]
         segments, output = index.enter(prompt, answer, salt)
         assert sum(tokens for _, tokens in segments) == len(prompt)
-        path = [(one << 20) + at for one, tokens in (*segments, (output, len(answer))) for at in range(tokens)]
+        path = [
+            (one << 20) + at for one, tokens in (*segments, (output, len(answer))) for at in range(tokens)
+        ]
         shared = max((len(common(path, other)) for other in paths), default=0)
         assert shared == by_hand(seen, prompt, salt, block)
         seen.append(([*prompt, *answer], salt))

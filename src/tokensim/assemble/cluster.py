@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 import numpy as np
 
@@ -28,9 +27,6 @@ from tokensim.scenario.network import Network as NetworkSection
 from tokensim.workload import Workload
 
 
-Made = TypeVar("Made", bound=Simulation)
-
-
 def build_simulation(
     scenario: Scenario,
     model: ModelSpec,
@@ -39,8 +35,8 @@ def build_simulation(
     *,
     exact_steps: bool,
     hooks: Sequence[Hook],
-    kind: Callable[..., Made] = Simulation,  # type: ignore[assignment]
-) -> Made:
+    kind: Callable[..., Simulation] = Simulation,
+) -> Simulation:
     """The cluster of ``scenario``, ready to run ``workload``; ``kind`` makes the simulation."""
     cluster, seed = scenario.cluster, scenario.seed
     names = [pool.name for pool in cluster.pools]

@@ -50,5 +50,6 @@ def live_cluster(
     simulation = build_simulation(
         scenario, model, plans, no_requests(), exact_steps=exact_steps, hooks=hooks, kind=made
     )
+    assert isinstance(simulation, LiveSimulation)
     simulation.start()
     return LiveCluster(scenario, plans, simulation)

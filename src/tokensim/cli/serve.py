@@ -33,9 +33,7 @@ def serve(
     set_: Overrides = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0: any.")] = 8000,
-    time_scale: Annotated[
-        float, typer.Option(metavar="X", help="Simulated seconds in a real one.")
-    ] = 1.0,
+    time_scale: Annotated[float, typer.Option(metavar="X", help="Simulated seconds in a real one.")] = 1.0,
     api_key: Annotated[
         str | None,
         typer.Option(metavar="KEY", help=f"Wanted as a bearer token. [default: ${KEY_VARIABLE}, if set]"),

@@ -1,4 +1,5 @@
-"""Requests that come one by one while time passes: the live counterparts of ``client.py`` and ``requests.py``.
+"""Requests that come one by one while time passes: the live counterparts of ``client.py`` and
+``requests.py``.
 
 The loop reads them exactly as it reads those of a workload, so the engine is the very one that simulates
 offline. What differs is who knows the future: here nobody does, and the loop stops where the present ends.

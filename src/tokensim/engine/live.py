@@ -116,8 +116,8 @@ class LiveSimulation(Simulation):
         return index
 
     def advance(self, until_s: float) -> Iterator[Batch]:
-        """Let everything happen that is due before ``until_s``, and the arrivals of that instant; returns what
-        clients have got by then, in order."""
+        """Let everything happen that is due before ``until_s``, and the arrivals of that instant; returns
+        what clients have got by then, in order."""
         self.client.open(until_s)
         self._loop(None)
         if self.requests.present and not self.agenda.heap and self._soon is None:
@@ -274,4 +274,3 @@ class LiveSimulation(Simulation):
                 if request.index == index and not request.finished:
                     return rank, request
         return None
-

@@ -85,7 +85,8 @@ def add_admin(app: FastAPI, pacer: Pacer) -> None:
     async def add(name: str) -> list[dict[str, Any]]:
         """One more replica of the pool; it serves after the pool's ``startup``."""
         pacer.tick()
-        for pool in live.pools:
-            if pool.name == name:
-                return done(lambda: control.add_replica(pool))
-        raise ApiError(404, f"No pool {name!r} is there.")
+        try:
+            pool = control.pool(name)
+        except ValueError as error:
+            raise ApiError(404, str(error)) from None
+        return done(lambda: control.add_replica(pool))

@@ -117,7 +117,14 @@ class Answer:
     """The answer to one HTTP request."""
 
     def __init__(
-        self, asked: Asked, words: tuple[str, ...], seeds: list[int], pacer: Pacer, metrics: Metrics, *, admission: bool
+        self,
+        asked: Asked,
+        words: tuple[str, ...],
+        seeds: list[int],
+        pacer: Pacer,
+        metrics: Metrics,
+        *,
+        admission: bool,
     ) -> None:
         self.asked = asked
         self.metrics = metrics

@@ -1,4 +1,4 @@
-"""The routes: OpenAI's API as vLLM serves it, health, version, metrics; and faults on demand, if asked for."""
+"""The routes: OpenAI's API as vLLM serves it, health, version, metrics; faults on demand, if asked for."""
 
 from __future__ import annotations
 
@@ -51,7 +51,13 @@ class Service:
     """What the routes share."""
 
     def __init__(
-        self, cluster: LiveCluster, desk: Desk, pacer: Pacer, metrics: Metrics, index: PromptIndex | None, rules: Rules
+        self,
+        cluster: LiveCluster,
+        desk: Desk,
+        pacer: Pacer,
+        metrics: Metrics,
+        index: PromptIndex | None,
+        rules: Rules,
     ) -> None:
         self.cluster = cluster
         self.desk = desk

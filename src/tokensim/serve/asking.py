@@ -105,7 +105,7 @@ class Desk:
             prompts.append(self.tokens.encode(prompt, special))
         else:
             for one in [prompt] if isinstance(prompt[0], int) else prompt:
-                prompts.append(self.tokens.encode(one, special) if isinstance(one, str) else list(one))  # type: ignore[arg-type]
+                prompts.append(self.tokens.encode(one, special) if isinstance(one, str) else list(one))
         return self._asked(body, prompts, body.max_tokens, False)
 
     def chat(self, body: ChatRequest) -> Asked:
@@ -153,7 +153,9 @@ class Desk:
                 400, "only response_format text is simulated: answers are filler", param="response_format"
             )
         if body.stream_options is not None and not body.stream:
-            raise ApiError(400, "Stream options can only be defined when `stream=True`.", param="stream_options")
+            raise ApiError(
+                400, "Stream options can only be defined when `stream=True`.", param="stream_options"
+            )
 
     def _asked(self, body: Sampling, prompts: list[list[int]], limit: int | None, chat: bool) -> Asked:
         model = body.model if body.model is not None else next(iter(self.models))
@@ -162,7 +164,9 @@ class Desk:
             raise ApiError(404, f"The model `{model}` does not exist.", param="model")
         n = body.n or 1
         if len(prompts) * n > MOST_CHOICES:
-            raise ApiError(400, f"{len(prompts)} prompts, {n} times each, are more than {MOST_CHOICES} answers")
+            raise ApiError(
+                400, f"{len(prompts)} prompts, {n} times each, are more than {MOST_CHOICES} answers"
+            )
         least = body.min_tokens or 0
         if limit is not None and least > limit:
             raise ApiError(
@@ -223,7 +227,9 @@ def _text_of(message: Message, number: int) -> str:
     for part in content if isinstance(content, list) else ():
         if part.text is None or part.type not in ("text", "input_text", "output_text", "refusal"):
             raise ApiError(
-                400, f"a part of type '{part.type}' is not simulated: only text", param=f"messages[{number}].content"
+                400,
+                f"a part of type '{part.type}' is not simulated: only text",
+                param=f"messages[{number}].content",
             )
         parts.append(part.text)
     if message.tool_calls:

@@ -25,7 +25,8 @@ BLOCK_BITS = 24
 
 
 def leave_run(result: Result, workload: Workload, block: int | None, folder: Path) -> None:
-    """Write ``result`` of ``workload`` into ``folder``; ``block``: tokens of a hashed block (None: none are)."""
+    """Write ``result`` of ``workload`` into ``folder``; ``block``: tokens of a hashed block (None: no
+    hashes)."""
 
     def write(file: IO[bytes]) -> None:
         for row in rows(workload, block):

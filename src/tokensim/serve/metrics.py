@@ -1,8 +1,8 @@
 """``/metrics``: what the simulated engines would tell Prometheus, under vLLM's names.
 
-Times are simulated seconds, whatever the time scale. Gauges and ``vllm:cache_config_info`` are by replica (label
-``engine``); counters and histograms are of the whole cluster, under ``engine="0"``. Names and bounds are those of
-vLLM 0.33's ``v1/metrics/loggers.py``.
+Times are simulated seconds, whatever the time scale. Gauges and ``vllm:cache_config_info`` are by replica
+(label ``engine``); counters and histograms are of the whole cluster, under ``engine="0"``. Names and bounds
+are those of vLLM's ``v1/metrics/loggers.py``.
 """
 
 from __future__ import annotations
@@ -178,7 +178,8 @@ def _running(replica: Replica) -> float:
 
 def _waiting(replica: Replica) -> float:
     return float(
-        replica.coming + sum(len(rank.scheduler.waiting) + len(rank.scheduler.loading) for rank in replica.ranks)
+        replica.coming
+        + sum(len(rank.scheduler.waiting) + len(rank.scheduler.loading) for rank in replica.ranks)
     )
 
 

@@ -2,9 +2,9 @@
 them.
 
 As the engine does, every full block of tokens is hashed together with all that came before it; equal hashes
-mean equal prefixes. What is remembered of a block is the *path* that first led through it: the segments of that
-request, its answer included, so that a prompt which contains an earlier answer finds the blocks in which that
-was generated. A new prompt follows the longest known path, and leaves it with a segment of its own.
+mean equal prefixes. What is remembered of a block is the *path* that last led through it: the segments of
+that request, its answer included, so that a prompt which contains an earlier answer finds the blocks in which
+that was generated. A new prompt follows the longest known path, and leaves it with a segment of its own.
 """
 
 from __future__ import annotations

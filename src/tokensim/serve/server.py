@@ -1,4 +1,4 @@
-"""From a scenario to a server that runs until it is told to stop: first signal drains, the second one stops."""
+"""From a scenario to a server that runs until a signal tells it to drain, or a second one to stop."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import uvicorn
 from tokensim.assemble.live import LiveCluster, live_cluster
 from tokensim.errors import InputError, SimulationError
 from tokensim.scenario import Scenario
+from tokensim.scenario.engine import Engine
 from tokensim.serve.app import Rules, Service, make_app
 from tokensim.serve.asking import Desk
 from tokensim.serve.clock import Clock
@@ -36,8 +37,8 @@ FEWEST_BLOCKS = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to serve. ``tokenizer``: a tokenizer.json (None: a rule of thumb); ``early_stops``: answers may end as
-    those of the scenario's workload do; ``keep``: a run is left in the end; ``drain_s``: real seconds that
+    """How to serve. ``tokenizer``: a tokenizer.json (None: a rule of thumb); ``early_stops``: answers may end
+    as those of the scenario's workload do; ``keep``: a run is left in the end; ``drain_s``: real seconds that
     answers get to end after the first signal."""
 
     host: str = "127.0.0.1"
@@ -62,7 +63,9 @@ class Endpoint:
         self.options = options
         self.cluster = live_cluster(scenario, keep=options.keep)
         tokens: Tokens = RuleOfThumb() if options.tokenizer is None else HuggingFace(options.tokenizer)
-        answers = build_workload(scenario.workload, scenario.seed).output_tokens.tolist() if has_workload else []
+        answers = (
+            build_workload(scenario.workload, scenario.seed).output_tokens.tolist() if has_workload else []
+        )
         if options.early_stops and not answers:
             raise InputError(
                 "nothing says when answers stop",
@@ -79,9 +82,7 @@ class Endpoint:
         )
         self.pacer = Pacer(self.cluster, Clock(options.time_scale), self._broke_down)
         metrics = Metrics(self.cluster, next(iter(self.models)))
-        self.service = Service(
-            self.cluster, desk, self.pacer, metrics, index_of(self.cluster), options.rules
-        )
+        self.service = Service(self.cluster, desk, self.pacer, metrics, index_of(self.cluster), options.rules)
         self.app = make_app(self.service, self._lifespan)
         self.on_failure: Callable[[], None] = lambda: None
 
@@ -122,8 +123,9 @@ def models_of(scenario: Scenario, name: str | None) -> dict[str, int]:
     return models
 
 
-def _host_slots(engines: list[Any]) -> int:
-    return min(engine.lora.max_cpu_loras or engine.lora.max_loras for engine in engines)
+def _host_slots(engines: list[Engine]) -> int:
+    sections = [engine.lora for engine in engines if engine.lora is not None]
+    return min(section.max_cpu_loras or section.max_loras for section in sections)
 
 
 def index_of(cluster: LiveCluster) -> PromptIndex | None:
@@ -218,7 +220,9 @@ def _bind(host: str, port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         sock.close()
         told = getattr(error, "strerror", None) or str(error)
-        raise InputError(f"{told}", where=f"{host}:{port}", hint="give another --port (0: any) or --host") from None
+        raise InputError(
+            f"{told}", where=f"{host}:{port}", hint="give another --port (0: any) or --host"
+        ) from None
     return sock
 
 
