@@ -6,9 +6,9 @@ simulation of the requests that they sent?
     python benchmarks/clients.py guidellm /tmp/guidellm/bin/guidellm
     python benchmarks/clients.py vllm /tmp/vllm/bin/vllm
 
-They run as they are, each against a server of its own, which leaves the run that it simulated. Their reports are
-read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained on the
-documentation.
+They run as they are, each against a server of its own, which leaves the run that it simulated. Their
+reports are read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained on
+the documentation.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from tokensim.validation.imports import read_result
+from tokensim.validation.imports import read_run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,7 +122,7 @@ def main() -> None:
         assert server.stdout is not None
         found = re.search(r"Serving (\S+) at (http://\S+:\d+)/v1", server.stdout.readline())
         assert found, "the server does not start"
-        offline = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        offline = {} if asked.tool == "aiperf" else {"HF_HUB_OFFLINE": "1"}  # it takes a folder only online
         line = command(asked.tool, asked.program, found[2], found[1], tokenizer, out)
         ended = subprocess.run(
             line, env={**os.environ, **offline}, capture_output=True, text=True, timeout=400, check=False
@@ -135,8 +135,8 @@ def main() -> None:
 
 
 def compare(tool: str, report: Path, simulated: Path, told: str) -> None:
-    """Print both sides: the client's requests, and the last so many that were simulated (warm-up comes first)."""
-    run = read_result(report)
+    """Print both sides: the client's requests, and the last so many simulated ones (warm-up comes first)."""
+    run = read_run(report)
     theirs = sorted(run.requests, key=lambda request: request.sent_s)
     ours = pl.read_parquet(simulated).sort("arrival_s").tail(len(theirs))
     print(f"{tool}: {len(theirs)} requests, {run.failed} failed; {told.strip().splitlines()[0]}")

@@ -168,20 +168,16 @@ def report(
     gaps = np.concatenate([np.diff(times) for _, times, _, _, _ in rows if len(times) > 1])
     tokens = sum(sum(events) for _, _, events, _, _ in rows)
     at_once = max(np.cumsum(np.array([step for _, step in sorted(marks(rows))])))
-    print(
-        f"streams           {len(rows):,} ({whole:,} complete, {len(rows) - whole:,} dropped), {at_once:,} at once"
-    )
+    dropped = len(rows) - whole
+    print(f"streams           {len(rows):,} ({whole:,} complete, {dropped:,} dropped), {at_once:,} at once")
     if failed:
         print("first failure    ", failed[0])
     print(f"tokens            {tokens:,} in {wall_s:.1f} s: {tokens / wall_s:,.0f}/s")
     quantiles = np.quantile(gaps, [0.5, 0.99, 1.0]) * 1e3
     print("gaps at clients   p50 {:.1f} ms, p99 {:.1f} ms, most {:.1f} ms".format(*quantiles))
-    print(
-        f"processor time    server {server_s:.1f} s ({server_s / tokens * 1e6:.0f} us a token), clients {client_s:.1f} s"
-    )
-    print(
-        f"server memory     {memory / 1024:.0f} MiB at most; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
+    each_us, load = server_s / tokens * 1e6, os.getloadavg()[0]
+    print(f"processor time    server {server_s:.1f} s ({each_us:.0f} us a token), clients {client_s:.1f} s")
+    print(f"server memory     {memory / 1024:.0f} MiB; load average {load:.1f} on {os.cpu_count()} cores")
     print(told.strip())
 
 

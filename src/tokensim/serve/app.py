@@ -36,6 +36,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
 }
 
 
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with ``stream``, server-sent events.",
+        "content": {"application/json": {}, "text/event-stream": {}},
+    },
+    **ERRORS,
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Rules:
     """What the endpoint allows. ``api_key``: of every route under /v1 and /admin (None: anybody);
@@ -196,12 +205,12 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
     app.add_exception_handler(HTTPException, _http_error)
     desk = service.desk
 
-    @app.post("/v1/completions", responses=ERRORS, response_class=AnswerResponse, response_model=None)
+    @app.post("/v1/completions", responses=ANSWERS, response_class=Response)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Completions; ``stream`` for server-sent events."""
         return AnswerResponse(service.answer(desk.completion(body), request.headers))
 
-    @app.post("/v1/chat/completions", responses=ERRORS, response_class=AnswerResponse, response_model=None)
+    @app.post("/v1/chat/completions", responses=ANSWERS, response_class=Response)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Chat completions; ``stream`` for server-sent events."""
         return AnswerResponse(service.answer(desk.chat(body), request.headers))
