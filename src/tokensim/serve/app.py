@@ -19,7 +19,7 @@ from tokensim.engine.arriving import Arrival
 from tokensim.serve.admin import add_admin
 from tokensim.serve.answers import Answer
 from tokensim.serve.asking import ApiError, Asked, Desk
-from tokensim.serve.gate import Gate
+from tokensim.serve.gate import CAME, Gate
 from tokensim.serve.metrics import Metrics
 from tokensim.serve.pacer import Pacer
 from tokensim.serve.prefixes import PromptIndex
@@ -79,14 +79,16 @@ class Service:
         self._answers = 0
         metrics.lateness = pacer.lateness
 
-    def answer(self, asked: Asked, headers: Any) -> Answer:
-        """Send what was ``asked`` into the cluster. Raises ``ApiError`` where it cannot take any more."""
+    def answer(self, asked: Asked, request: Request) -> Answer:
+        """Send what was ``asked`` into the cluster, as of the moment at which ``request`` came: what reading
+        it takes here is not the simulated server's. Raises ``ApiError`` where it cannot take any more."""
         if self.pacer.error is not None:
             raise ApiError(503, f"The simulation has ended: {self.pacer.error}")
         if self.draining:
             raise ApiError(503, "The server is shutting down.")
         if self.pacer.streams + len(asked.lengths) > self.rules.max_streams:
             raise ApiError(429, f"More than {self.rules.max_streams} answers at a time are not served here.")
+        headers = request.headers
         tenant, session = _number(headers.get("x-tenant"), 0), _number(headers.get("x-session-id"), -1)
         tokens = self.desk.tokens
         seeds = [(self._answers + number) * 2654435761 % 2**32 for number in range(len(asked.lengths))]
@@ -99,7 +101,7 @@ class Service:
             self.metrics,
             admission=self.cluster.simulation.gateway is not None,
         )
-        now = max(self.pacer.clock.now(), self.pacer.live.now)
+        now = max(self.pacer.clock.at(request.scope[CAME]), self.pacer.earliest_s)
         for choice in answer.choices:
             prompt = asked.prompts[choice.number // asked.n]
             segments: tuple[tuple[int, int], ...] = ()
@@ -119,7 +121,7 @@ class Service:
                 f"{answer.id}-{choice.number}",
             )
             choice.arrival_s = now
-            choice.index = self.pacer.send(arrival, choice)
+            choice.index = self.pacer.send(arrival, choice, now)
         return answer
 
 
@@ -208,12 +210,12 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
     @app.post("/v1/completions", responses=ANSWERS, response_class=Response)
     async def completions(body: CompletionRequest, request: Request) -> Response:
         """Completions; ``stream`` for server-sent events."""
-        return AnswerResponse(service.answer(desk.completion(body), request.headers))
+        return AnswerResponse(service.answer(desk.completion(body), request))
 
     @app.post("/v1/chat/completions", responses=ANSWERS, response_class=Response)
     async def chat(body: ChatRequest, request: Request) -> Response:
         """Chat completions; ``stream`` for server-sent events."""
-        return AnswerResponse(service.answer(desk.chat(body), request.headers))
+        return AnswerResponse(service.answer(desk.chat(body), request))
 
     @app.get("/v1/models", responses={401: ERRORS[401]})
     async def models() -> dict[str, Any]:

@@ -18,6 +18,10 @@ class Clock:
         """Simulated seconds since the start."""
         return (self._real() - self._began) * self.scale
 
+    def at(self, real_s: float) -> float:
+        """The simulated time of a moment of the real clock."""
+        return (real_s - self._began) * self.scale
+
     def until(self, time_s: float) -> float:
         """Real seconds until the simulated ``time_s``; negative: it is over."""
         return time_s / self.scale - (self._real() - self._began)

@@ -1,12 +1,16 @@
-"""What is looked at before anything is read: the API key, and the size of the body."""
+"""What is looked at before anything is read: when it came, the API key, and the size of the body."""
 
 from __future__ import annotations
 
 import json
 from secrets import compare_digest
+from time import perf_counter
 from typing import Any
 
 from tokensim.serve.asking import ApiError
+
+CAME = "tokensim.came"
+"""Where the scope says when the request came, by the real clock."""
 
 GUARDED = ("/v1/", "/admin/")
 
@@ -24,6 +28,7 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        scope[CAME] = perf_counter()
         headers = dict(scope["headers"])
         guarded = self._token is not None and scope["path"].startswith(GUARDED)
         if guarded and not compare_digest(headers.get(b"authorization", b""), self._token or b""):

@@ -56,13 +56,21 @@ class Pacer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.Handle | None = None
         self._rings_s = inf  # simulated
+        self._last_s = 0.0  # the last arrival
 
-    def send(self, arrival: Arrival, listener: Listener) -> int:
-        """``arrival`` comes now; its tokens go to ``listener``. Returns its index."""
-        index = self.live.submit(arrival, max(self.clock.now(), self.live.now))
+    def send(self, arrival: Arrival, listener: Listener, time_s: float) -> int:
+        """``arrival`` comes at ``time_s``, which is no earlier than ``earliest_s``; its tokens go to
+        ``listener``. Returns its index."""
+        index = self.live.submit(arrival, time_s)
+        self._last_s = time_s
         self._listeners[index] = listener
         self.ring()
         return index
+
+    @property
+    def earliest_s(self) -> float:
+        """Simulated time is there already: nothing can come before."""
+        return max(self.live.now, self._last_s)
 
     def leave(self, index: int) -> None:
         """Nobody waits for request ``index`` any more."""
