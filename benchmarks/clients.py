@@ -6,6 +6,9 @@ simulation of the requests that they sent?
     python benchmarks/clients.py guidellm /tmp/guidellm/bin/guidellm
     python benchmarks/clients.py vllm /tmp/vllm/bin/vllm
 
+With ``--time-scale 0.1`` the cluster is ten times as slow and gets a tenth of the load, so that what the
+machine adds (its own processes waiting for each other) counts a tenth; times shown are simulated seconds.
+
 They run as they are, each against a server of its own, which leaves the run that it simulated. Their
 reports are read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained on
 the documentation.
@@ -62,13 +65,16 @@ def train_tokenizer(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 4000}))
 
 
-def command(tool: str, program: str, url: str, model: str, tokenizer: Path, out: Path) -> list[str]:
-    """What a user would type, and nothing more."""
+def command(
+    tool: str, program: str, url: str, model: str, tokenizer: Path, out: Path, load: tuple[int, float]
+) -> list[str]:
+    """What a user would type, and nothing more; ``load``: requests, and how many a second."""
+    count, rate = load
     if tool == "aiperf":
         return [
             *(program, "profile", "--model", model, "--url", url, "--endpoint-type", "completions"),
-            *("--streaming", "--tokenizer", str(tokenizer), "--request-count", str(REQUESTS)),
-            *("--request-rate", str(RATE), "--isl", str(PROMPT), "--isl-stddev", "100"),
+            *("--streaming", "--tokenizer", str(tokenizer), "--request-count", str(count)),
+            *("--request-rate", str(rate), "--isl", str(PROMPT), "--isl-stddev", "100"),
             *("--osl", str(ANSWER), "--extra-inputs", "ignore_eos:true", "--ui", "none"),
             *("--artifact-dir", str(out), "--random-seed", "1", "--workers-max", "2"),
         ]
@@ -78,9 +84,9 @@ def command(tool: str, program: str, url: str, model: str, tokenizer: Path, out:
             *(program, "run", "--backend", f"kind=openai_http,target={url},model={model}"),
             *(
                 "--profile",
-                f"kind=poisson,rate={RATE}",
+                f"kind=poisson,rate={rate}",
                 "--constraint",
-                f"kind=max_requests,count={REQUESTS}",
+                f"kind=max_requests,count={count}",
             ),
             *("--tokenizer", f"kind=hf_auto,model={tokenizer}", "--data", data),
             *("--output", f"kind=json,path={out / 'benchmarks.json'}", "--disable-console"),
@@ -88,7 +94,7 @@ def command(tool: str, program: str, url: str, model: str, tokenizer: Path, out:
     return [
         *(program, "bench", "serve", "--backend", "openai", "--base-url", url, "--model", model),
         *("--tokenizer", str(tokenizer), "--dataset-name", "random", "--random-input-len", str(PROMPT)),
-        *("--random-output-len", str(ANSWER), "--num-prompts", str(REQUESTS), "--request-rate", str(RATE)),
+        *("--random-output-len", str(ANSWER), "--num-prompts", str(count), "--request-rate", str(rate)),
         *("--ignore-eos", "--save-result", "--save-detailed", "--result-dir", str(out)),
         *("--result-filename", "result.json"),
     ]
@@ -101,7 +107,10 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("tool", choices=sorted(RESULT))
     options.add_argument("program", help="its executable")
+    options.add_argument("--requests", type=int, default=REQUESTS)
+    options.add_argument("--time-scale", type=float, default=1.0)
     asked = options.parse_args()
+    scale = asked.time_scale
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer = folder / "tokenizer"
@@ -115,6 +124,7 @@ def main() -> None:
             [
                 *(sys.executable, "-m", "tokensim", "serve", str(scenario), "--port", "0"),
                 *("--tokenizer", str(tokenizer), "--output", str(folder / "run")),
+                *("--time-scale", str(scale)),
             ],
             stdout=subprocess.PIPE,
             text=True,
@@ -123,7 +133,8 @@ def main() -> None:
         found = re.search(r"Serving (\S+) at (http://\S+:\d+)/v1", server.stdout.readline())
         assert found, "the server does not start"
         offline = {} if asked.tool == "aiperf" else {"HF_HUB_OFFLINE": "1"}  # it takes a folder only online
-        line = command(asked.tool, asked.program, found[2], found[1], tokenizer, out)
+        load = (asked.requests, RATE * scale)
+        line = command(asked.tool, asked.program, found[2], found[1], tokenizer, out, load)
         ended = subprocess.run(
             line, env={**os.environ, **offline}, capture_output=True, text=True, timeout=400, check=False
         )
@@ -131,10 +142,12 @@ def main() -> None:
         told = server.communicate(timeout=60)[0]
         if ended.returncode:
             sys.exit(f"{' '.join(line)}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
-        compare(asked.tool, next(out.rglob(RESULT[asked.tool])), folder / "run" / "requests.parquet", told)
+        compare(
+            asked.tool, next(out.rglob(RESULT[asked.tool])), folder / "run" / "requests.parquet", told, scale
+        )
 
 
-def compare(tool: str, report: Path, simulated: Path, told: str) -> None:
+def compare(tool: str, report: Path, simulated: Path, told: str, scale: float) -> None:
     """Print both sides: the client's requests, and the last so many simulated ones (warm-up comes first)."""
     run = read_run(report)
     theirs = sorted(run.requests, key=lambda request: request.sent_s)
@@ -152,7 +165,7 @@ def compare(tool: str, report: Path, simulated: Path, told: str) -> None:
     }
     for name, (measured, simulation) in columns.items():
         for figure, of in (("mean", np.mean), ("p50", np.median), ("p99", lambda x: np.quantile(x, 0.99))):
-            a, b = float(of(np.array(measured))), float(of(simulation.to_numpy()))
+            a, b = float(of(np.array(measured))) * scale, float(of(simulation.to_numpy()))
             within = abs(a - b) <= 0.003 or abs(a / b - 1) <= 0.02
             print(f"  {name} {figure:5} {a * 1e3:9.2f} ms reported {b * 1e3:9.2f} ms simulated", end=" ")
             print(f"{(a - b) * 1e3:+7.2f} ms {a / b - 1:+7.1%} {'ok' if within else 'OFF'}")

@@ -67,8 +67,8 @@ def raw(rng: random.Random) -> bytes:
     """Bytes that are HTTP at best."""
     data = body(rng)
     heads = [
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n"
-        % len(data),
+        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n" % len(data),
         b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\n",
         b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n",
         b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: -5\r\n\r\n",

@@ -32,7 +32,7 @@ def serve(
     scenario: Annotated[Path, typer.Argument(help="A scenario (YAML); its workload is not sent.")],
     set_: Overrides = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="Where to listen.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Its port; 0: any.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, metavar="N", help="Its port; 0: any.")] = 8000,
     time_scale: Annotated[float, typer.Option(metavar="X", help="Simulated seconds in a real one.")] = 1.0,
     api_key: Annotated[
         str | None,
