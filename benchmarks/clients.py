@@ -9,9 +9,9 @@ simulation of the requests that they sent?
 With ``--time-scale 0.1`` the cluster is ten times as slow and gets a tenth of the load, so that what the
 machine adds (its own processes waiting for each other) counts a tenth; times shown are simulated seconds.
 
-They run as they are, each against a server of its own, which leaves the run that it simulated. Their
-reports are read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained on
-the documentation.
+They run as they are, each against a server of its own, which leaves the run that it simulated. Their reports
+are read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained
+on the documentation.
 """
 
 from __future__ import annotations
