@@ -185,10 +185,11 @@ class LiveSimulation(Simulation):
         """What has happened up to now, if that was kept; then the simulation is over."""
         if not self.keep:
             raise ValueError("nothing was kept; make the simulation with keep=True")
-        for _ in self.advance(nextafter(self.now, inf)):  # what is being given up at this very instant
-            pass
-        self.workload = self._register.workload()
         complete = not self.requests.arrivals
+        while complete and self.next_s < inf and not all(replica.idle for replica in self.replicas):
+            for _ in self.advance(nextafter(self.next_s, inf)):  # what was given up is on its way out
+                pass
+        self.workload = self._register.workload()
         return self._close(complete=complete, wall_s=time.perf_counter() - self._began)
 
     # What Simulation and Cluster ask.
