@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
@@ -35,13 +35,14 @@ def build_simulation(
     *,
     exact_steps: bool,
     hooks: Sequence[Hook],
+    kind: Callable[..., Simulation] = Simulation,
 ) -> Simulation:
-    """The cluster of ``scenario``, ready to run ``workload``."""
+    """The cluster of ``scenario``, ready to run ``workload``; ``kind`` makes the simulation."""
     cluster, seed = scenario.cluster, scenario.seed
     names = [pool.name for pool in cluster.pools]
     router = make_router(cluster.router, seed, names, "cluster.router")
     hooks = [*hooks_of(scenario), *hooks]
-    simulation = Simulation(workload, router, hooks, staleness_s=cluster.router.staleness)
+    simulation = kind(workload, router, hooks, staleness_s=cluster.router.staleness)
     if cluster.admission is not None:
         add_gateway(simulation, cluster.admission)
     topology = topology_of(cluster.network, simulation.network)

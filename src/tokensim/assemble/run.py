@@ -16,7 +16,7 @@ from tokensim.assemble.cluster import build_simulation, rank_facts, rank_names, 
 from tokensim.assemble.operations import lives_of
 from tokensim.assemble.roofs import roofs_of
 from tokensim.cost.calibration import Calibration
-from tokensim.engine import Progress
+from tokensim.engine import Progress, Simulation
 from tokensim.engine.hooks import Hook
 from tokensim.errors import InputError
 from tokensim.metrics.energy import RequestEnergy, instance_energy, request_energy
@@ -114,7 +114,13 @@ def simulate(
     simulation = build_simulation(scenario, model, plans, workload, exact_steps=exact_steps, hooks=hooks)
     _check_lengths(workload, max(instance.max_model_len for instance in simulation.instances))
     check_adapters(workload, plans)
-    log = replace(simulation.run(progress), tiers=simulation.tiers.use())
+    return result_of(scenario, plans, simulation, simulation.run(progress))
+
+
+def result_of(scenario: Scenario, plans: Sequence[PoolPlan], simulation: Simulation, log: RunLog) -> Result:
+    """What came out of ``simulation`` of ``scenario``, which is over and has left ``log``."""
+    workload = simulation.workload
+    log = replace(log, tiers=simulation.tiers.use())
     slo = Slo(
         **{f"{name}_s": getattr(scenario.slo, name) for name in ("ttft", "tpot", "e2e", "itl")},
         percentile=scenario.slo.percentile,

@@ -22,6 +22,7 @@ from tokensim.cli import (
     scenario,
     schema,
     sensitivity,
+    serve,
     sweep,
     validate,
 )
@@ -47,6 +48,7 @@ app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("scenario", context_settings=scenario.SETTINGS)(scenario.scenario)
+app.command("serve")(serve.serve)
 app.command("schema")(schema.schema)
 app.command("models")(models.models)
 app.command("devices")(devices.devices)

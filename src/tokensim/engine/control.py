@@ -148,7 +148,7 @@ class Control:
                 and all(other.scheduler.kv_format == rank.scheduler.kv_format for other in target.ranks)
             )
             if not keep:
-                _remove(rank, request, now)
+                give_out(rank, request, now)
                 simulation.at(now, lambda now: simulation.resume(request, target, now))
                 return
             assert handover is not None
@@ -169,7 +169,7 @@ class Control:
             rank = _holder(axis, request)
             if rank is None or request.held or request.index in simulation.passages:
                 return
-            _remove(rank, request, now)
+            give_out(rank, request, now)
             simulation.at(now, then)
 
         for axis in replica.axes:
@@ -292,7 +292,7 @@ def _evict(axis: Instance | RankGroup, handover: Handover | None, now: float) ->
             elif request in scheduler.running or request in scheduler.loading or request in scheduler.waiting:
                 if request.finished:
                     continue
-                _remove(rank, request, now)
+                give_out(rank, request, now)
             else:  # withdrawn, since it depended on one that was evicted before it
                 continue
             passage = None if handover is None else handover.passages.get(request.index)
@@ -314,7 +314,7 @@ def _holder(axis: Instance | RankGroup, request: Request) -> Instance | None:
     return None
 
 
-def _remove(rank: Instance, request: Request, now: float) -> None:
+def give_out(rank: Instance, request: Request, now: float) -> None:
     """Take ``request`` out of ``rank``, whose last step ended at ``now``."""
     if request in rank.scheduler.running and request.decoding and not rank.notes_gaps:
         request.last_token_s = rank.last_token_s(request, now)

@@ -91,6 +91,8 @@ class FrontEnd:
         self.chunk_s = chunk_s
         self.client_s = client_s
         self.free_s = 0.0
+        self.on_step: Callable[[float, float], None] | None = None
+        """Called with the end of each step, or of the last one of a run, and when the client gets it."""
         self._deliver = deliver
         self._pending: deque[Outputs] = deque()
 
@@ -134,6 +136,8 @@ class FrontEnd:
         for i in peaks:
             latest = max(latest, outputs.end_of(i) + (steps - i + 1) * work)
         self.free_s = latest
+        if self.on_step is not None:
+            self.on_step(outputs.end_of(steps), latest + self.client_s)
         outputs.drop(steps)
         for request in outputs.firsts:
             self._deliver(request, latest + self.client_s, False)

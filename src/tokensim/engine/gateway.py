@@ -204,6 +204,14 @@ class Gateway:
             self._drop(request)
             self._reject(request)
 
+    def withdraw(self, request: Request) -> bool:
+        """``request`` gives up waiting here; whether it did wait."""
+        queue = self._queues.get(request.traits.tenant)
+        if queue is None or request not in queue.members:
+            return False
+        self._drop(request)
+        return True
+
     def _reject(self, request: Request) -> None:
         self.rejected += 1
         self._tell(request)

@@ -332,6 +332,17 @@ class Handover:
         self._close(passage)
         self._let_go(passage, now)
 
+    def cancel(self, passage: Passage, now: float) -> None:
+        """Nobody wants the request of ``passage`` any more: the decode side gives up its place and memory for
+        it, and the prefill side the KV that it keeps; a prompt that is being computed is the caller's."""
+        for transfer in passage.in_flight:
+            self.mover.cancel(transfer, now)
+        passage.in_flight.clear()
+        self._parked.pop(passage, None)
+        self._close(passage)
+        self._withdraw(passage)
+        self._let_go(passage, now)
+
     # When an instance dies.
 
     def lost_taker(self, passage: Passage, now: float) -> None:

@@ -45,6 +45,10 @@ class Simulation(Cluster):
             self.hooks.on_end()
         if complete and self.left:
             raise SimulationError(self._stuck())
+        return self._close(complete=complete, wall_s=wall_s)
+
+    def _close(self, *, complete: bool, wall_s: float) -> RunLog:
+        """Settle what is still open, and hand over the notes."""
         for instance in self.instances:
             if instance.front_end is not None:
                 instance.front_end.catch_up(inf)

@@ -17,7 +17,7 @@ from tokensim.workload.base import Floats, Ints
 STATUSES = ("unfinished", "finished", "truncated", "rejected", "failed", "cancelled")
 """``truncated``: finished early because it reached the model's context length. ``rejected``: refused on
 arrival. ``failed``: lost with an instance, or never taken by one. ``cancelled``: never sent, since the
-request that it waits for did not finish."""
+request that it waits for did not finish; or given up by its client (live)."""
 
 
 @dataclass(frozen=True, slots=True)

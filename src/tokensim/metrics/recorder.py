@@ -181,6 +181,18 @@ class Recorder:
         """The next row of ``steps`` has so many decodes of requests that have finished."""
         self.idle.extend(PACK_IDLE(len(self.steps) // STEP_BYTES, rows))
 
+    def forget(self, most_bytes: int) -> None:
+        """Throw the notes away if they take more than ``most_bytes``: nobody will ask for a log."""
+        notes = (
+            *(self.requests, self.steps, self.chunks, self.gaps, self.deliveries, self.together),
+            *(self.encoders, self.loads, self.handovers, self.transfers, self.idle, self.drafting),
+        )
+        if sum(map(len, notes)) > most_bytes:
+            for note in notes:
+                note.clear()
+            self.failures.clear()
+            self.retries.clear()
+
     def log(
         self,
         workload: Workload,

@@ -273,7 +273,7 @@ def _notes(log: RunLog, counts: RequestCounts, turned_away: int) -> tuple[str, .
         (counts.rejected - turned_away, "rejected on arrival, being longer than the context or the KV pool"),
         (turned_away, "rejected by the gateway (its queue, its timeout, or a limit of the tenant)"),
         (counts.failed, "lost with an instance, or never taken by one"),
-        (counts.cancelled, "never sent, since what they wait for did not finish"),
+        (counts.cancelled, "never sent, since what they wait for did not finish, or given up by the client"),
     ):
         if number:
             notes.append(f"{number:,} of {counts.total:,} requests {why}; latencies leave them out")

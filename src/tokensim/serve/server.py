@@ -1,0 +1,238 @@
+"""From a scenario to a server that runs until a signal tells it to drain, or a second one to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from math import gcd
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from tokensim.assemble.live import LiveCluster, live_cluster
+from tokensim.errors import InputError, SimulationError
+from tokensim.scenario import Scenario
+from tokensim.scenario.engine import Engine
+from tokensim.serve.app import Rules, Service, make_app
+from tokensim.serve.asking import Desk
+from tokensim.serve.clock import Clock
+from tokensim.serve.leave import leave_run
+from tokensim.serve.metrics import Metrics
+from tokensim.serve.pacer import Pacer
+from tokensim.serve.prefixes import PromptIndex
+from tokensim.serve.tokens import HuggingFace, RuleOfThumb, Tokens
+from tokensim.workload import build_workload
+
+MOST_BLOCKS = 1 << 20
+"""Blocks of prompts that are remembered at most: 200 MB of real memory."""
+
+FEWEST_BLOCKS = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to serve. ``tokenizer``: a tokenizer.json (None: a rule of thumb); ``early_stops``: answers may end
+    as those of the scenario's workload do; ``keep``: a run is left in the end; ``drain_s``: real seconds that
+    answers get to end after the first signal."""
+
+    host: str = "127.0.0.1"
+    port: int = 8000
+    time_scale: float = 1.0
+    rules: Rules = field(default_factory=Rules)
+    tokenizer: Path | None = None
+    model_name: str | None = None
+    early_stops: bool = False
+    keep: bool = False
+    drain_s: float = 30.0
+    access_log: bool = False
+
+
+class Endpoint:
+    """``scenario`` behind an ASGI application ``app``; time begins when that starts.
+
+    Raises ``InputError`` for what cannot be simulated.
+    """
+
+    def __init__(self, scenario: Scenario, options: Options, *, has_workload: bool = True) -> None:
+        self.options = options
+        self.cluster = live_cluster(scenario, keep=options.keep)
+        tokens: Tokens = RuleOfThumb() if options.tokenizer is None else HuggingFace(options.tokenizer)
+        answers = (
+            build_workload(scenario.workload, scenario.seed).output_tokens.tolist() if has_workload else []
+        )
+        if options.early_stops and not answers:
+            raise InputError(
+                "nothing says when answers stop",
+                where="--early-stops",
+                hint="give the scenario a workload: its output_tokens are taken",
+            )
+        self.models = models_of(scenario, options.model_name)
+        desk = Desk(
+            tokens,
+            self.models,
+            self.cluster.max_model_len,
+            [length for length in answers if length > 0],
+            early_stops=options.early_stops,
+        )
+        self.pacer = Pacer(self.cluster, Clock(options.time_scale), self._broke_down)
+        metrics = Metrics(self.cluster, next(iter(self.models)))
+        self.service = Service(self.cluster, desk, self.pacer, metrics, index_of(self.cluster), options.rules)
+        self.app = make_app(self.service, self._lifespan)
+        self.on_failure: Callable[[], None] = lambda: None
+
+    def save(self, folder: Path) -> bool:
+        """Leave the run up to now in ``folder``; False if no request came. The server has ended."""
+        simulation = self.cluster.simulation
+        if not simulation.came:
+            return False
+        result = self.cluster.result()
+        index = self.service.index
+        leave_run(result, simulation.workload, None if index is None else index.block, folder)
+        return True
+
+    @contextlib.asynccontextmanager
+    async def _lifespan(self, app: Any) -> AsyncIterator[None]:
+        self.pacer.clock = Clock(self.options.time_scale)
+        self.pacer.ring()
+        try:
+            yield
+        finally:
+            self.pacer.stop()
+
+    def _broke_down(self, error: Exception) -> None:
+        self.on_failure()
+
+
+def models_of(scenario: Scenario, name: str | None) -> dict[str, int]:
+    """The names of the model (first) and of its adapters, with their numbers."""
+    if name is None:
+        given = scenario.model
+        name = given if isinstance(given, str) else scenario.name or "model"
+    models = {name: -1}
+    engines = [scenario.pool_engine(pool) for pool in scenario.cluster.pools]
+    if all(engine.lora is not None for engine in engines):
+        asked = scenario.workload.adapters
+        for number in range(asked.count if asked is not None else _host_slots(engines)):
+            models[f"adapter-{number}"] = number
+    return models
+
+
+def _host_slots(engines: list[Engine]) -> int:
+    sections = [engine.lora for engine in engines if engine.lora is not None]
+    return min(section.max_cpu_loras or section.max_loras for section in sections)
+
+
+def index_of(cluster: LiveCluster) -> PromptIndex | None:
+    """What knows prompts of ``cluster`` by their blocks; None if nobody caches any."""
+    sizes: list[int] = []
+    blocks = 0
+    for instance in cluster.simulation.instances:
+        for rank in instance.ranks if instance.caching else ():
+            pool: Any = rank.scheduler.pool
+            sizes.append(getattr(pool, "block_size", 1))
+            blocks += pool.num_blocks * sizes[-1]
+    if not sizes:
+        return None
+    size = gcd(*sizes)
+    return PromptIndex(size, min(MOST_BLOCKS, max(FEWEST_BLOCKS, 4 * blocks // size)))
+
+
+class Server(uvicorn.Server):
+    """Stops taking requests at the first signal and lets answers end; at the second one it stops at once."""
+
+    def __init__(self, config: uvicorn.Config, endpoint: Endpoint, ready: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._endpoint = endpoint
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``."""
+        await super().startup(sockets)
+        if self.started:
+            self._ready(self.servers[0].sockets[0].getsockname()[1])
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take both signals, and give them back; they end nothing but the server."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        """The first signal, or another one."""
+        self._endpoint.service.draining = True
+        if self.should_exit:
+            self.force_exit = True
+        self.should_exit = True
+
+
+def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
+    """Serve until a signal comes; ``ready`` is called with the port. Raises ``SimulationError`` if the
+    simulation breaks down, ``InputError`` if the address is taken."""
+    options = endpoint.options
+    _allow_connections(options.rules.max_streams)
+    sock = _bind(options.host, options.port)
+    config = uvicorn.Config(
+        endpoint.app,
+        log_level="info" if options.access_log else "warning",
+        access_log=options.access_log,
+        timeout_graceful_shutdown=max(1, round(options.drain_s)),
+        timeout_keep_alive=75,
+        server_header=False,
+        date_header=False,
+    )
+    server = Server(config, endpoint, ready)
+
+    def stop() -> None:
+        server.should_exit = True
+
+    endpoint.on_failure = stop
+    try:
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve([sock]))
+    finally:
+        sock.close()
+    if endpoint.pacer.error is not None:
+        error = endpoint.pacer.error
+        if isinstance(error, SimulationError):
+            raise error
+        raise SimulationError(f"the simulation broke down: {type(error).__name__}: {error}") from error
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except (OSError, OverflowError) as error:
+        sock.close()
+        told = getattr(error, "strerror", None) or str(error)
+        raise InputError(
+            f"{told}", where=f"{host}:{port}", hint="give another --port (0: any) or --host"
+        ) from None
+    return sock
+
+
+def _allow_connections(streams: int) -> None:
+    """Raise the soft limit of open files so that every stream may have a connection."""
+    with contextlib.suppress(ImportError, ValueError, OSError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = streams + 256
+        if soft < wanted:
+            most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
