@@ -16,6 +16,7 @@ from tokensim.cli import (
     models,
     optimize,
     plot,
+    profile,
     profiles,
     report,
     run,
@@ -46,6 +47,7 @@ app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("profile")(profile.profile)
 app.command("scenario", context_settings=scenario.SETTINGS)(scenario.scenario)
 app.command("schema")(schema.schema)
 app.command("models")(models.models)
