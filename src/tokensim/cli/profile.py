@@ -212,6 +212,7 @@ def _report(
             "measured": outcome.measured,
             "error": outcome.error,
             "checks": list(outcome.checks),
+            "noisy": outcome.noisy,
             "refused": dict(outcome.refused),
             "elapsed_s": outcome.elapsed_s,
             "notes": list(plan.notes),
@@ -231,7 +232,11 @@ def _report(
         checks = sorted(outcome.checks)
         typer.echo(
             f"Checks between them: median {outcome.check_median:.1%}, worst {checks[-1]:.1%}"
-            f" of {len(checks)} lines."
+            f" of {len(checks)}, before the tables took them in."
+        )
+    if outcome.noisy:
+        typer.echo(
+            f"Note: {outcome.noisy} shapes vary by more than the error asked for: is anything else running?"
         )
     for why, count in outcome.refused.items():
         typer.echo(f"Note: {count} shapes are not measured: {why}")

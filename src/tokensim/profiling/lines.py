@@ -28,6 +28,9 @@ quantisation or noise."""
 MARGIN = 0.2
 """A new point keeps this share of the interval (of its logarithm) from both ends."""
 
+BELOW_MIDDLE = 0.382
+"""Where a check lies in an interval (of its logarithm): the golden section, which no power of two hits."""
+
 NOISE = 2.0
 """Errors below this many standard errors of the measurements around are noise."""
 
@@ -122,9 +125,10 @@ def gaps(points: Sequence[Point], form: Form) -> list[Gap]:
     return found
 
 
-def middle(low: int, high: int) -> int:
-    """The whole number nearest to the geometric mean, strictly between both."""
-    return _inside((low * high) ** 0.5, low, high)
+def odd_middle(low: int, high: int) -> int:
+    """A whole number strictly between both, below the geometric mean, odd where there is an odd one near."""
+    x = _inside(low * (high / low) ** BELOW_MIDDLE, low, high)
+    return x if x % 2 or x + 1 >= high else x + 1
 
 
 def _value(point: Point, form: Form) -> float:

@@ -49,6 +49,7 @@ def profile_of(
     provenance = {"measured": what, **facts.provenance, **told, "interpolation": _claim(outcome)}
     notes = [
         *(f"{name} is not measured: {why}" for name, why in facts.lacking.items()),
+        *([f"{outcome.noisy} shapes vary by more than the error asked for"] if outcome.noisy else []),
         *(f"{count} shapes are not measured: {why}" for why, count in outcome.refused.items()),
     ]
     source = f"tokensim profile, PyTorch {facts.version}"
@@ -204,8 +205,8 @@ def _claim(outcome: Outcome) -> str:
         return "not checked"
     checks = sorted(outcome.checks)
     return (
-        f"checked between the measured shapes, once a line: median error {median(checks):.1%}, "
-        f"worst {checks[-1]:.1%} of {len(checks)} lines"
+        f"checked between measured shapes, before these were taken in: median error {median(checks):.1%}, "
+        f"worst {checks[-1]:.1%} of {len(checks)} checks"
     )
 
 

@@ -2,7 +2,8 @@
 is up.
 
 Checks are measured where nothing was and compared with what the table says there: their errors are what the
-session claims. A line whose check fails is refined further and checked again.
+session claims. They lie at odd sizes, as a grid of powers of two never meets the tiles that kernels work in.
+A line whose check fails is refined and checked again.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
+from math import log
 from statistics import median
 
 from tokensim.cost.tables.base import AXES
 from tokensim.profiling.bench import Bench, Measurement, Rates, Unmeasurable
-from tokensim.profiling.lines import Gap, Line, Point, gaps, interpolated, middle
+from tokensim.profiling.lines import NOISE, Gap, Line, Point, gaps, interpolated, odd_middle
 from tokensim.profiling.plan import Plan
 from tokensim.profiling.shapes import Shape, work
 from tokensim.profiling.store import Record, Role, Store
@@ -38,15 +41,16 @@ class Progress:
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """How a session ended. ``complete``: everything planned was measured, no interpolation is expected to be
-    off by more than the target, and every line passed its check. ``checks``: relative errors of the table at
-    shapes that were measured to check it, the last of each line; ``refused``: reasons, with the number of
-    shapes."""
+    off by more than the target, and every line passed its checks. ``checks``: relative errors of the table at
+    shapes that were measured to check it, before it took them in; ``noisy`` shapes have a median whose
+    standard error is above the target; ``refused``: reasons, with the number of shapes."""
 
     complete: bool
     ended: str
     measured: int
     error: float | None
     checks: tuple[float, ...]
+    noisy: int
     refused: Mapping[str, int]
     elapsed_s: float
 
@@ -57,21 +61,25 @@ class Outcome:
 
 
 class Estimates:
-    """What measuring a shape takes, from its work and the device's rates; scaled, kind by kind, by what
-    measuring took so far."""
+    """What measuring a shape takes, from its work and the device's rates, corrected by what measuring shapes of
+    its kind and about its size took so far: by what they took longer, or by the share that they took."""
 
     def __init__(self, rates: Rates, policy: Policy, cold: bool) -> None:
         self._rates, self._policy, self._cold = rates, policy, cold
-        self._ratios: dict[str, list[float]] = {}
+        self._taken: dict[str, list[tuple[float, float]]] = {}
 
     def seconds(self, shape: Shape) -> float:
         """Seconds to measure ``shape``."""
-        ratios = self._ratios.get(shape.kind)
-        return self._raw(shape) * (median(ratios[-25:]) if ratios else 1.0)
+        raw, taken = self._raw(shape), self._taken.get(shape.kind, [])
+        near = sorted(taken, key=lambda pair: abs(log(pair[0] / raw)))[:SIMILAR]
+        if not near:
+            return raw
+        more = median(actual - expected for expected, actual in near)
+        return raw + more if more > 0.0 else raw * median(actual / expected for expected, actual in near)
 
     def learn(self, shape: Shape, seconds: float) -> None:
         """Take in that measuring ``shape`` took so long."""
-        self._ratios.setdefault(shape.kind, []).append(seconds / self._raw(shape))
+        self._taken.setdefault(shape.kind, []).append((self._raw(shape), max(seconds, 1e-9)))
 
     def _raw(self, shape: Shape) -> float:
         rates, todo = self._rates, work(shape)
@@ -86,14 +94,21 @@ class Estimates:
         return self._policy.expected_s(call) * (2.0 if self._cold else 1.0) + 4.0 * filling + 2e-3
 
 
+SIMILAR = 5
+"""Measurements from which an estimate learns: those nearest in size."""
+
+CHECKS = 2
+"""Checks that a line has to pass."""
+
+
 @dataclass(slots=True)
 class _State:
     """A line with what was measured of it."""
 
     line: Line
     points: list[Point] = field(default_factory=list)
-    checked: bool = False
-    check_error: float | None = None
+    passed: int = 0
+    checks: list[float] = field(default_factory=list)
     blocked: set[int] = field(default_factory=set)
 
     def add(self, x: int, measured: Measurement) -> None:
@@ -111,21 +126,17 @@ class _State:
         return max(self.open(), key=lambda gap: gap.error, default=None)
 
     def unsure(self, target: float) -> int | None:
-        """Where to check: the middle of the interval over which the time changes most; None if none changes
-        by more than the ``target``."""
-        if len(self.points) < 2 or not self.line.refined:
+        """Where to check: in the middle of the interval over which the time changes most; None if the line
+        has passed its checks, or no interval changes by more than the ``target``."""
+        if self.passed >= CHECKS:
             return None
-        spans = [
-            (gap.most, low.x, high.x)
+        places = [
+            (-gap.most, odd_middle(low.x, high.x))
             for gap in self.open()
-            for low, high in zip(self.points, self.points[1:], strict=False)
+            for low, high in pairwise(self.points)
             if low.x < gap.x < high.x and gap.most > target
         ]
-        if not spans:
-            return None
-        _, low_x, high_x = max(spans)
-        x = middle(low_x, high_x)
-        return None if x in self.blocked else x
+        return next((x for _, x in sorted(places) if x not in self.blocked), None)
 
 
 class Session:
@@ -165,13 +176,14 @@ class Session:
         records = self._store.records.values()
         left = [shape for shape in self._plan.coarse() if shape not in self._store.records]
         error = self._error()
-        checks = [state.check_error for state in self._states.values() if state.check_error is not None]
+        checks = [error for state in self._states.values() for error in state.checks]
         return Outcome(
             complete=ended == "done" and not left and (error is None or error <= self._target),
             ended=ended,
             measured=sum(record.measurement is not None for record in records),
             error=error,
             checks=tuple(checks),
+            noisy=sum(m.noise > self._target for record in records if (m := record.measurement)),
             refused=dict(Counter(record.refusal for record in records if record.measurement is None)),
             elapsed_s=self._clock() - self._began,
         )
@@ -202,15 +214,13 @@ class Session:
                 return False
             self._point(state, x, role)
             above = sum(gap.error > self._target for s in self._states.values() for gap in s.open())
-            left = above + sum(
-                s.unsure(self._target) is not None and not s.checked for s in self._states.values()
-            )
+            left = above + sum(s.unsure(self._target) is not None for s in self._states.values())
             each = self._estimates.seconds(state.line.at(x)) * len(state.line.shapes(x))
             self._tell("refining" if role == "refined" else "checking", left, left * each)
 
     def _next_check(self) -> tuple[_State, int] | None:
         for state in self._states.values():
-            if not state.checked and (x := state.unsure(self._target)) is not None:
+            if (x := state.unsure(self._target)) is not None:
                 return state, x
         return None
 
@@ -229,7 +239,10 @@ class Session:
     def _measure(self, shape: Shape, role: Role, guess: float | None = None, line: str = "") -> None:
         began = self._clock()
         try:
-            record = Record(shape, role, self._bench.measure(shape), guess=guess, line=line)
+            measured = self._bench.measure(shape)
+            if measured.noise > self._target:  # something else ran on the device: once more
+                measured = min(measured, self._bench.measure(shape), key=lambda one: one.noise)
+            record = Record(shape, role, measured, guess=guess, line=line)
             self._estimates.learn(shape, self._clock() - began)
         except Unmeasurable as error:
             record = Record(shape, role, None, str(error), guess, line)
@@ -250,8 +263,9 @@ class Session:
                 continue
             state.add(x, record.measurement)
             if record.role == "check" and record.guess is not None and record.line == state.line.key:
-                state.check_error = abs(record.guess / record.measurement.seconds - 1.0)
-                state.checked = state.check_error <= self._target + 2.0 * record.measurement.noise
+                error = abs(record.guess / record.measurement.seconds - 1.0)
+                state.checks.append(error)
+                state.passed += error <= self._target + NOISE * record.measurement.noise
 
     def _error(self) -> float | None:
         errors = [gap.error for state in self._states.values() for gap in state.open()]

@@ -126,8 +126,10 @@ def _call(dist: Any, collective: str, size: int, ranks: int, device: torch.devic
     if collective == "all_reduce":
         return lambda: dist.all_reduce(whole)
     if collective == "all_gather":
-        return lambda: dist.all_gather_into_tensor(whole, part)
+        gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor  # its newer name
+        return lambda: gather(whole, part)
     if collective == "reduce_scatter":
-        return lambda: dist.reduce_scatter_tensor(part, whole)
+        scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+        return lambda: scatter(part, whole)
     other = torch.zeros_like(whole)
     return lambda: dist.all_to_all_single(other, whole)
