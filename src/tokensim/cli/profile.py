@@ -100,6 +100,8 @@ def profile(
     target = share(error, "--error")
     if not 0.0 < target < 1.0:
         raise InputError(f"{error} is out of range", where="--error", hint="between 0 and 1: 5%")
+    if model is None and (tensor_parallel_size, expert_parallel_size) != (1, 1):
+        raise InputError("parallelism is a model's", where="--tensor-parallel-size", hint="give --model")
     if base is not None:
         load_device(base, "--base")
     request = Request(output, target, budget_s, resume, base, cache)
@@ -141,8 +143,6 @@ def _planned(
     given = [weight_dtype(one, "--dtypes") for one in dtypes.split(",")] if dtypes else []
     tokens, seqs, context = load
     if model is None:
-        if parallel != (1, 1):
-            raise InputError("parallelism is a model's", where="--tensor-parallel-size", hint="give --model")
         from tokensim.cost.tables.formats import table_formats
 
         named = [next((n for n in table_formats(one) if n in facts.dtypes), None) for one in given]

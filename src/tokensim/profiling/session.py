@@ -61,8 +61,8 @@ class Outcome:
 
 
 class Estimates:
-    """What measuring a shape takes, from its work and the device's rates, corrected by what measuring shapes of
-    its kind and about its size took so far: by what they took longer, or by the share that they took."""
+    """What measuring a shape takes, from its work and the device's rates, corrected by what shapes of its
+    kind and about its size took so far: by what they took longer, or by the share that they took."""
 
     def __init__(self, rates: Rates, policy: Policy, cold: bool) -> None:
         self._rates, self._policy, self._cold = rates, policy, cold

@@ -46,9 +46,9 @@ class ElementwiseTable:
 
     def price(self, op: Elementwise) -> RowCurve | None:
         """The time of ``op``; None where its family or dtype was not measured."""
-        family = FAMILIES.get(op.name)
+        family = FAMILIES.get(op.name, "")
         table = self._table.filter(self._table["operator"] == family)
-        if family is None or table.is_empty():
+        if table.is_empty():
             return None
         sizes = np.unique(table["row_bytes"].to_numpy()).astype(float)
         size = float(op.bytes_per_row)

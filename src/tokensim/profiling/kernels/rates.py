@@ -13,10 +13,11 @@ from tokensim.profiling.kernels.gemm import TORCH_DTYPES, linear_calls
 from tokensim.profiling.kernels.runner import Call, Runner
 from tokensim.profiling.timing import Policy, timed
 
-QUICK = Policy(width=0.02, most=15, cap_s=0.4, warm_up_s=0.2)
+QUICK = Policy(width=0.02, most=9, cap_s=0.2, warm_up_s=0.1)
 
-LONG_S = 0.02
-"""The multiplication that shows a rate lasts at least this long on the device."""
+LONG_S = 5e-3
+"""The multiplication that shows a rate lasts at least this long: rates fall no further (see
+``cost.tables.library``)."""
 
 LARGEST = 16_384
 """Rows and columns of that multiplication at most."""
