@@ -73,8 +73,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     folder = tmp_path_factory.mktemp("measured")
     told = run(
         "profile", "--device", "cpu", "--model", str(model), "--max-num-batched-tokens", "64",
-        "--max-num-seqs", "8", "--max-model-len", "256", "--error", "50%", "--budget", "8s", "--cache", "hot",
-        "-o", str(folder), "--json", status=(0, 1),
+        "--max-num-seqs", "8", "--max-model-len", "256", "--error", "90%", "--budget", "90s", "--cache",
+        "hot", "-o", str(folder), "--json", status=(0, 1),
     )  # fmt: skip
     answer = json.loads(told)
     assert answer["measured"] > 30
@@ -92,7 +92,7 @@ def scenario(tmp_path_factory: pytest.TempPathFactory, model: Path, measured: Pa
 def test_every_operator_of_a_step_is_measured(scenario: Path) -> None:
     told = json.loads(run("explain", str(scenario), "--step", "decode=4@64+prefill=16", "--json"))
     (device,) = told["devices"]
-    rows = device["operators"]
+    rows = [row for row in device["breakdown"] if row["operator"] != "host"]
     assert len(rows) > 10
     sources = {row["operator"]: row["source"] for row in rows}
     assert not {name: source for name, source in sources.items() if "tokensim profile" not in source}

@@ -1,4 +1,4 @@
-"""Elementwise operators from tables: exact where measured, by traffic elsewhere; GEMMs with rows of their own."""
+"""Elementwise operators from tables: exact where measured, by traffic elsewhere; GEMMs with own rows."""
 
 from __future__ import annotations
 

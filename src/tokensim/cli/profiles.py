@@ -152,8 +152,8 @@ def compare(
     from tokensim.profiling.compare import device_of, profiles_of
 
     setting = Setting(device_of((first, second), hardware), "", engine=engine, version=version)
-    pair = [profiles_of(source, setting) for source in (first, second)]
-    found = differences(*pair, setting)
+    pair = profiles_of(first, setting), profiles_of(second, setting)
+    found = differences(pair[0], pair[1], setting)
     if as_json:
         plain = [{k: None if v != v else v for k, v in asdict(row).items()} for row in found]
         typer.echo(json.dumps(plain, indent=2))
