@@ -20,7 +20,7 @@ from tokensim.profiling.compare import compare, device_of, profiles_of
 from tokensim.profiling.generic import generic_plan
 from tokensim.profiling.output import DEVICE_FILE
 from tokensim.profiling.plan import Extent, Plan, model_plan, spaced
-from tokensim.profiling.run import Request, expected, measure
+from tokensim.profiling.run import REFINED, Request, expected, measure
 from tokensim.profiling.shapes import Shape, work
 from tokensim.profiling.store import STORE_FILE
 
@@ -234,6 +234,15 @@ def test_what_a_plan_takes_is_told_by_kind() -> None:
     }
     assert 0.0 < expectation.coarse_s < expectation.about_s
     assert expected(bench, plan, POLICY, "both").coarse_s > expectation.coarse_s
+
+
+def test_refinement_and_checks_of_a_roofline_take_what_is_said(tmp_path: Path) -> None:
+    bench = FakeBench(cost_s=0.0)
+    plan = model_plan(load_model(LLAMA), bench.facts, Extent(), ["bfloat16"])
+    outcome, _ = measure(bench, plan, Request(tmp_path), POLICY)
+    assert outcome.complete
+    assert max(outcome.checks) < 0.01
+    assert len(bench.asked) / len(plan.coarse()) == pytest.approx(1.0 + REFINED, abs=0.1)
 
 
 def test_calls_of_both_kinds_take_their_decodes_from_those_alone(tmp_path: Path) -> None:

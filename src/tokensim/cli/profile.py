@@ -37,11 +37,15 @@ def profile(
     ] = 1,
     dtypes: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Weights: bfloat16,fp8. [default: the model's own; bfloat16, fp8]"),
+        typer.Option(
+            metavar="LIST", help="Weights: bfloat16,fp8. [default: the model's; else bfloat16, fp8]"
+        ),
     ] = None,
     operators: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Of gemm, attention, elementwise, experts, collective. [all]"),
+        typer.Option(
+            metavar="LIST", help="Of gemm, attention, elementwise, experts, collective. [default: all]"
+        ),
     ] = None,
     max_num_batched_tokens: Annotated[
         int, typer.Option(metavar="N", min=2, help="Tokens in a step at most.")
@@ -65,7 +69,8 @@ def profile(
         str | None, typer.Option(metavar="ID", help="Device whose price, power and links to keep.")
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of the device in the tables. [its own, or --base]")
+        str | None,
+        typer.Option(metavar="NAME", help="Of the device in the tables. [default: its own, or --base]"),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Where the files go.")] = Path(
         "profile"

@@ -131,12 +131,11 @@ def compare(
     second: Annotated[str, typer.Argument(help="The same.")],
     hardware: Annotated[
         str | None,
-        typer.Option(
-            "--hardware", metavar="ID", help="Their device. [FIRST/device.yaml, SECOND/device.yaml]"
-        ),
+        typer.Option("--hardware", metavar="ID", help="Their device. [default: that of their device.yaml]"),
     ] = None,
     engine: Annotated[
-        str, typer.Option("--engine", help="Of tables that have several: vllm, sglang, trtllm.")
+        str,
+        typer.Option("--engine", metavar="NAME", help="Of tables that have several: vllm, sglang, trtllm."),
     ] = "vllm",
     version: VersionOption = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
