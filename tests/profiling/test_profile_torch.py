@@ -37,7 +37,7 @@ SCENARIO = """
 model: MODEL
 cluster: {pools: [{name: cpu, hardware: FOLDER/device.yaml}]}
 performance: {operators: FOLDER/}
-engine: {max_num_seqs: 8, max_num_batched_tokens: 64, max_model_len: 256, num_gpu_blocks: 1000}
+engine: {max_num_seqs: 8, max_num_batched_tokens: 32, max_model_len: 128, num_gpu_blocks: 1000}
 workload:
   arrivals: {process: poisson, rate: 1}
   input_tokens: {distribution: fixed, value: 32}
@@ -52,7 +52,11 @@ def run(*arguments: str, status: tuple[int, ...] = (0,)) -> str:
         [sys.executable, "-m", "tokensim", *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
+        env={
+            **os.environ,
+            "PYTHONPATH": str(ROOT / "src"),
+            "OMP_NUM_THREADS": "1",
+        },  # no waiting for busy cores
         timeout=600,
     )
     assert done.returncode in status, done.stderr
@@ -72,8 +76,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
     pytest.importorskip("torch", reason="PyTorch is not installed: nothing can be measured here")
     folder = tmp_path_factory.mktemp("measured")
     told = run(
-        "profile", "--device", "cpu", "--model", str(model), "--max-num-batched-tokens", "64",
-        "--max-num-seqs", "8", "--max-model-len", "256", "--error", "90%", "--budget", "90s", "--cache",
+        "profile", "--device", "cpu", "--model", str(model), "--max-num-batched-tokens", "32",
+        "--max-num-seqs", "8", "--max-model-len", "128", "--error", "90%", "--budget", "90s", "--cache",
         "hot", "-o", str(folder), "--json", status=(0, 1),
     )  # fmt: skip
     answer = json.loads(told)
@@ -150,10 +154,12 @@ def test_what_is_wrong_is_refused(arguments: tuple[str, ...], says: str) -> None
 
 
 def test_every_kernel_of_the_cpu_can_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("torch", reason="PyTorch is not installed: nothing can be measured here")
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: nothing can be measured here")
     from tokensim.profiling.kernels import facts, open_bench
 
     monkeypatch.setattr(facts, "_cpu_cache", lambda: float(1 << 20))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # no waiting for busy cores
     bench = open_bench(
         "cpu", cache="both", ranks=2, policy=Policy(least=3, most=3, cap_s=0.02, warm_up_s=0.01)
     )
@@ -182,6 +188,7 @@ def test_every_kernel_of_the_cpu_can_be_timed(monkeypatch: pytest.MonkeyPatch) -
         assert "kernel of experts" in bench.told()
     finally:
         bench.close()
+        torch.set_num_threads(threads)
 
 
 def test_what_no_kernel_takes_is_said() -> None:
