@@ -16,6 +16,7 @@ from tokensim.cli import (
     models,
     optimize,
     plot,
+    profile,
     profiles,
     report,
     run,
@@ -47,6 +48,7 @@ app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
+app.command("profile")(profile.profile)
 app.command("scenario", context_settings=scenario.SETTINGS)(scenario.scenario)
 app.command("serve")(serve.serve)
 app.command("schema")(schema.schema)

@@ -1,4 +1,4 @@
-"""``tokensim profiles``: the measured operator times there are, what is in them, and converting them."""
+"""``tokensim profiles``: the measured operator times there are, what is in them, converting and comparing."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from tokensim.cost.tables.base import Profile
     from tokensim.cost.tables.find import Entry
 
 app = typer.Typer(
-    help="Measured operator times: list, show, convert.", no_args_is_help=True, rich_markup_mode=None
+    help="Measured operator times: list, show, convert, compare.", no_args_is_help=True, rich_markup_mode=None
 )
 
 SHOWN_AT_ONCE = 8
@@ -123,6 +125,53 @@ def convert(
             typer.echo(f"  {note}")
 
 
+@app.command("compare")
+def compare(
+    first: Annotated[str, typer.Argument(help="aiconfigurator, or a file or folder of measured tables.")],
+    second: Annotated[str, typer.Argument(help="The same.")],
+    hardware: Annotated[
+        str | None,
+        typer.Option("--hardware", metavar="ID", help="Their device. [default: that of their device.yaml]"),
+    ] = None,
+    engine: Annotated[
+        str,
+        typer.Option("--engine", metavar="NAME", help="Of tables that have several: vllm, sglang, trtllm."),
+    ] = "vllm",
+    version: VersionOption = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Compare two sets of tables: how much longer SECOND says that what FIRST measured takes."""
+    import json
+    from dataclasses import asdict
+    from math import isnan
+
+    from tokensim.cli.columns import columns
+    from tokensim.cost.base import Setting
+    from tokensim.profiling.compare import compare as differences
+    from tokensim.profiling.compare import device_of, profiles_of
+
+    setting = Setting(device_of((first, second), hardware), "", engine=engine, version=version)
+    pair = profiles_of(first, setting), profiles_of(second, setting)
+    found = differences(pair[0], pair[1], setting)
+    if as_json:
+        plain = [{k: None if v != v else v for k, v in asdict(row).items()} for row in found]
+        typer.echo(json.dumps(plain, indent=2))
+        return
+    for source, profiles in zip((first, second), pair, strict=True):
+        shown = "; ".join(f"{p.device} {p.engine} {p.version}".strip() for p in profiles)
+        typer.echo(f"{source}: {shown}")
+    rows = [
+        (
+            row.kind,
+            row.what,
+            f"{row.compared:,} of {row.shapes:,}",
+            *("-" if isnan(x) else f"{x:+.1%}" for x in (row.median, row.low, row.high)),
+        )
+        for row in found
+    ]
+    typer.echo(columns(("kind", "of", "shapes compared", "median", "10th pct", "90th pct"), rows))
+
+
 def _details(profile: Profile) -> str:
     """One profile for people."""
     from tokensim.cli.columns import columns
@@ -140,12 +189,23 @@ def _details(profile: Profile) -> str:
     for kind, frame in profile.tables.items():
         times = frame["seconds"]
         low, middle, high = (1e6 * float(x) for x in (times.min(), times.median(), times.max()))  # type: ignore[arg-type]
-        rows.append((kind, f"{frame.height:,}", f"{low:,.1f}", f"{middle:,.1f}", f"{high:,.1f}"))
+        rows.append(
+            (kind, f"{frame.height:,}", f"{low:,.1f}", f"{middle:,.1f}", f"{high:,.1f}", *_spread(frame))
+        )
         missing = holes(kind, frame)
         if missing:
             notes.append(missing)
-    table = columns(("kind", "rows", "min us", "median us", "max us"), rows)
+    titles = ("kind", "rows", "min us", "median us", "max us", "spread", "90th pct")
+    told = any(row[-1] for row in rows)
+    table = columns(titles, rows) if told else columns(titles[:-2], [row[:-2] for row in rows])
     parts = ["\n".join(f"{name:<{width}}  {value}" for name, value in facts), table]
     if notes:
         parts.append("Notes\n" + "\n".join(f"  {note}" for note in notes))
     return "\n\n".join(parts)
+
+
+def _spread(frame: pl.DataFrame) -> tuple[str, str]:
+    """The median and the 90th percentile of the relative spread of repeats, where it is known."""
+    if "spread" not in frame.columns:
+        return "", ""
+    return tuple(f"{float(frame['spread'].quantile(q) or 0.0):.1%}" for q in (0.5, 0.9))  # type: ignore[return-value]

@@ -66,15 +66,20 @@ COLUMNS: dict[str, dict[str, str]] = {
     "mla_bmm": {"part": "str", "dtype": "str", "heads": "int", "tokens": "int"},
     # collective: all_reduce | all_gather | reduce_scatter | all_to_all | send_recv; bytes: the whole buffer
     # (what is reduced, gathered from all, scattered to all, or sent by one rank); backend: custom_graph |
-    # custom_eager (the engine's own kernels inside and outside a CUDA graph) | nccl | oneccl
+    # custom_eager (the engine's own kernels inside and outside a CUDA graph) | nccl | rccl | oneccl | gloo
     "collective": {"collective": "str", "backend": "str", "ranks": "int", "bytes": "int"},
+    # an elementwise operator of `rows` rows (tokens, or samples) that each move `row_bytes`; operator: norm |
+    # activation | rotary | embedding | sampling; dtype: of the activations
+    "elementwise": {"operator": "str", "dtype": "str", "row_bytes": "int", "rows": "int"},
     # a layer measured under its own name in a model (norms, rotary, projections, LM head, sampling ...),
     # as `model`'s under `tensor` ranks, its weights in `dtype`; rows: tokens, or samples (sequences)
     "layer": {"model": "str", "dtype": "str", "tensor": "int", "layer": "str", "rows": "int"},
 }  # fmt: skip
-"""Columns of each kind (besides ``seconds``, and optionally ``spread``, the relative spread of repeats)."""
+"""Columns of each kind (besides ``seconds``, and optionally those of ``OPTIONAL``)."""
 
-OPTIONAL = {"spread": "float"}
+OPTIONAL = {"spread": "float", "hot_seconds": "float"}
+"""``spread``: the relative spread of repeats; ``hot_seconds``: the time with all operands in the device's
+cache, where ``seconds`` is that with weights and KV from memory."""
 
 AXES: dict[str, tuple[str, ...]] = {
     "gemm": ("n", "k", "m"),
@@ -88,6 +93,7 @@ AXES: dict[str, tuple[str, ...]] = {
     "mla_decode": ("batch", "context"),
     "mla_bmm": ("tokens",),
     "collective": ("bytes",),
+    "elementwise": ("rows",),
     "layer": ("rows",),
 }
 """The columns along which a kind is interpolated; the others say what was measured."""

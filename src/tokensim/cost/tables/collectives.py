@@ -16,7 +16,7 @@ from tokensim.workload.base import Floats
 if TYPE_CHECKING:
     import polars as pl
 
-BACKENDS = ("custom_graph", "nccl", "oneccl", "custom_eager")
+BACKENDS = ("custom_graph", "nccl", "rccl", "oneccl", "custom_eager", "gloo")
 """Backends by preference. ``custom_graph`` is the engine's own all-reduce as its workers call it, which hands
 large buffers to NCCL itself, on the machine on which that version was measured; the tables of NCCL may come
 from another machine with other links (two RTX PRO 6000: 15 and 37 GB/s), so the two are not joined."""

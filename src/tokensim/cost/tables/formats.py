@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 _FORMATS: dict[str, tuple[str, ...]] = {
+    "float32": ("float32",),
     "bfloat16": ("bfloat16", "float16"),
     "float16": ("float16", "bfloat16"),
     "fp8": ("fp8", "fp8_block"),

@@ -92,10 +92,11 @@ class _Grid:
         self.seconds = np.full((len(self.n), len(self.k), len(self.m)), np.nan)
         self.seconds[n, k, m] = table["seconds"].to_numpy()
         rows = self.m.astype(float)
+        self.filled = _between(rows, self.seconds)
         self.efficiency = np.empty_like(self.seconds)
         for i, wide in enumerate(self.n):
             for j, deep in enumerate(self.k):
-                self.efficiency[i, j] = self._ideal(float(wide), float(deep), rows) / self.seconds[i, j]
+                self.efficiency[i, j] = self._ideal(float(wide), float(deep), rows) / self.filled[i, j]
 
     def curve(self, n: int, k: int) -> tuple[Floats, Floats, How, float | None]:
         """Rows, seconds, how the shape is known, and the error of interpolation around it."""
@@ -159,6 +160,18 @@ class _Grid:
         found = np.concatenate(errors) if errors else np.empty(0)
         found = found[np.isfinite(found)]
         return float(np.median(found)) if len(found) else None
+
+
+def _between(rows: Floats, seconds: Floats) -> Floats:
+    """``seconds`` with the numbers of rows that a shape lacks between two that it has: linear, as everywhere.
+    Profiles refine each shape where it bends, so that shapes have few rows in common."""
+    filled = seconds.copy()
+    for line in filled.reshape(-1, len(rows)):
+        known = np.flatnonzero(np.isfinite(line))
+        if len(known) > 1 and len(known) <= known[-1] - known[0]:
+            inside = slice(known[0], known[-1] + 1)
+            line[inside] = np.interp(rows[inside], rows[known], line[known])
+    return filled
 
 
 def _around(lines: Floats, value: int) -> list[tuple[int, float]]:

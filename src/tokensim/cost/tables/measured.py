@@ -1,8 +1,8 @@
 """Times from measured tables: the source that answers first, for what was measured on this device.
 
 A module a kind of table (``gemm``, ``attention``, ``mixed``, ``layers``, ``experts``, ``latent``,
-``collectives``) knows how to interpolate it. An operator is answered by the first kind and profile that
-covers it; measured layers of this very model come before kernels of any shape.
+``elementwise``, ``collectives``) knows how to interpolate it. An operator is answered by the first kind and
+profile that covers it; measured layers of this very model come before kernels of any shape.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from tokensim.cost.base import AttentionTime, OperatorCost, RowTime, Setting, Ti
 from tokensim.cost.tables.attention import AttentionTables
 from tokensim.cost.tables.base import Profile
 from tokensim.cost.tables.collectives import CollectiveTable
+from tokensim.cost.tables.elementwise import ElementwiseTable
 from tokensim.cost.tables.experts import ExpertsTable, expert_times
 from tokensim.cost.tables.gemm import GemmTable
 from tokensim.cost.tables.latent import LatentTables
 from tokensim.cost.tables.layers import LayerTable
 from tokensim.cost.tables.mixed import MixedTables
 from tokensim.errors import InputError
-from tokensim.model.operators import Attention, Collective, Experts, Gemm, Operator
+from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 
 
 def measured_cost(
@@ -71,6 +72,9 @@ class _Tables:
         self._collectives = (
             CollectiveTable(tables["collective"], setting, source) if "collective" in tables else None
         )
+        self._elementwise = (
+            ElementwiseTable(tables["elementwise"], setting, source) if "elementwise" in tables else None
+        )
         self._mixed = (
             MixedTables(tables["mixed_attention"], tables.get("skewed_attention"), setting, source)
             if "mixed_attention" in tables
@@ -106,6 +110,8 @@ class _Tables:
                     time = self._attention.price(op)
             elif isinstance(op, Collective) and self._collectives is not None:
                 time = self._collectives.price(op)
+            elif isinstance(op, Elementwise) and self._elementwise is not None:
+                time = self._elementwise.price(op)
             elif isinstance(op, Experts) and self._experts is not None:
                 times.update(expert_times(self._experts, op, operators))
             if time is not None:

@@ -9,7 +9,7 @@ from tokensim.cost.base import Setting, Times
 from tokensim.cost.tables.base import Profile
 from tokensim.cost.tables.find import open_tables
 from tokensim.cost.tables.measured import measured_cost
-from tokensim.model.operators import Attention, Collective, Experts, Gemm, Operator
+from tokensim.model.operators import Attention, Collective, Elementwise, Experts, Gemm, Operator
 
 ATTENTION = ("prefill_attention", "decode_attention", "mixed_attention", "skewed_attention")
 GEMM = ("gemm", "gemm_elsewhere")
@@ -59,6 +59,8 @@ def kinds_for(operators: Sequence[Operator]) -> list[str]:
                 kinds["experts"] = None
             case Collective():
                 kinds["collective"] = None
+            case Elementwise():
+                kinds["elementwise"] = None
             case Attention():
                 kinds.update(dict.fromkeys(ATTENTION if op.prefill_dims is None else LATENT))
     return list(kinds)
