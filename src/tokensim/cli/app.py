@@ -17,6 +17,7 @@ from tokensim.cli import (
     optimize,
     plot,
     profiles,
+    record,
     report,
     run,
     schema,
@@ -43,6 +44,7 @@ app.command("compare")(compare.compare)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
+app.command("record")(record.record)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("schema")(schema.schema)

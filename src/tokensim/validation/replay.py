@@ -57,6 +57,8 @@ def document_of(case: Case, overrides: Sequence[str] = (), operators: str | None
     trace: dict[str, Any] = {"path": str(case.trace), "format": "generic"}
     if case.facts.hash_block_size is not None:
         trace["hash_block_tokens"] = case.facts.hash_block_size
+    if case.facts.client.sessions:
+        trace["sessions"] = True
     tree["workload"] = {"trace": trace, "max_in_flight": case.facts.client.max_in_flight}
     if isinstance(tree.get("performance", {}), dict):
         seen_by_client = case.facts.anchor == "client-send"
