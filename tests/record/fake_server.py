@@ -1,7 +1,7 @@
-"""Servers for the tests, on raw sockets in a thread of their own: one that behaves, and many that do not.
+"""A server for the tests, on raw sockets in a thread of its own: it behaves, or not, as a test wants it.
 
-The good one answers like vLLM: token ids in, forced lengths, usage with every chunk, and a page of metrics. It
-gives token k of an answer ``first_s + k * every_s`` after the request's last byte came.
+The good one answers like vLLM: token ids in, forced lengths, usage with every chunk, and a page of metrics.
+It gives token k of an answer ``first_s + k * every_s`` after the last byte of the request came.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ vllm:cache_config_info{{block_size="16",enable_prefix_caching="True",num_gpu_blo
 
 @dataclass
 class Behaviour:
-    """How the server answers. ``stream`` replaces what follows the request; see ``misbehaving`` for some."""
+    """How the server answers. ``stream`` takes over what follows a request."""
 
     first_s: float = 0.02
     every_s: float = 0.005
@@ -63,6 +63,8 @@ class FakeServer:
             while await self._one(reader, writer):
                 pass
         writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -184,21 +186,25 @@ def running(behaviour: Behaviour | None = None) -> Iterator[FakeServer]:
         task = asyncio.current_task()
         assert task is not None
         tasks.add(task)
-        with suppress(asyncio.CancelledError):
-            await server.serve(reader, writer)
-        tasks.discard(task)
+        try:
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await server.serve(reader, writer)
+        finally:
+            writer.transport.abort()
+            tasks.discard(task)
 
     def run() -> None:
         asyncio.set_event_loop(loop)
         listening = loop.run_until_complete(asyncio.start_server(handle, "127.0.0.1", 0, backlog=4096))
-        server.url = "http://127.0.0.1:{}".format(listening.sockets[0].getsockname()[1])
+        server.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
         ready.set()
         loop.run_forever()
         listening.close()
-        for task in tasks:
+        open_ones = [*tasks]
+        for task in open_ones:
             task.cancel()
-        loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.gather(*open_ones, return_exceptions=True))
+        loop.run_until_complete(asyncio.sleep(0.01))  # lets the transports close their sockets
         loop.close()
 
     thread = threading.Thread(target=run)

@@ -32,12 +32,12 @@ def render(recording: Recording, title: str) -> RenderableType:
         table.add_column(name, justify="right", min_width=7, no_wrap=True)
     for label, sample in _rows(recording):
         table.add_row(label, *(duration(getattr(sample, name)) for name in COLUMNS))
-    trueness = recording.driven.trueness
+    late, lag = recording.driven.trueness.lateness, recording.driven.trueness.lag
     lines = [
         f"throughput   {count(figures.requests_per_s)} requests/s; tokens/s:"
         f" {count(figures.input_tokens_per_s)} in, {count(figures.output_tokens_per_s)} out",
-        f"recorder     sent late by p50 {_ms(trueness.lateness.p50_s)}, p99 {_ms(trueness.lateness.p99_s)},"
-        f" max {_ms(trueness.lateness.max_s)}; event loop lag p99 {_ms(trueness.lag.p99_s)}",
+        f"recorder     sent late by p50 {_ms(late.p50_s)}, p99 {_ms(late.p99_s)}, max {_ms(late.max_s)}",
+        f"event loop   a timer waited p50 {_ms(lag.p50_s)}, p99 {_ms(lag.p99_s)}, max {_ms(lag.max_s)}",
     ]
     series = recording.series
     if len(series.time_s):

@@ -150,9 +150,12 @@ async def _try(
     timeout_s: float,
     clock: Callable[[], float],
 ) -> Outcome:
-    outcome = Outcome(number, clock())
     body = dialect.body([vocabulary.piece(key_of(0, 0xFFFFF, number), size)], OUTPUT, {}, needed=True)
-    await ask(session, dialect.path, body, outcome, OUTPUT, clock=clock, timeout_s=timeout_s, keep=True)
+    for _ in range(2):  # a server may close the connection of the question before
+        outcome = Outcome(number, clock())
+        await ask(session, dialect.path, body, outcome, OUTPUT, clock=clock, timeout_s=timeout_s, keep=True)
+        if outcome.status != "closed":
+            break
     return outcome
 
 
