@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 import math
+import socket
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,6 +18,7 @@ from hypothesis import strategies as st
 from tokensim.errors import InputError
 from tokensim.record.answer import Answer, error_text, shortened
 from tokensim.record.blocks import fitted, hash_ids, shares
+from tokensim.record.clock import Stamps, runner
 from tokensim.record.dialect import Dialect
 from tokensim.record.exposition import Wanted, labels_of
 from tokensim.record.flavours import BY_NAME
@@ -334,3 +338,30 @@ def test_a_round_waits_for_the_one_before_and_dies_with_it() -> None:
     other = Schedule(conversation())
     other.take(0.0)
     assert other.failed(0, 1.0) == [1]
+
+
+def test_bytes_that_came_together_have_one_time_however_long_reading_them_takes() -> None:
+    stamps = Stamps()
+    pairs = [socket.socketpair() for _ in range(5)]
+    came: list[float] = []
+
+    async def read(own: socket.socket) -> None:
+        reader, writer = await asyncio.open_connection(sock=own)
+        await reader.readexactly(1)
+        came.append(stamps.came_s)
+        time.sleep(0.05)  # a stream that takes its time to be read
+        writer.close()
+        await writer.wait_closed()
+
+    async def all_of_them() -> None:
+        tasks = [asyncio.create_task(read(own)) for own, _ in pairs]
+        await asyncio.sleep(0.01)
+        for _, other in pairs:
+            other.send(b"x")
+        await asyncio.gather(*tasks)
+
+    with runner(stamps) as loop:
+        loop.run(all_of_them())
+    for _, other in pairs:
+        other.close()
+    assert max(came) - min(came) < 0.05 <= time.monotonic() - max(came) - 0.15

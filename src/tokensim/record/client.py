@@ -1,7 +1,7 @@
 """One request: sent, its stream read to the end, and what became of it.
 
-Times are taken when the bytes are read, before anything is parsed. Whatever a server does ends here as an
-outcome: it may refuse, hang, close early, flood, or send what is no answer.
+Times are those at which the bytes were there to be read (``clock.Stamps``). Whatever a server does ends here
+as an outcome: it may refuse, hang, close early, flood, or send what is no answer.
 """
 
 from __future__ import annotations
@@ -101,12 +101,14 @@ async def ask(
     output_tokens: int,
     *,
     clock: Callable[[], float],
+    came: Callable[[], float],
     timeout_s: float,
     keep: bool = False,
 ) -> None:
     """Send ``body`` and fill in ``outcome``; raises nothing but cancellation.
 
-    ``output_tokens`` were asked for; ``keep``: text and token ids of the answer are wanted.
+    ``clock`` is now, ``came`` when what is read now came. ``output_tokens`` were asked for; ``keep``: text
+    and token ids of the answer are wanted.
     """
     import aiohttp
 
@@ -129,11 +131,11 @@ async def ask(
                 outcome.status = "refused"
                 outcome.message = await _refusal(response)
             else:
-                await _read(response, answer, clock)
+                await _read(response, answer, came)
                 outcome.status = "ok"
     except TimeoutError:
-        came = f" after {len(answer.times):,} chunks" if answer.times else ""
-        outcome.status, outcome.message = "timeout", f"no end within {timeout_s:g} s{came}"
+        so_far = f" after {len(answer.times):,} chunks" if answer.times else ""
+        outcome.status, outcome.message = "timeout", f"no end within {timeout_s:g} s{so_far}"
     except BadAnswer as error:
         outcome.status, outcome.message = "bad-answer", str(error)
     except aiohttp.ClientConnectorError as error:
@@ -146,22 +148,21 @@ async def ask(
         _settle(outcome, answer, output_tokens)
 
 
-async def _read(response: aiohttp.ClientResponse, answer: Answer, clock: Callable[[], float]) -> None:
+async def _read(response: aiohttp.ClientResponse, answer: Answer, came: Callable[[], float]) -> None:
     """Read the stream up to its end; raises ``BadAnswer`` if it has none, or is no stream of events."""
     events, read, size = EventParser(), response.content.readany, 0
     while not answer.done and (data := await read()):
-        now = clock()
+        now = came()
         size += len(data)
         if size > MOST_ANSWER_BYTES:
             raise BadAnswer(f"more than {MOST_ANSWER_BYTES:,} bytes: there is no end of it")
         for event in events.feed(data):
             answer.take(event, now)
     if not answer.done and not answer.finish_reason:
-        came = len(answer.times)
         kind = response.headers.get("Content-Type", "none")
         if not answer.chunks:
             raise BadAnswer(f"no event in the answer (content type {shortened(kind)})")
-        raise BadAnswer(f"the stream ended without [DONE] after {came:,} chunks with tokens")
+        raise BadAnswer(f"the stream ended without [DONE] after {len(answer.times):,} chunks with tokens")
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> str:

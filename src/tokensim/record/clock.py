@@ -1,10 +1,19 @@
-"""How true the recorder's own clock is: how late it sent, and how long its event loop let things wait."""
+"""The recorder's clock, and how true it is: how late it sent, and how long its event loop let things wait.
+
+A step of an engine gives a token to every stream at once, and reading a thousand of them takes tens of
+milliseconds. A time taken when a stream's turn has come would charge the server for that. So times are those
+at which the system said that bytes are there, for all streams together (``Stamps``).
+"""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import selectors
+import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,6 +72,41 @@ class Trueness:
 
 TIMER_S = 0.002
 """What a timer of the event loop is late by without any load: epoll counts in milliseconds, and rounds up."""
+
+
+class Stamps(selectors.DefaultSelector):
+    """A selector that notes when bytes were found to be there.
+
+    What a task reads when it wakes up came with the selection before the latest: the loop hands bytes over in
+    one turn, and runs those who wait for them in the next.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.came_s = self._latest_s = time.monotonic()
+        """When the bytes came that tasks of this turn read (``time.monotonic``, as ``loop.time``)."""
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """See ``selectors.BaseSelector``."""
+        ready = super().select(timeout)
+        self.came_s, self._latest_s = self._latest_s, time.monotonic()
+        return ready
+
+
+def runner(stamps: Stamps) -> asyncio.Runner:
+    """A runner whose event loop selects with ``stamps``."""
+    return asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(stamps))
+
+
+@contextmanager
+def no_pauses() -> Iterator[None]:
+    """Keep the garbage collector from walking over all that was prepared while times are taken."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def sample_lag(clock: Callable[[], float], into: array[float]) -> None:

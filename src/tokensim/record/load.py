@@ -7,11 +7,9 @@ metrics. What is sent was written before; what comes is timed first and parsed t
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 from array import array
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,13 +73,15 @@ class Driven:
 
 @dataclass(slots=True)
 class Load:
-    """One pass over a workload. ``clock`` gives seconds from time zero of the load."""
+    """One pass over a workload. ``clock`` gives seconds from time zero of the load, ``came`` when what is
+    read now came."""
 
     session: aiohttp.ClientSession
     workload: Workload
     prompts: Prompts
     manner: Manner
     clock: Callable[[], float]
+    came: Callable[[], float]
     timeout_s: float
     retries: int = 0
     _answers: dict[int, bytes] = field(default_factory=dict)
@@ -99,14 +99,13 @@ class Load:
         wake = asyncio.Event()
         watcher = asyncio.create_task(_watched(watch, count, wake))
         try:
-            with _no_pauses():
-                while count.done + count.failed + count.cancelled < count.total and not watcher.done():
-                    for release in schedule.take(self.clock()):
-                        count.sent += 1
-                        task = asyncio.create_task(self._one(release, schedule, count, wake))
-                        tasks.add(task)
-                        task.add_done_callback(tasks.discard)
-                    await _until(wake, schedule.due_s - self.clock())
+            while count.done + count.failed + count.cancelled < count.total and not watcher.done():
+                for release in schedule.take(self.clock()):
+                    count.sent += 1
+                    task = asyncio.create_task(self._one(release, schedule, count, wake))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                await _until(wake, schedule.due_s - self.clock())
         finally:
             stopped = watcher.done()
             for task in (sampler, watcher, *tasks):
@@ -114,7 +113,7 @@ class Load:
             await asyncio.gather(sampler, watcher, *tasks, return_exceptions=True)
         watch(count)
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
-        late = np.array([outcome.sent_s - outcome.released_s for outcome in outcomes])
+        late = np.array([o.sent_s - o.released_s for o in outcomes if o.attempts == 1])
         return Driven(
             outcomes,
             sorted(self._cancelled),
@@ -131,31 +130,24 @@ class Load:
         asked = int(self.workload.output_tokens[index])
         dialect = self.manner.dialect
         body = dialect.body(self.prompts.pieces[index], asked, self._answers, needed=needed)
-        await ask(
-            self.session,
-            dialect.path,
-            body,
-            outcome,
-            asked,
-            clock=self.clock,
-            timeout_s=self.timeout_s,
-            keep=needed,
-        )
-        count.lateness_s = max(count.lateness_s, outcome.sent_s - release.due_s)
-        while not outcome.usable and outcome.attempts <= self.retries and _later(outcome):
-            await asyncio.sleep(RETRY_PAUSE_S)
-            again = Outcome(index, release.due_s, attempts=outcome.attempts + 1)
-            self._outcomes[index] = outcome = again
+        while True:
             await ask(
                 self.session,
                 dialect.path,
                 body,
-                again,
+                outcome,
                 asked,
                 clock=self.clock,
+                came=self.came,
                 timeout_s=self.timeout_s,
                 keep=needed,
             )
+            if outcome.usable or outcome.attempts > self.retries or not _later(outcome):
+                break
+            await asyncio.sleep(RETRY_PAUSE_S)
+            self._outcomes[index] = outcome = Outcome(index, release.due_s, attempts=outcome.attempts + 1)
+        if outcome.attempts == 1:
+            count.lateness_s = max(count.lateness_s, outcome.sent_s - release.due_s)
         ended = self.clock()
         if outcome.usable:
             if needed:
@@ -206,15 +198,3 @@ async def _watched(watch: Watch, count: Count, wake: asyncio.Event) -> None:
     while not watch(count):
         await asyncio.sleep(WATCH_S)
     wake.set()
-
-
-@contextmanager
-def _no_pauses() -> Iterator[None]:
-    """Keep the garbage collector from walking over all that was prepared while times are taken."""
-    gc.collect()
-    gc.freeze()
-    try:
-        yield
-    finally:
-        with suppress(Exception):
-            gc.unfreeze()

@@ -6,19 +6,24 @@ import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tokensim.errors import InputError
+from tokensim.record.clock import Stamps, no_pauses, runner
 from tokensim.record.exposition import Wanted
 from tokensim.record.http import base_url, session_of
-from tokensim.record.load import LEAD_S, Driven, Load, Watch
+from tokensim.record.load import LEAD_S, Load, Watch
 from tokensim.record.probe import ServerFacts, probe
 from tokensim.record.prompts import prompts_of
 from tokensim.record.recording import Recording
 from tokensim.record.scrape import ServerSeries, scrape
 from tokensim.record.trial import Manner, Wish, find_manner
 from tokensim.workload.base import Workload
+
+if TYPE_CHECKING:
+    pass
 
 WARM_UP_STREAMS = 16
 """Warm-up requests in flight at once."""
@@ -63,10 +68,11 @@ def record(
     chosen = options or Options()
     base = base_url(url)
     check_workload(workload)
-    with asyncio.Runner() as runner:
+    stamps = Stamps()
+    with runner(stamps) as loop:
         found: tuple[ServerFacts, Manner] | None = None
         for number in range(chosen.repeat):
-            recording = runner.run(_pass(base, workload, chosen, number, found, watch, tell))
+            recording = loop.run(_pass(base, workload, chosen, number, found, stamps, watch, tell))
             found = (recording.facts, recording.manner)
             yield recording
             if not recording.driven.complete:
@@ -79,6 +85,7 @@ async def _pass(
     options: Options,
     number: int,
     found: tuple[ServerFacts, Manner] | None,
+    stamps: Stamps,
     watch: Watch,
     tell: Told,
 ) -> Recording:
@@ -97,38 +104,44 @@ async def _pass(
         if options.warmup and found is None:
             first = _first(workload, options.warmup)
             own = prompts_of(first, manner.vocabulary, options.seed, 1 << 19, manner.overhead)
-            warm = await Load(session, first, own, manner, loop.time, options.timeout_s).drive()
+            warm = await Load(session, first, own, manner, loop.time, loop.time, options.timeout_s).drive()
             failed = [outcome for outcome in warm.outcomes if not outcome.usable]
             if failed:
                 raise InputError(
                     f"{len(failed)} of {len(first)} warm-up requests failed: {failed[0].message}", where=base
                 )
         prompts = prompts_of(workload, manner.vocabulary, options.seed, number, manner.overhead)
-        start = loop.time() + LEAD_S
-
-        def clock() -> float:
-            return loop.time() - start
-
         async with session_of(base, options.headers) as beside:
-            poll = asyncio.create_task(_scraped(beside, facts, options, clock))
-            load = Load(session, workload, prompts, manner, clock, options.timeout_s, options.retries)
-            try:
-                driven: Driven = await load.drive(watch)
-            finally:
-                poll.cancel()
-                series = ServerSeries()
-                with suppress(asyncio.CancelledError):
-                    series = await poll
+            with no_pauses():
+                start = loop.time() + LEAD_S
+
+                def clock() -> float:
+                    return loop.time() - start
+
+                def came() -> float:
+                    return stamps.came_s - start
+
+                poll = asyncio.create_task(_scraped(beside, facts, options, clock))
+                load = Load(
+                    session, workload, prompts, manner, clock, came, options.timeout_s, options.retries
+                )
+                try:
+                    driven = await load.drive(watch)
+                finally:
+                    poll.cancel()
+                    series = ServerSeries()
+                    with suppress(asyncio.CancelledError):
+                        series = await poll
     return Recording(base, workload, facts, manner, driven, series)
 
 
 async def _scraped(
-    session: object, facts: ServerFacts, options: Options, clock: Callable[[], float]
+    session: aiohttp.ClientSession, facts: ServerFacts, options: Options, clock: Callable[[], float]
 ) -> ServerSeries:
     wanted = Wanted(facts.engine.metrics)
     if not options.scrape_s or not (facts.metrics or options.metrics_path != "/metrics"):
         return ServerSeries()
-    return await scrape(session, options.metrics_path, wanted, clock, options.scrape_s)  # type: ignore[arg-type]
+    return await scrape(session, options.metrics_path, wanted, clock, options.scrape_s)
 
 
 def describe(facts: ServerFacts, manner: Manner) -> str:

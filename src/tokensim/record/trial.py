@@ -153,7 +153,17 @@ async def _try(
     body = dialect.body([vocabulary.piece(key_of(0, 0xFFFFF, number), size)], OUTPUT, {}, needed=True)
     for _ in range(2):  # a server may close the connection of the question before
         outcome = Outcome(number, clock())
-        await ask(session, dialect.path, body, outcome, OUTPUT, clock=clock, timeout_s=timeout_s, keep=True)
+        await ask(
+            session,
+            dialect.path,
+            body,
+            outcome,
+            OUTPUT,
+            clock=clock,
+            came=clock,
+            timeout_s=timeout_s,
+            keep=True,
+        )
         if outcome.status != "closed":
             break
     return outcome
