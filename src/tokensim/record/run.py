@@ -23,7 +23,7 @@ from tokensim.record.trial import Manner, Wish, find_manner
 from tokensim.workload.base import Workload
 
 if TYPE_CHECKING:
-    pass
+    import aiohttp
 
 WARM_UP_STREAMS = 16
 """Warm-up requests in flight at once."""
