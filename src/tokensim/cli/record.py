@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -193,10 +193,15 @@ def _record(
     told: list[dict[str, Any]] = []
     failed: SimulationError | None = None
     code = DONE
-    with _progress(interrupt, quiet) as watch:
-        passes = recordings(
-            url, load, options, watch=watch, tell=lambda line: typer.echo(line) if talks else None
-        )
+
+    def tell(line: str) -> None:
+        if talks:
+            typer.echo(line)
+
+    with (
+        _progress(interrupt, quiet) as watch,
+        closing(recordings(url, load, options, watch=watch, tell=tell)) as passes,
+    ):
         for number, recording in enumerate(passes):
             name = title if len(folders) == 1 else f"{title} {number + 1}"
             try:
@@ -283,7 +288,7 @@ def _workload(document: Document) -> tuple[int, Workload]:
     from tokensim.cli.flags import DEFAULT_NUM_REQUESTS
     from tokensim.errors import InputError
     from tokensim.scenario.loading import absolute_paths
-    from tokensim.scenario.problems import from_validation, refuse
+    from tokensim.scenario.problems import Problem, from_validation, refuse
     from tokensim.scenario.schema import Scenario
     from tokensim.scenario.workload import WorkloadSpec
     from tokensim.workload.build import build_workload
@@ -303,8 +308,11 @@ def _workload(document: Document) -> tuple[int, Workload]:
     try:
         spec = WorkloadSpec.model_validate(document.data["workload"])
     except ValidationError as error:
-        tree = {"workload": document.data["workload"]}
-        raise refuse(from_validation(error, WorkloadSpec, tree["workload"]), document.where, {}) from None
+        problems = [
+            Problem(("workload", *problem.path), problem.message, problem.hint)
+            for problem in from_validation(error, WorkloadSpec, document.data["workload"])
+        ]
+        raise refuse(problems, document.where, document.origins) from None
     seed = document.data.get("seed", Scenario.model_fields["seed"].default)
     if type(seed) is not int or seed < 0:
         raise InputError(f"{seed!r} is no seed", where="--seed", hint="a whole number")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ def record(
     *,
     watch: Watch = lambda count: False,
     tell: Told = lambda line: None,
-) -> Iterator[Recording]:
+) -> Generator[Recording, None, None]:
     """Send ``workload`` to the server at ``url`` and time the answers: one ``Recording`` for each repeat.
 
     ``watch`` is called ten times a second and may stop the pass (what is there is returned, and no further

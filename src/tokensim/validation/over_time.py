@@ -96,7 +96,7 @@ def over_time_of(
         table = _table(case, case.facts.server_series, ("time_s",))
         for name, title, shown in SERVER:
             if name in table:
-                values = _means(edges, table["time_s"] - zero, table[name])
+                values = _polled(edges, table["time_s"] - zero, table[name])
                 told.append(OverTime(title, shown, middle, values, _load(edges, result.log, name)))
     return told
 
@@ -118,6 +118,17 @@ def _means(edges: Floats, at: Floats, values: Floats) -> Floats:
     return means
 
 
+def _polled(edges: Floats, at: Floats, values: Floats) -> Floats:
+    """What polls found, with straight lines between them where an interval has none; NaN before the first and
+    after the last."""
+    found = _means(edges, at, values)
+    there = np.flatnonzero(~np.isnan(found))
+    if len(there):
+        between = np.arange(there[0], there[-1] + 1)
+        found[between] = np.interp(between, there, found[there])
+    return found
+
+
 def _in_flight(edges: Floats, at: Floats, e2e_s: Floats) -> Floats:
     """Requests that were sent and not answered yet: the mean of each interval."""
     known = ~np.isnan(e2e_s)
@@ -128,7 +139,8 @@ def _in_flight(edges: Floats, at: Floats, e2e_s: Floats) -> Floats:
         ordered = np.sort(times)
         sums = np.concatenate([[0.0], np.cumsum(ordered)])
         passed = np.searchsorted(ordered, edges, side="right")
-        return passed * edges - sums[passed]
+        so_far: Floats = passed * edges - sums[passed]
+        return so_far
 
     means: Floats = np.maximum(np.diff(area(start) - area(end)) / np.diff(edges), 0.0)
     return means

@@ -120,7 +120,7 @@ WRITTEN: Mapping[Shown, Callable[[float], str]] = {
 def _broken(xs: Floats, ys: Floats, missing: npt.NDArray[np.bool_]) -> str:
     """A line through what is there; over a gap of several points it is not drawn."""
     there = np.flatnonzero(~missing)
-    parts, before = [], -2
+    parts, before = [], -GAP - 1
     for i in there.tolist():
         near = i - before <= GAP
         parts.append(f"{'L' if near else 'M'}{xs[i]:.1f} {ys[i]:.1f}" + ("" if near else "h0.01"))
