@@ -1,10 +1,11 @@
-"""A small Llama with random weights as a GGUF file: for servers that need a model and nobody to read its answers.
+"""A small Llama with random weights as a GGUF file: for servers that need a model and nobody to read its
+answers.
 
     python benchmarks/random_llama.py model.gguf --layers 8 --hidden 512
 
-The vocabulary is one token a byte beside three special ones, so that every prompt of bytes is as long as it looks;
-float16 weights. Needs the package gguf. The model's shape is written beside it as ``config.json`` in the form of
-Hugging Face, which TokenSim reads.
+The vocabulary is one token a byte beside three special ones, so that every prompt of bytes is as long as it
+looks; float16 weights. Needs the package gguf. The model's shape is written beside it as ``config.json`` in
+the form of Hugging Face, which TokenSim reads.
 """
 
 from __future__ import annotations
@@ -101,7 +102,9 @@ def write_model(file: Path, layers: int, hidden: int, vocabulary: int = 8192, co
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--layers", type=int, default=8)
     parser.add_argument("--hidden", type=int, default=512)
