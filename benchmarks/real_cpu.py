@@ -182,11 +182,23 @@ def main() -> None:
         write_model(model, layers=4 if given.quick else 8, hidden=256 if given.quick else 512)
     shape = json.loads((folder / "config.json").read_text())
     count = 12 if given.quick else 120
+    # Every load has prompts of its own (--seed), and none is found again in the cache.
     flags = ("--input-tokens", INPUT, "--output-tokens", OUTPUT, "--force", "--warmup", 4, "--timeout", 300)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     with engine(given.server, model, given.threads, folder / "server.log") as (url, slots):
         tokensim(
-            "record", url, *flags, "--num-requests", 8, "--concurrency", slots, "-o", folder / "probe", "-q"
+            "record",
+            url,
+            *flags,
+            "--num-requests",
+            4 * slots,
+            "--concurrency",
+            slots,
+            "--seed",
+            99,
+            "-o",
+            folder / "probe",
+            "-q",
         )
         rows = [json.loads(line) for line in (folder / "probe" / "requests.jsonl").read_text().splitlines()]
         span = max(row["sent_s"] + row["e2e_s"] for row in rows)

@@ -84,7 +84,7 @@ FLAVOURS: tuple[Flavour, ...] = (
     Flavour(
         "llama.cpp",
         "llama.cpp",
-        extra={**FORCED, "timings_per_token": True, "cache_prompt": True},
+        extra={**FORCED, "timings_per_token": True},
         length_fields=("max_tokens", "n_predict"),
         takes_ids=True,
         metrics={
