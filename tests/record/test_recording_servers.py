@@ -402,3 +402,17 @@ def test_requests_too_long_for_the_server_are_refused() -> None:
 def test_a_server_on_which_no_form_works_is_refused_with_what_it_said() -> None:
     with running(Behaviour(stream=broken, spared=0)) as server, pytest.raises(InputError, match="Internal"):
         list(record(server.url, load(2), replace(QUICK, wish=Wish(prompts="text"))))
+
+
+def test_a_connection_that_the_server_just_gave_up_costs_no_request() -> None:
+    """It closes after every answer without a word, as llama.cpp's server does."""
+
+    async def one_each(server: FakeServer, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        await server.answer(body, writer)
+
+    found, server = recorded(
+        Behaviour(stream=one_each, first_s=0.0, every_s=0.001, metrics=False),
+        load(40, gap_s=0.0, concurrency=4),
+    )
+    assert found.statuses() == {"ok": 40}
+    assert found.figures().connect_s.count > 0

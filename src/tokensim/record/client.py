@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from tokensim.record.answer import Answer, error_text, shortened
-from tokensim.record.http import some
+from tokensim.record.http import Connecting, some
 from tokensim.record.sse import BadAnswer, EventParser
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ recording was stopped."""
 
 USABLE: frozenset[Status] = frozenset({"ok", "wrong-length"})
 """What a case may hold: there are times, and the length that was served is known."""
+
+MOST_STALE = 8
+"""A server may close an idle connection in the very moment in which it is used again; nothing was served
+then, and the request goes out on another one, so many times at most."""
 
 MOST_ERROR_BYTES = 16 << 10
 MOST_ANSWER_BYTES = 256 << 20
@@ -66,33 +70,6 @@ class Outcome:
         return self.status in USABLE
 
 
-@dataclass(slots=True)
-class _Connecting:
-    """What the trace of a session notes on a request: how long its new connection took."""
-
-    started_s: float = 0.0
-    took_s: float = 0.0
-
-
-def connection_trace(clock: Callable[[], float]) -> aiohttp.TraceConfig:
-    """A trace that notes in the request's ``_Connecting`` how long a new connection took."""
-    import aiohttp
-
-    config = aiohttp.TraceConfig()
-
-    async def start(session: object, context: object, params: object) -> None:
-        if isinstance(noted := getattr(context, "trace_request_ctx", None), _Connecting):
-            noted.started_s = clock()
-
-    async def end(session: object, context: object, params: object) -> None:
-        if isinstance(noted := getattr(context, "trace_request_ctx", None), _Connecting):
-            noted.took_s = clock() - noted.started_s
-
-    config.on_connection_create_start.append(start)
-    config.on_connection_create_end.append(end)
-    return config
-
-
 async def ask(
     session: aiohttp.ClientSession,
     path: str,
@@ -110,11 +87,36 @@ async def ask(
     ``clock`` is now, ``came`` when what is read now came. ``output_tokens`` were asked for; ``keep``: text
     and token ids of the answer are wanted.
     """
+    for _ in range(MOST_STALE):
+        answer = Answer(4 * output_tokens + 256, keep=keep)
+        noted = Connecting()
+        outcome.sent_s = clock()
+        try:
+            await _once(session, path, body, outcome, answer, noted, came=came, timeout_s=timeout_s)
+        finally:
+            outcome.ended_s = clock()
+            outcome.connected_s = noted.took_s
+            _settle(outcome, answer, output_tokens)
+        if not (outcome.status == "closed" and noted.reused and not outcome.http_status):
+            break
+
+
+async def _once(
+    session: aiohttp.ClientSession,
+    path: str,
+    body: bytes,
+    outcome: Outcome,
+    answer: Answer,
+    noted: Connecting,
+    *,
+    came: Callable[[], float],
+    timeout_s: float,
+) -> None:
+    """Send ``body`` and read what comes into ``answer``; status and message of ``outcome`` say how it
+    ended."""
     import aiohttp
 
-    answer = Answer(4 * output_tokens + 256, keep=keep)
-    noted = _Connecting()
-    outcome.sent_s = clock()
+    outcome.status, outcome.message = "stopped", ""
     try:
         async with (
             asyncio.timeout(timeout_s),
@@ -128,8 +130,8 @@ async def ask(
         ):
             outcome.http_status = response.status
             if response.status != 200:
-                outcome.status = "refused"
                 outcome.message = await _refusal(response)
+                outcome.status = "refused"
             else:
                 await _read(response, answer, came)
                 outcome.status = "ok"
@@ -142,10 +144,6 @@ async def ask(
         outcome.status, outcome.message = "unreachable", shortened(str(error.strerror or error))
     except (aiohttp.ClientError, OSError, ValueError) as error:
         outcome.status, outcome.message = "closed", shortened(str(error) or type(error).__name__)
-    finally:
-        outcome.ended_s = clock()
-        outcome.connected_s = noted.took_s
-        _settle(outcome, answer, output_tokens)
 
 
 async def _read(response: aiohttp.ClientResponse, answer: Answer, came: Callable[[], float]) -> None:

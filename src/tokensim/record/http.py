@@ -6,8 +6,10 @@ A connection serves one stream at a time; there may be as many as there are stre
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -44,8 +46,11 @@ def base_url(text: str) -> str:
 
 
 @asynccontextmanager
-async def session_of(base: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with the server at ``base``; raises ``InputError`` without aiohttp."""
+async def session_of(
+    base: str, headers: Mapping[str, str], clock: Callable[[], float] = time.monotonic
+) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with the server at ``base``, with a trace of its connections by ``clock``; raises
+    ``InputError`` without aiohttp."""
     try:
         import aiohttp
     except ImportError:
@@ -60,9 +65,44 @@ async def session_of(base: str, headers: Mapping[str, str]) -> AsyncIterator[aio
         headers={"Accept-Encoding": "identity", "User-Agent": "tokensim-record", **headers},
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[_connection_trace(clock)],
     )
     async with session:
         yield session
+
+
+@dataclass(slots=True)
+class Connecting:
+    """What the trace of a session notes on a request: how long its new connection took, or that it had an old
+    one."""
+
+    started_s: float = 0.0
+    took_s: float = 0.0
+    reused: bool = False
+
+
+def _connection_trace(clock: Callable[[], float]) -> aiohttp.TraceConfig:
+    """A trace that fills in the request's ``Connecting``."""
+    import aiohttp
+
+    config = aiohttp.TraceConfig()
+
+    async def start(session: object, context: object, params: object) -> None:
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
+            noted.started_s = clock()
+
+    async def end(session: object, context: object, params: object) -> None:
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
+            noted.took_s = clock() - noted.started_s
+
+    async def reuse(session: object, context: object, params: object) -> None:
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
+            noted.reused = True
+
+    config.on_connection_reuseconn.append(reuse)
+    config.on_connection_create_start.append(start)
+    config.on_connection_create_end.append(end)
+    return config
 
 
 async def page(session: aiohttp.ClientSession, path: str, timeout_s: float) -> tuple[int, bytes]:
