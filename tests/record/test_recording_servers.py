@@ -410,7 +410,7 @@ def test_a_connection_that_the_server_just_gave_up_costs_no_request() -> None:
     async def one_each(server: FakeServer, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
         await server.answer(body, writer)
 
-    found, server = recorded(
+    found, _ = recorded(
         Behaviour(stream=one_each, first_s=0.0, every_s=0.001, metrics=False),
         load(40, gap_s=0.0, concurrency=4),
     )
