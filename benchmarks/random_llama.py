@@ -35,7 +35,7 @@ def config(layers: int, hidden: int, vocabulary: int, context: int) -> dict[str,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "tie_word_embeddings": False,
-        "torch_dtype": "float16",
+        "torch_dtype": "float32",
     }
 
 
@@ -61,7 +61,7 @@ def write_model(file: Path, layers: int, hidden: int, vocabulary: int = 8192, co
     writer.add_rope_dimension_count(64)
     writer.add_rope_freq_base(10000.0)
     writer.add_vocab_size(vocabulary)
-    writer.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+    writer.add_file_type(gguf.LlamaFileType.ALL_F32)
     words = [f"▁w{number}" for number in range(vocabulary - len(SPECIAL) - 256)]
     tokens = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *words]
     kinds = [UNKNOWN, CONTROL, CONTROL, *[BYTE] * 256, *[NORMAL] * len(words)]
@@ -75,7 +75,7 @@ def write_model(file: Path, layers: int, hidden: int, vocabulary: int = 8192, co
 
     def matrix(name: str, rows: int, columns: int) -> None:
         values = rng.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)
-        writer.add_tensor(name, values.astype(np.float16))
+        writer.add_tensor(name, values)
 
     def norm(name: str) -> None:
         writer.add_tensor(name, np.ones(hidden, dtype=np.float32))
