@@ -75,7 +75,7 @@ def write_model(file: Path, layers: int, hidden: int, vocabulary: int = 8192, co
 
     def matrix(name: str, rows: int, columns: int) -> None:
         values = rng.standard_normal((rows, columns), dtype=np.float32) / np.sqrt(columns)
-        writer.add_tensor(name, values)
+        writer.add_tensor(name, values.astype(np.float32))
 
     def norm(name: str) -> None:
         writer.add_tensor(name, np.ones(hidden, dtype=np.float32))

@@ -186,7 +186,7 @@ def main() -> None:
     if not model.exists():
         write_model(model, layers=4 if given.quick else 8, hidden=256 if given.quick else 512)
     shape = json.loads((folder / "config.json").read_text())
-    count = 12 if given.quick else 60
+    count = 12 if given.quick else 40
     # Every load has prompts of its own (--seed), and none is found again in the cache.
     flags = ("--input-tokens", INPUT, "--output-tokens", OUTPUT, "--force", "--warmup", 4, "--timeout", 300)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
