@@ -172,7 +172,8 @@ def main() -> None:
     parser.add_argument("--server", default=shutil.which("llama-server"), help="llama.cpp's llama-server")
     parser.add_argument("--output", type=Path, default=Path("real-cpu"), help="where the cases go")
     parser.add_argument("--threads", type=int, default=1, help="of the engine; leave a core to the recorder")
-    parser.add_argument("--quick", action="store_true", help="a few requests a load")
+    parser.add_argument("--requests", type=int, default=80, help="of the larger loads; others have less")
+    parser.add_argument("--quick", action="store_true", help="a few requests a load, a smaller model")
     parser.add_argument(
         "--keep-going", action="store_true", help="use the cases that are in --output already"
     )
@@ -186,7 +187,7 @@ def main() -> None:
     if not model.exists():
         write_model(model, layers=4 if given.quick else 8, hidden=256 if given.quick else 512)
     shape = json.loads((folder / "config.json").read_text())
-    count = 12 if given.quick else 40
+    count = 12 if given.quick else given.requests
     # Every load has prompts of its own (--seed), and none is found again in the cache.
     flags = ("--input-tokens", INPUT, "--output-tokens", OUTPUT, "--force", "--warmup", 4, "--timeout", 300)
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
