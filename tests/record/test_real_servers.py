@@ -13,9 +13,10 @@ from types import ModuleType
 
 import pytest
 
-from conftest import ROOT
-
 pytest.importorskip("aiohttp", reason="the extra 'record' is not installed")
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def benchmark(name: str) -> ModuleType:

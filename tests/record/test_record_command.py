@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
-from fake_server import Behaviour, FakeServer, running
+from fake_server import Behaviour, FakeServer, page, running
 
 from case_files import scenario_tree
 from tokensim.cli import main
@@ -84,10 +84,10 @@ def test_a_recording_is_a_case_that_validate_takes(
     sums = tokens.group_by("request", maintain_order=True).agg(pl.col("tokens").sum(), pl.col("time_s").max())
     assert sums["tokens"].to_list() == [8] * 12
     assert sums["time_s"].to_list() == pytest.approx(case.measured.e2e_s.tolist(), abs=2e-6)
-    page = tmp_path / "page.html"
-    code, out, _ = tokensim("validate", folder, "--html", page, "--json", tmp_path / "e.json")
+    html = tmp_path / "page.html"
+    code, out, _ = tokensim("validate", folder, "--html", html, "--json", tmp_path / "e.json")
     assert code == 0
-    text = page.read_text(encoding="utf-8")
+    text = html.read_text(encoding="utf-8")
     for title in ("Requests in flight", "Output tokens/s", "Running requests", "KV cache in use"):
         assert f'aria-label="{title}"' in text
     assert not re.search(r"\bnan\b", text)
@@ -181,6 +181,8 @@ def test_failures_are_exit_code_1_and_kept(tokensim: Command, tmp_path: Path) ->
     async def sometimes(server: FakeServer, body: object, writer: object) -> None:
         if next(calls) % 2:
             await server.answer(body, writer)  # type: ignore[arg-type]
+        else:
+            await page(writer, 503, "starting", "Connection: close\r\n")  # type: ignore[arg-type]
 
     folder = tmp_path / "case"
     with running(Behaviour(stream=sometimes)) as server:
@@ -190,7 +192,7 @@ def test_failures_are_exit_code_1_and_kept(tokensim: Command, tmp_path: Path) ->
     assert "6 of 12 requests answered" in out
     assert len(read_case(folder).measured.ttft_s) == 6
     failures = [json.loads(line) for line in (folder / "failures.jsonl").read_text().splitlines()]
-    assert [failure["status"] for failure in failures] == ["closed"] * 6
+    assert [failure["status"] for failure in failures] == ["refused"] * 6
 
 
 def test_no_success_at_all_leaves_no_case(tokensim: Command, tmp_path: Path) -> None:
