@@ -18,6 +18,7 @@ from tokensim.cli import (
     plot,
     profile,
     profiles,
+    record,
     report,
     run,
     scenario,
@@ -46,6 +47,7 @@ app.command("compare")(compare.compare)
 app.command("sensitivity")(sensitivity.sensitivity)
 app.command("optimize")(optimize.optimize)
 app.command("explain")(explain.explain)
+app.command("record")(record.record)
 app.command("validate")(validate.validate)
 app.command("calibrate")(calibrate.calibrate)
 app.command("profile")(profile.profile)

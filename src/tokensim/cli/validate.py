@@ -64,7 +64,9 @@ def validate(
     try:
         for case in found:
             try:
-                replays.append(_replay(case, set_ or [], operators, fitted, quiet=quiet))
+                replays.append(
+                    _replay(case, set_ or [], operators, fitted, quiet=quiet, over_time=html is not None)
+                )
             except InputError as error:
                 if len(found) == 1:
                     raise
@@ -92,7 +94,13 @@ def _calibration(file: Path | None) -> Calibration | None:
 
 
 def _replay(
-    case: Case, overrides: Sequence[str], operators: str | None, fitted: Calibration | None, *, quiet: bool
+    case: Case,
+    overrides: Sequence[str],
+    operators: str | None,
+    fitted: Calibration | None,
+    *,
+    quiet: bool,
+    over_time: bool,
 ) -> Replay:
     from tokensim.cli.interrupt import Interrupt
     from tokensim.cli.progress import progress_bar
@@ -105,7 +113,7 @@ def _replay(
         interrupt.check()
         try:
             with progress_bar(quiet) as bar:
-                return replay(case, scenario, fitted, interrupt.watch(bar))
+                return replay(case, scenario, fitted, interrupt.watch(bar), over_time=over_time)
         except InputError as error:
             raise document.locate(error) from None
 

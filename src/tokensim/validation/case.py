@@ -21,7 +21,7 @@ from pydantic import Field, ValidationError
 from tokensim.errors import InputError, nearest
 from tokensim.scenario import yaml_text
 from tokensim.scenario.problems import from_validation, refuse
-from tokensim.scenario.section import Count, Name, Section
+from tokensim.scenario.section import Count, Flag, Name, Number, Section
 from tokensim.workload.base import Floats, Ints
 
 Anchor = Literal["client-send", "engine-queue"]
@@ -30,11 +30,49 @@ ANCHOR_FIELD: dict[Anchor, str] = {"client-send": "sent_s", "engine-queue": "que
 """The field of a request that its times count from."""
 
 
+class Spread(Section):
+    """A sample of seconds."""
+
+    p50_s: Number
+    """Its median."""
+    p99_s: Number
+    """Its 99th percentile."""
+    max_s: Number
+    """Its greatest value."""
+
+
 class ClientFacts(Section):
     """The client that sent the requests."""
 
     max_in_flight: Count | None = None
     """It held a request back while so many were in flight; null: no cap."""
+    sessions: Flag = False
+    """A request with ``after`` was sent ``delay_s`` after the answer to that one."""
+    lateness: Spread | None = None
+    """How late it sent what it should have sent."""
+    loop_lag: Spread | None = None
+    """How long its event loop let a timer wait: the error of its clock."""
+
+
+class ServerFacts(Section):
+    """What the server said of itself."""
+
+    flavour: str = ""
+    """Which engine it is."""
+    version: str = ""
+    """Its version."""
+    model: str = ""
+    """The name that it gives to the model."""
+    max_model_len: Count | None = None
+    """Tokens of a request at most."""
+    num_gpu_blocks: Count | None = None
+    """KV blocks of one engine."""
+    block_size: Count | None = None
+    """Tokens of a block."""
+    max_num_seqs: Count | None = None
+    """Requests that run at once at most."""
+    enable_prefix_caching: Flag | None = None
+    """Whether it finds prompts again."""
 
 
 class CaseFile(Section):
@@ -50,12 +88,20 @@ class CaseFile(Section):
     """What the measured times count from."""
     client: ClientFacts = ClientFacts()
     """The client that sent the requests."""
+    server: ServerFacts | None = None
+    """What the server said of itself."""
     hash_block_size: Count | None = None
     """Prompt tokens that one of ``hash_ids`` stands for."""
     scenario: dict[str, Any]
     """The scenario without its workload."""
     requests: Name = "requests.jsonl"
     """The file of requests, from the case's folder."""
+    tokens: Name | None = None
+    """A Parquet file with a row for each chunk of each answer: ``request`` (its line, from 0), ``time_s``
+    (from when the request was sent) and ``tokens``."""
+    server_series: Name | None = None
+    """A Parquet file with the server's metrics over time: ``time_s`` (the clock of ``sent_s``) and, as far as
+    it has them, ``running``, ``waiting`` (requests) and ``kv_usage`` (share of KV blocks)."""
     notes: list[str] = Field(default_factory=list)
     """What a reader of the errors should know."""
 

@@ -1,4 +1,4 @@
-"""Small plots as inline SVG: distributions laid over each other, and measured against simulated.
+"""Small plots as inline SVG: distributions laid over each other, measured against simulated, both over time.
 
 No script and no fonts of its own: colours come from the page (classes ``measured``, ``simulated``, ``axis``),
 so that it follows light and dark, prints, and opens anywhere.
@@ -7,12 +7,14 @@ so that it follows light and dark, prints, and opens anywhere.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from tokensim.report.numbers import duration
+from tokensim.report.numbers import count, duration
+from tokensim.validation.over_time import Shown
 from tokensim.workload.base import Floats
 
 WIDTH, HEIGHT = 340, 250
@@ -23,6 +25,11 @@ QUANTILES = 200
 """Corners of a distribution's line."""
 LOG_FROM = 20.0
 """An axis is logarithmic when its ends are further apart than this factor."""
+
+
+GAP = 4
+"""A line over time goes over up to so many intervals without a value less one (a poll that was missed, a
+pause in the arrivals)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,38 @@ def scatter_plot(title: str, measured: Floats, simulated: Floats) -> str:
         f'<path class="diagonal" d="M{x.start} {y.start}L{x.end} {y.end}"/>',
     ]
     return _svg(title, x, y, parts, duration)
+
+
+def time_plot(title: str, time_s: Floats, measured: Floats, simulated: Floats, shown: Shown) -> str:
+    """Both sides (y) over time (x, seconds from the first arrival); a line ends where a side says nothing."""
+    sides = [side[~np.isnan(side)] for side in (measured, simulated)]
+    most = max((float(side.max()) for side in sides if len(side)), default=0.0)
+    x = Axis(0.0, float(time_s[-1] + time_s[0]), LEFT, WIDTH - RIGHT)
+    y = Axis(0.0, most * 1.05 or 1.0, HEIGHT - BOTTOM, TOP)
+    lines = [
+        f'<path class="line {name}" d="{_broken(x.at(time_s), y.at(side), np.isnan(side))}"/>'
+        for name, side in (("measured", measured), ("simulated", simulated))
+    ]
+    return _svg(title, x, y, lines, WRITTEN[shown])
+
+
+WRITTEN: Mapping[Shown, Callable[[float], str]] = {
+    "duration": duration,
+    "count": count,
+    "share": lambda value: f"{value:.0%}",
+}
+"""How a value of the y axis is written."""
+
+
+def _broken(xs: Floats, ys: Floats, missing: npt.NDArray[np.bool_]) -> str:
+    """A line through what is there; over a gap of several points it is not drawn."""
+    there = np.flatnonzero(~missing)
+    parts, before = [], -GAP - 1
+    for i in there.tolist():
+        near = i - before <= GAP
+        parts.append(f"{'L' if near else 'M'}{xs[i]:.1f} {ys[i]:.1f}" + ("" if near else "h0.01"))
+        before = i
+    return "".join(parts)
 
 
 def _axis(sides: Sequence[Floats], start: float, end: float) -> Axis:

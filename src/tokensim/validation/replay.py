@@ -17,6 +17,7 @@ import numpy as np
 from tokensim.errors import SimulationError
 from tokensim.scenario.loading import Document
 from tokensim.validation.case import Case, Measured
+from tokensim.validation.over_time import OverTime, is_recorded, over_time_of
 from tokensim.workload.base import Floats, Ints
 
 if TYPE_CHECKING:
@@ -42,12 +43,14 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """Both sides of one case, entry by entry the same request; ``notes`` say what does not pair."""
+    """Both sides of one case, entry by entry the same request; ``notes`` say what does not pair,
+    ``over_time`` are quantities over time, where they were asked for and the case has them."""
 
     case: Case
     measured: Times
     simulated: Times
     notes: tuple[str, ...]
+    over_time: tuple[OverTime, ...] = ()
 
 
 def document_of(case: Case, overrides: Sequence[str] = (), operators: str | None = None) -> Document:
@@ -57,6 +60,8 @@ def document_of(case: Case, overrides: Sequence[str] = (), operators: str | None
     trace: dict[str, Any] = {"path": str(case.trace), "format": "generic"}
     if case.facts.hash_block_size is not None:
         trace["hash_block_tokens"] = case.facts.hash_block_size
+    if case.facts.client.sessions:
+        trace["sessions"] = True
     tree["workload"] = {"trace": trace, "max_in_flight": case.facts.client.max_in_flight}
     if isinstance(tree.get("performance", {}), dict):
         seen_by_client = case.facts.anchor == "client-send"
@@ -75,15 +80,18 @@ def replay(
     scenario: Scenario,
     calibration: Calibration | None = None,
     progress: Progress | None = None,
+    *,
+    over_time: bool = False,
 ) -> Replay:
     """Simulate ``scenario`` (of ``document_of``) and pair it with what ``case`` measured.
 
-    Raises ``InputError`` for what cannot be simulated, ``KeyboardInterrupt`` when it was interrupted.
+    ``over_time``: quantities over time are wanted too, if the case has them. Raises ``InputError`` for what
+    cannot be simulated, ``KeyboardInterrupt`` when it was interrupted.
     """
     result = simulate_with(scenario, calibration, progress)
     if not result.complete:
         raise KeyboardInterrupt
-    paired = pair(case, result)
+    paired = pair(case, result, over_time=over_time)
     here = {pool.hardware for pool in scenario.cluster.pools if isinstance(pool.hardware, str)}
     if calibration is None or not calibration.device or calibration.device in here:
         return paired
@@ -100,8 +108,8 @@ def simulate_with(
     return simulate(scenario, calibration=calibration, progress=progress)
 
 
-def pair(case: Case, result: Result) -> Replay:
-    """The measured and the simulated times of ``case``."""
+def pair(case: Case, result: Result, *, over_time: bool = False) -> Replay:
+    """The measured and the simulated times of ``case``, and with ``over_time`` what it has over time."""
     requests, ours = result.requests, case.measured
     outputs = requests["output_tokens"].to_numpy()
     asked = requests["requested_output_tokens"].to_numpy()
@@ -123,7 +131,11 @@ def pair(case: Case, result: Result) -> Replay:
             f"{int(cut.sum()):,} of {len(cut):,} requests were rejected, cut short or not finished in the"
             " simulation; figures leave out what they do not have"
         )
-    return Replay(case, measured_times(ours), simulated, tuple(notes))
+    measured = measured_times(ours)
+    series: list[OverTime] = []
+    if over_time and is_recorded(case):
+        series = over_time_of(case, measured, simulated, anchor_s, result)
+    return Replay(case, measured, simulated, tuple(notes), tuple(series))
 
 
 def measured_times(measured: Measured) -> Times:

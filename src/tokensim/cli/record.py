@@ -1,0 +1,416 @@
+"""``tokensim record``: send a workload to a live server, and leave a measured case."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tokensim.cli import DONE, INCOMPLETE
+from tokensim.cli.options import Overrides, Plugins, load_plugins
+
+if TYPE_CHECKING:
+    from tokensim.cli.interrupt import Interrupt
+    from tokensim.record.load import Count, Watch
+    from tokensim.record.recording import Recording
+    from tokensim.record.run import Options
+    from tokensim.scenario.loading import Document
+    from tokensim.workload.base import Workload
+
+KEY = "TOKENSIM_API_KEY"
+"""The environment variable that may hold the server's key, so that it stands in no list of processes."""
+
+
+def record(
+    url: Annotated[str, typer.Argument(help="The server: http://localhost:8000", metavar="URL")],
+    scenario: Annotated[
+        Path | None,
+        typer.Option("--scenario", "-s", metavar="FILE", help="What serves it, and the workload (YAML)."),
+    ] = None,
+    workload: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A workload (YAML) instead of the scenario's.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="DIR", help="The folder of the case. [default: cases/recorded]"
+        ),
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="ID", help="Catalog id, or a YAML file: what it runs on.")
+    ] = None,
+    set_: Overrides = None,
+    rate: Annotated[
+        str | None, typer.Option(metavar="R", help="Requests a second; inf: all at once.")
+    ] = None,
+    concurrency: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="A closed loop of so many users.")
+    ] = None,
+    think_time: Annotated[
+        str | None, typer.Option(metavar="T", help="Their pause after an answer, as 2s. [default: none]")
+    ] = None,
+    max_in_flight: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Hold requests back beyond so many in flight.")
+    ] = None,
+    input_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every prompt.")] = None,
+    output_tokens: Annotated[str | None, typer.Option(metavar="N", help="Tokens of every answer.")] = None,
+    num_requests: Annotated[
+        str | None, typer.Option(metavar="N", help="How many requests, or sessions.")
+    ] = None,
+    trace: Annotated[str | None, typer.Option(metavar="FILE", help="Send this trace.")] = None,
+    seed: Annotated[
+        str | None, typer.Option(metavar="N", help="Seed of the workload and of the prompts.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The model's name at the server. [default: its first]")
+    ] = None,
+    flavour: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="vllm, sglang, tensorrt-llm, llama.cpp, tgi. [default: as it says]"
+        ),
+    ] = None,
+    endpoint: Annotated[str, typer.Option(metavar="NAME", help="completions, chat or auto.")] = "auto",
+    prompts: Annotated[str, typer.Option(metavar="KIND", help="ids, text or auto.")] = "auto",
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The model's tokenizer.json, for texts of exact lengths."),
+    ] = None,
+    extra_body: Annotated[
+        str | None, typer.Option(metavar="JSON", help="Goes into every request: '{\"temperature\": 1}'")
+    ] = None,
+    api_key: Annotated[
+        str | None, typer.Option(metavar="KEY", help=f"The server's key; better: {KEY} in the environment.")
+    ] = None,
+    header: Annotated[
+        list[str] | None, typer.Option("--header", metavar="NAME: VALUE", help="A header. Repeatable.")
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option(metavar="S", min=0.001, help="Seconds a request may take.")
+    ] = 600.0,
+    retries: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Ask again if the server says later; distorts the load.")
+    ] = 0,
+    warmup: Annotated[
+        int, typer.Option(metavar="N", min=0, help="Send the first N requests before, unmeasured.")
+    ] = 0,
+    repeat: Annotated[int, typer.Option(metavar="N", min=1, help="Record so many times: a case each.")] = 1,
+    scrape: Annotated[
+        float, typer.Option(metavar="S", min=0.0, help="Seconds between polls of the metrics; 0: none.")
+    ] = 0.25,
+    metrics_path: Annotated[str, typer.Option(metavar="PATH", help="Where the metrics are.")] = "/metrics",
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Of the case. [default: the folder's]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a case.")] = False,
+    json_: Annotated[
+        str | None, typer.Option("--json", metavar="FILE", help="Write the figures as JSON; -: to stdout.")
+    ] = None,
+    plugin: Plugins = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")] = False,
+) -> None:
+    """Send a workload to a live server, time every token, and leave a case for validate and calibrate.
+
+    The server must be OpenAI-compatible and stream. Ctrl-C stops it; what was measured is written, marked
+    partial. Exit codes: 0 done, 1 requests failed or it was stopped, 2 the input or the server was refused.
+    """
+    from tokensim.cli.interrupt import Interrupt
+    from tokensim.record.run import check_workload
+    from tokensim.record.write import check_folder
+
+    load_plugins(plugin)
+    document = _document(
+        scenario,
+        workload,
+        hardware,
+        set_ or [],
+        {
+            "rate": rate,
+            "input-tokens": input_tokens,
+            "output-tokens": output_tokens,
+            "num-requests": num_requests,
+            "trace": trace,
+            "seed": seed,
+        },
+        concurrency,
+        think_time,
+        max_in_flight,
+    )
+    spec_seed, load = _workload(document)
+    check_workload(load)
+    folder = output or Path("cases") / "recorded"
+    folders = [folder] if repeat == 1 else [folder / str(number) for number in range(1, repeat + 1)]
+    for one in folders:
+        check_folder(one, force=force)
+    options = _options(
+        endpoint,
+        prompts,
+        tokenizer,
+        extra_body,
+        headers=_headers(api_key, header or []),
+        flavour=flavour,
+        model=model,
+        timeout_s=timeout,
+        retries=retries,
+        warmup=warmup,
+        repeat=repeat,
+        seed=spec_seed,
+        scrape_s=scrape,
+        metrics_path=metrics_path,
+    )
+    title = name or folder.resolve().name
+    with Interrupt() as interrupt:
+        code = _record(url, document, load, options, folders, title, interrupt, json_, quiet=quiet)
+    raise typer.Exit(code)
+
+
+def _record(
+    url: str,
+    document: Document,
+    load: Workload,
+    options: Options,
+    folders: list[Path],
+    title: str,
+    interrupt: Interrupt,
+    json_: str | None,
+    *,
+    quiet: bool,
+) -> int:
+    """Record, write and print each pass; the exit code."""
+    from tokensim.errors import SimulationError
+    from tokensim.record.run import record as recordings
+    from tokensim.record.terminal import as_dict, render
+    from tokensim.record.write import write_recording
+    from tokensim.validation.output import print_plain, write_text
+
+    talks = not quiet and json_ != "-"
+    told: list[dict[str, Any]] = []
+    failed: SimulationError | None = None
+    code = DONE
+
+    def tell(line: str) -> None:
+        if talks:
+            typer.echo(line)
+
+    with (
+        _progress(interrupt, quiet) as watch,
+        closing(recordings(url, load, options, watch=watch, tell=tell)) as passes,
+    ):
+        for number, recording in enumerate(passes):
+            name = title if len(folders) == 1 else f"{title} {number + 1}"
+            try:
+                write_recording(folders[number], recording, _scenario(document, recording), name=name)
+            except SimulationError as error:
+                failed = error
+            told.append({"folder": None if failed else str(folders[number]), **as_dict(recording)})
+            if talks:
+                print_plain(render(recording, name))
+                if failed is None:
+                    typer.echo(f"Case: {folders[number]}")
+            if not recording.complete:
+                code = INCOMPLETE
+            if failed is not None:
+                break
+    if json_ is not None:
+        text = json.dumps({"recordings": told}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        if json_ == "-":
+            typer.echo(text, nl=False)
+        else:
+            write_text(Path(json_), text)
+    if failed is not None:
+        raise failed
+    if code == INCOMPLETE:
+        print("error: the recording is not complete: requests failed, or it was stopped", file=sys.stderr)
+    return code
+
+
+def _scenario(document: Document, recording: Recording) -> dict[str, Any]:
+    """The scenario of the case: the user's, with the model's name from the server where it has none."""
+    tree = {key: value for key, value in document.data.items() if key not in ("workload", "seed", "slo")}
+    if "model" not in tree and recording.facts.model:
+        tree = {"model": recording.facts.model, **tree}
+    return tree
+
+
+def _document(
+    scenario: Path | None,
+    workload: Path | None,
+    hardware: str | None,
+    overrides: list[str],
+    flags: Mapping[str, str | None],
+    concurrency: int | None,
+    think_time: str | None,
+    max_in_flight: int | None,
+) -> Document:
+    """What the user says: the scenario as far as it is given, with the workload that is to be sent."""
+    from tokensim.cli.flags import apply_flags
+    from tokensim.errors import InputError
+    from tokensim.scenario.loading import Document, absolute_paths, read_document, read_mapping
+
+    document = read_document(scenario) if scenario else Document({}, "command line")
+    if workload is not None:
+        tree, _ = read_mapping(workload, "workload", "--rate 2 --input-tokens 512 --output-tokens 128")
+        section = tree.get("workload", tree)
+        whole = absolute_paths({"workload": section}, workload.absolute().parent)
+        document.set(("workload",), whole["workload"], f"--workload {workload}")
+    if hardware is not None:
+        if "cluster" not in document.data:
+            document.data["cluster"] = {"pools": [{}]}
+        document.set(("cluster", "pools", 0, "hardware"), hardware, f"--hardware {hardware}")
+    document.data.setdefault("workload", {})
+    apply_flags(document, flags)
+    if concurrency is not None:
+        if flags.get("rate") is not None:
+            raise InputError("a closed loop has no rate", where="--rate", hint="--rate or --concurrency")
+        users: dict[str, Any] = {"process": "closed-loop", "concurrency": concurrency}
+        if think_time is not None:
+            users["think_time"] = think_time
+        document.set(("workload", "arrivals"), users, "--concurrency")
+    elif think_time is not None:
+        raise InputError("only a closed loop has pauses", where="--think-time", hint="give --concurrency too")
+    if max_in_flight is not None:
+        document.set(("workload", "max_in_flight"), max_in_flight, "--max-in-flight")
+    for override in overrides:
+        document.override(override)
+    return document
+
+
+def _workload(document: Document) -> tuple[int, Workload]:
+    """The seed and the requests; what is given of the scenario is checked with them, as a whole."""
+    from pydantic import ValidationError
+
+    from tokensim.cli.flags import DEFAULT_NUM_REQUESTS
+    from tokensim.errors import InputError
+    from tokensim.scenario.loading import absolute_paths
+    from tokensim.scenario.problems import Problem, from_validation, refuse
+    from tokensim.scenario.schema import Scenario
+    from tokensim.scenario.workload import WorkloadSpec
+    from tokensim.workload.build import build_workload
+
+    section = document.data["workload"]
+    if not section:
+        raise InputError(
+            "no workload is given",
+            hint="--scenario, --workload or --trace FILE; or --rate R --input-tokens N --output-tokens M",
+        )
+    if isinstance(section, dict) and not {"trace", "sessions", "num_requests", "duration"} & section.keys():
+        document.set(("workload", "num_requests"), DEFAULT_NUM_REQUESTS, "default")
+    document.data = absolute_paths(document.data, Path.cwd())
+    if "cluster" in document.data and "model" in document.data:
+        checked = document.check()
+        return checked.seed, build_workload(checked.workload, checked.seed, Path.cwd())
+    try:
+        spec = WorkloadSpec.model_validate(document.data["workload"])
+    except ValidationError as error:
+        problems = [
+            Problem(("workload", *problem.path), problem.message, problem.hint)
+            for problem in from_validation(error, WorkloadSpec, document.data["workload"])
+        ]
+        raise refuse(problems, document.where, document.origins) from None
+    seed = document.data.get("seed", Scenario.model_fields["seed"].default)
+    if type(seed) is not int or seed < 0:
+        raise InputError(f"{seed!r} is no seed", where="--seed", hint="a whole number")
+    return seed, build_workload(spec, seed, Path.cwd())
+
+
+def _options(
+    endpoint: str, prompts: str, tokenizer: Path | None, extra_body: str | None, **others: Any
+) -> Options:
+    from tokensim.errors import InputError, nearest
+    from tokensim.record.run import Options
+    from tokensim.record.trial import Wish
+    from tokensim.record.words import words_of
+
+    for option, value, known in (
+        ("--endpoint", endpoint, ("auto", "completions", "chat")),
+        ("--prompts", prompts, ("auto", "ids", "text")),
+    ):
+        if value not in known:
+            raise InputError(f"unknown value '{value}'", where=option, hint=nearest(value, known))
+    if endpoint == "chat" and prompts == "ids":
+        raise InputError("a chat takes no token ids", where="--prompts ids", hint="--endpoint completions")
+    if tokenizer is not None and prompts == "ids":
+        raise InputError(
+            "a tokenizer is for text", where="--tokenizer", hint="leave it out, or --prompts text"
+        )
+    extra: Any = {}
+    if extra_body is not None:
+        try:
+            extra = json.loads(extra_body)
+        except ValueError as error:
+            raise InputError(f"not JSON: {error}", where="--extra-body", hint="an object of fields") from None
+        if not isinstance(extra, dict):
+            raise InputError("not an object", where="--extra-body", hint='e.g. {"temperature": 1}')
+    wish = Wish(
+        endpoint=endpoint,  # type: ignore[arg-type]
+        prompts=prompts,  # type: ignore[arg-type]
+        vocabulary=None if tokenizer is None else words_of(tokenizer),
+        extra=extra,
+    )
+    return Options(wish=wish, **others)
+
+
+def _headers(api_key: str | None, given: list[str]) -> dict[str, str]:
+    """The headers of every request; a key is sent as OpenAI's clients do."""
+    from tokensim.errors import InputError
+
+    headers: dict[str, str] = {}
+    key = api_key if api_key is not None else os.environ.get(KEY)
+    if key:
+        headers["Authorization"] = f"Bearer {key}"
+    for text in given:
+        name, colon, value = text.partition(":")
+        if not colon or not name.strip().replace("-", "").isalnum() or any(c in text for c in "\r\n\0"):
+            raise InputError("not a header", where="--header", hint="--header 'Name: value'")
+        headers[name.strip()] = value.strip()
+    if any(c in value for value in headers.values() for c in "\r\n\0"):
+        raise InputError(
+            "a line break in the key", where="--api-key", hint="is it the whole key, and only that?"
+        )
+    return headers
+
+
+@contextmanager
+def _progress(interrupt: Interrupt, quiet: bool) -> Iterator[Watch]:
+    """Shows how the load stands, on a terminal; stops it at Ctrl-C."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda count: _asked(interrupt)
+        return
+    from rich import progress as bars
+    from rich.console import Console
+
+    bar = bars.Progress(
+        bars.TextColumn("recording"),
+        bars.BarColumn(bar_width=None),
+        bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} done"),
+        bars.TextColumn("{task.fields[state]}"),
+        bars.TimeElapsedColumn(),
+        console=Console(stderr=True),
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=0, state="")
+
+        def watch(count: Count) -> bool:
+            state = f"{count.in_flight:,} in flight, at most {count.lateness_s * 1e3:.1f} ms late"
+            if count.failed:
+                state = f"{count.failed:,} failed, {state}"
+            bar.update(task, completed=count.done + count.failed, total=count.total, state=state)
+            return _asked(interrupt)
+
+        yield watch
+
+
+def _asked(interrupt: Interrupt) -> bool:
+    """Whether Ctrl-C was pressed."""
+    try:
+        interrupt.check()
+    except KeyboardInterrupt:
+        return True
+    return False
