@@ -8,7 +8,8 @@ import pytest
 
 from tokensim.explore.answer_files import Answer
 from tokensim.explore.capacity_page import capacity_figures, capacity_page
-from tokensim.explore.comparison_page import comparison_figures, comparison_page, worth_of
+from tokensim.explore.comparison_page import TILES, comparison_figures, comparison_page, worth_of
+from tokensim.explore.key_figures import KEY_FIGURES
 from tokensim.explore.sensitivity_page import sensitivity_figures, sensitivity_page
 from tokensim.report.figures.base import Figure
 
@@ -150,6 +151,10 @@ def test_differences_are_told_by_what_they_are_worth() -> None:
     assert table["worth"] == ["worse", "better", "different", "not told apart"]
     assert table["low"] == pytest.approx([0.9, 0.1, -0.6, -0.09])
     assert worth_of(gap(0.0, True, equal=True), "less") == "not told apart"
+
+
+def test_the_tiles_of_a_comparison_are_figures_that_are_compared() -> None:
+    assert set(TILES) <= {figure.name for figure in KEY_FIGURES}
 
 
 def test_single_runs_have_no_lines_and_no_verdict() -> None:

@@ -131,7 +131,7 @@ TILES = (
     "throughput.output_tokens_per_s",
     "latency.ttft_s.p99",
     "latency.tpot_s.p99",
-    "spending.usd_per_million_output_tokens",
+    "spending.usd_per_million_total_tokens",
 )
 """Figures to see first."""
 

@@ -136,7 +136,7 @@ def _worth(table: Columns) -> Spec:
         "type": "nominal",
         "title": None,
         "scale": {"domain": list(WORTH), "range": "worth"},
-        "legend": {"values": shown} if len(shown) > 1 else None,
+        "legend": {"values": shown, "columns": len(shown)} if len(shown) > 1 else None,
     }
 
 
