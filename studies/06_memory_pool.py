@@ -5,14 +5,20 @@ python studies/06_memory_pool.py [--small]
 
 from __future__ import annotations
 
-import pages
-from tokensim.explore.capacities import capacities
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import lines
 from tokensim.report.series.base import columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "06-memory-pool"
 SMALL = ("workload.sessions.count=200",)
@@ -21,14 +27,22 @@ ROUNDS = 4
 """Requests of a session; the study's load is a rate of sessions."""
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """The rate (requests/s, four for each conversation) that every configuration bears."""
-    rows = pages.capacity_rows(capacities(study, question, executor=executor))
-    return [{**row, "rate": ROUNDS * row["rate"]} for row in rows]
+    import polars as pl
+
+    found = kit.rates(kit.borne(study, question, executor, folder), study)
+    return found.with_columns(ROUNDS * pl.col("rate"))
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """The rate over the length of answers, a line for each memory."""
+    rows = frame.to_dicts()
     table = columns(
         panel=[row["set-up"] for row in rows],
         series=[row["memory"] for row in rows],
@@ -48,4 +62,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

@@ -5,14 +5,20 @@ python studies/07_prefill_sensitivity.py [--small]
 
 from __future__ import annotations
 
-import pages
-from tokensim.explore.capacities import capacities
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import lines
 from tokensim.report.series.base import columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "07-prefill-sensitivity"
 SMALL = ("workload.num_requests=80",)
@@ -21,13 +27,19 @@ WHOLE = "as they are"
 ABILITIES = ("compute", "bandwidth", "memory")
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """The rate (requests/s) that every configuration bears."""
-    return pages.capacity_rows(capacities(study, question, executor=executor))
+    return kit.rates(kit.borne(study, question, executor, folder), study)
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """The rate over the factor, a line for each ability."""
+    rows = frame.to_dicts()
     points = []
     for row in rows:
         ability, _, factor = row["prefill devices"].partition(" × ")
@@ -53,4 +65,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

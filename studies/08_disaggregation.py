@@ -5,8 +5,11 @@ python studies/08_disaggregation.py [--small]
 
 from __future__ import annotations
 
-import pages
-from tokensim.explore.capacities import capacities
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
@@ -14,18 +17,27 @@ from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
 
+if TYPE_CHECKING:
+    import polars as pl
+
 NAME = "08-disaggregation"
 SMALL = ("workload.num_requests=100",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """The rate (requests/s) that every configuration bears."""
-    return pages.capacity_rows(capacities(study, question, executor=executor))
+    return kit.rates(kit.borne(study, question, executor, folder), study)
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """Bars of the rate by arrangement, a panel for each set-up."""
+    rows = frame.to_dicts()
     table = columns(
         panel=[row["set-up"] for row in rows],
         bar=[row["devices"] for row in rows],
@@ -41,4 +53,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

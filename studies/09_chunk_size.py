@@ -5,12 +5,19 @@ python studies/09_chunk_size.py [--small]
 
 from __future__ import annotations
 
-import pages
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import lines
 from tokensim.report.series.base import columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "09-chunk-size"
 SMALL = ("workload.num_requests=300",)
@@ -24,13 +31,18 @@ FIGURES = {
 """What is shown (s)."""
 
 
-def answer(study: Study, executor: Executor | None = None) -> list[pages.Row]:
+def answer(study: Study, executor: Executor | None = None, folder: Path | None = None) -> pl.DataFrame:
     """Latencies (s) of every configuration."""
-    return pages.sweep_rows(study, FIGURES, executor)
+    import polars as pl
+
+    found = kit.swept(study, executor, folder).sort("point")
+    shown = (pl.col(figure).alias(name) for name, figure in FIGURES.items())
+    return found.select(*(parameter.name for parameter in study.parameters), *shown)
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """Median TTFT and ITL p99 over the chunk, a line for each set-up."""
+    rows = frame.to_dicts()
     shown = {"TTFT p50": "ttft_p50", "ITL p99": "itl_p99"}
     points = [(panel, row["set-up"], row[CHUNK], row[name]) for panel, name in shown.items() for row in rows]
     table = columns(
@@ -52,4 +64,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

@@ -5,8 +5,11 @@ python studies/10_routing_prefixes.py [--small]
 
 from __future__ import annotations
 
-import pages
-from tokensim.explore.capacities import capacities
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
@@ -14,20 +17,28 @@ from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
 
+if TYPE_CHECKING:
+    import polars as pl
+
 NAME = "10-routing-prefixes"
 SMALL = ("workload.num_requests=400",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 POLICY = "cluster.router.policy"
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """The rate (requests/s) that every configuration bears, and the share of prompts found in caches."""
-    found = capacities(study, question, executor=executor)
-    return pages.capacity_rows(found, {"cached": "tokens.cached_share"})
+    return kit.rates(kit.borne(study, question, executor, folder), study, {"cached": "tokens.cached_share"})
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """Bars of the rate by policy, a panel for each set-up."""
+    rows = frame.to_dicts()
     table = columns(
         panel=[row["set-up"] for row in rows],
         bar=[row[POLICY] for row in rows],
@@ -43,4 +54,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

@@ -5,8 +5,11 @@ python studies/11_mixed_fleet.py [--small]
 
 from __future__ import annotations
 
-import pages
-from tokensim.explore.capacities import capacities
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
@@ -14,19 +17,29 @@ from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
 
+if TYPE_CHECKING:
+    import polars as pl
+
 NAME = "11-mixed-fleet"
 SMALL = ("workload.num_requests=400",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """The rate (requests/s) that every configuration bears, and what a million output tokens cost (USD)."""
-    found = capacities(study, question, executor=executor)
-    return pages.capacity_rows(found, {"usd": "spending.usd_per_million_output_tokens"})
+    return kit.rates(
+        kit.borne(study, question, executor, folder), study, {"usd": "spending.usd_per_million_output_tokens"}
+    )
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """Bars of the rate by fleet, a panel for each model."""
+    rows = frame.to_dicts()
     table = columns(
         panel=[row["model"] for row in rows],
         bar=[row["fleet"] for row in rows],
@@ -42,4 +55,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

@@ -6,9 +6,11 @@ python studies/13_new_accelerator.py [--small]
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pages
-from tokensim.explore.capacities import capacities
+import kit
+
 from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
 from tokensim.explore.study import Study
@@ -16,6 +18,9 @@ from tokensim.hardware import Device, catalog_names, load_device
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import scatter
 from tokensim.report.series.base import columns
+
+if TYPE_CHECKING:
+    import polars as pl
 
 NAME = "13-new-accelerator"
 SMALL = ("workload.num_requests=100",)
@@ -57,12 +62,19 @@ def price_of(compute: float, bandwidth: float, memory: float) -> float:
     return sum(unit * amount * factor for unit, amount, factor in have)
 
 
-def answer(study: Study, executor: Executor | None = None, question: Question = QUESTION) -> list[pages.Row]:
+def answer(
+    study: Study,
+    executor: Executor | None = None,
+    folder: Path | None = None,
+    question: Question = QUESTION,
+) -> pl.DataFrame:
     """Of every design: the price, the output tokens a second at the highest rate that it bears, and what
     a million of them cost (USD), the cheapest first for each model."""
-    found = capacities(study, question, executor=executor)
+    import polars as pl
+
+    shown = {"output_tokens_per_s": "throughput.output_tokens_per_s"}
     rows = []
-    for row in pages.capacity_rows(found, {"output_tokens_per_s": "throughput.output_tokens_per_s"}):
+    for row in kit.rates(kit.borne(study, question, executor, folder), study, shown).to_dicts():
         design = {name: float(row[SCALE + name]) for name in ABILITIES}
         price = price_of(**design)
         made = row["output_tokens_per_s"] if row["rate"] else 0.0
@@ -78,11 +90,12 @@ def answer(study: Study, executor: Executor | None = None, question: Question = 
             }
         )
     order = list(dict.fromkeys(row["model"] for row in rows))
-    return sorted(rows, key=lambda row: (order.index(row["model"]), row["usd_per_million"]))
+    return pl.DataFrame(sorted(rows, key=lambda row: (order.index(row["model"]), row["usd_per_million"])))
 
 
-def draw(rows: list[pages.Row]) -> Figure:
+def draw(frame: pl.DataFrame) -> Figure:
     """Output tokens a second over the price, a panel for each model, coloured by bandwidth."""
+    rows = frame.to_dicts()
     best = [
         row
         for rank, row in enumerate(rows)
@@ -112,4 +125,4 @@ def draw(rows: list[pages.Row]) -> Figure:
 
 
 if __name__ == "__main__":
-    pages.main(NAME, answer, draw, SMALL)
+    kit.one_figure(NAME, answer, draw, SMALL)

@@ -1,4 +1,4 @@
-"""What the scripts of the studies share: their command line, a sweep or a table of capacities, figures.
+"""What the scripts of the studies share: their command line, their tables, where figures go.
 
 python studies/01_batching.py --output out/01          # runs that are there already are not made again
 python studies/01_batching.py --small                  # in seconds, with less to see
@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from tokensim.explore.capacities import capacities
 from tokensim.explore.executors import Executor, make_executor
 from tokensim.explore.question import Question
@@ -24,6 +26,23 @@ if TYPE_CHECKING:
     import polars as pl
 
 HERE = Path(__file__).resolve().parent
+
+Answer = Callable[[Study, Executor | None, Path | None], "pl.DataFrame"]
+"""The table of a study, on an executor, in a folder that keeps the runs."""
+
+
+def read(name: str, overrides: Sequence[str] = (), only: Mapping[str, Sequence[Any]] | None = None) -> Study:
+    """The study ``name`` of this folder with ``overrides`` of its scenario; ``only``: for a parameter, which
+    of its values (or names of values) are kept."""
+    path = HERE / f"{name}.yaml"
+    data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for parameter, kept in (only or {}).items():
+        values = data["parameters"][parameter]
+        if isinstance(values, dict):
+            data["parameters"][parameter] = {label: values[label] for label in kept}
+        else:
+            data["parameters"][parameter] = [value for value in values if value in kept]
+    return Study.from_mapping(data, HERE, str(path), overrides=tuple(overrides))
 
 
 def swept(
@@ -45,6 +64,20 @@ def borne(
     return frame.with_columns(pl.col("capacity").fill_null(0.0))
 
 
+def rates(found: pl.DataFrame, study: Study, figures: Mapping[str, str] | None = None) -> pl.DataFrame:
+    """Of what ``borne`` has ``found``: the parameters, the ``rate`` that each configuration bears
+    (requests/s), ``figures`` of the run there (names of ours → names in the summary), and ``binding``, the
+    bound that the next higher rate misses."""
+    import polars as pl
+
+    return found.select(
+        *(parameter.name for parameter in study.parameters),
+        pl.col("capacity").alias("rate"),
+        *(pl.col(f"at.{figure}").alias(name) for name, figure in (figures or {}).items()),
+        "binding",
+    )
+
+
 def _checked(frame: pl.DataFrame, fine: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
@@ -54,8 +87,14 @@ def _checked(frame: pl.DataFrame, fine: Sequence[str]) -> pl.DataFrame:
     return frame
 
 
-def markdown(frame: pl.DataFrame, titles: Mapping[str, str]) -> str:
-    """``frame`` as a table of Markdown, its columns under ``titles``."""
+def value(frame: pl.DataFrame, field: str = "rate", **equal: Any) -> float:
+    """``field`` of the one row whose parameters are ``equal``."""
+    return float(frame.filter(**equal)[field].item())
+
+
+def markdown(frame: pl.DataFrame, titles: Mapping[str, str] | None = None) -> str:
+    """``frame`` as a table of Markdown, its columns under ``titles`` (None: all, under their names)."""
+    titles = titles or {name: name for name in frame.columns}
     rows = [f"| {' | '.join(titles.values())} |", f"|{'---|' * len(titles)}"]
     rows += [f"| {' | '.join(map(_cell, row))} |" for row in frame.select(list(titles)).iter_rows()]
     return "\n".join(rows)
@@ -86,3 +125,15 @@ def main(
         given.figures.mkdir(parents=True, exist_ok=True)
         for figure in figures(frame):
             write_figure(figure, given.figures / f"{figure.name}.svg")
+
+
+def one_figure(
+    name: str, answer: Answer, draw: Callable[[pl.DataFrame], Figure], small: Sequence[str]
+) -> None:
+    """The command line of the study ``name``, whose table has one figure; ``small``: overrides of the
+    scenario for a quick look."""
+
+    def run(quick: bool, executor: Executor, folder: Path | None) -> pl.DataFrame:
+        return answer(read(name, small if quick else ()), executor, folder)
+
+    main(run, lambda frame: [draw(frame)], markdown)

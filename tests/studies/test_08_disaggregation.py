@@ -9,16 +9,16 @@ from study_scripts import script
 from tokensim.explore.executors import make_executor
 from tokensim.report.export import rendered
 
-study_8, pages = script("08_disaggregation"), script("pages")
+study_8, kit = script("08_disaggregation"), script("kit")
 DEVICES = ("together, chunked prefill", "apart, NVLink", "apart, 10 Gb/s")
 
 
 def rates(set_up: str) -> dict[str, float]:
-    study = pages.read(study_8.NAME, study_8.SMALL, {"set-up": (set_up,), "devices": DEVICES})
+    study = kit.read(study_8.NAME, study_8.SMALL, {"set-up": (set_up,), "devices": DEVICES})
     question = replace(study_8.QUESTION, tolerance=0.1)
-    rows = study_8.answer(study, make_executor("serial"), question)
-    assert rendered(study_8.draw(rows), "svg").startswith(b"<svg")
-    return {row["devices"]: row["rate"] for row in rows}
+    found = study_8.answer(study, make_executor("serial"), question=question)
+    assert rendered(study_8.draw(found), "svg").startswith(b"<svg")
+    return {row["devices"]: row["rate"] for row in found.to_dicts()}
 
 
 def test_with_long_prompts_a_slow_link_undoes_disaggregation() -> None:

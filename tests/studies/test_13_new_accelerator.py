@@ -11,7 +11,7 @@ from tokensim.explore.executors import make_executor
 from tokensim.hardware import load_device
 from tokensim.report.export import rendered
 
-study_13, pages = script("13_new_accelerator"), script("pages")
+study_13, kit = script("13_new_accelerator"), script("kit")
 
 
 def test_prices_are_near_those_that_they_are_fitted_to() -> None:
@@ -28,10 +28,10 @@ def test_bandwidth_pays() -> None:
         study_13.SCALE + "bandwidth": (0.5, 2),
         study_13.SCALE + "memory": (1,),
     }
-    study = pages.read(study_13.NAME, study_13.SMALL, keep)
+    study = kit.read(study_13.NAME, study_13.SMALL, keep)
     question = replace(study_13.QUESTION, tolerance=0.1)
-    rows = study_13.answer(study, make_executor("serial"), question)
-    best, worst = rows
+    found = study_13.answer(study, make_executor("serial"), question=question)
+    best, worst = found.to_dicts()
     assert (best["bandwidth"], worst["bandwidth"]) == (2, 0.5)
     assert best["price"] > worst["price"] and best["usd_per_million"] < worst["usd_per_million"]
-    assert rendered(study_13.draw(rows), "svg").startswith(b"<svg")
+    assert rendered(study_13.draw(found), "svg").startswith(b"<svg")
