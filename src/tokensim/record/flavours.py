@@ -1,9 +1,10 @@
 """What is known of each serving engine: how it is recognised, how it is asked, and what its metrics are
 called.
 
-Names of fields and metrics were read from the engines' sources and documentation: vLLM 0.33
-(entrypoints/openai, v1/metrics), SGLang 0.5 (srt/entrypoints/openai, srt/metrics), TensorRT-LLM 1.0 (serve),
-llama.cpp (tools/server), llama-cpp-python 0.3 (server) and Text Generation Inference 3 (router).
+Names of metrics are those of the engines' documentation and of dashboards that read them (November 2026);
+fields of requests those of their OpenAI-compatible servers. Of llama.cpp's server they were tried, of vLLM's
+as far as ``tokensim serve`` speaks like it. What a server does not know it ignores or refuses, and a trial
+request finds out which (``record.trial``).
 """
 
 from __future__ import annotations
@@ -67,7 +68,7 @@ FLAVOURS: tuple[Flavour, ...] = (
             "running": ("sglang:num_running_reqs",),
             "waiting": ("sglang:num_queue_reqs",),
             "kv_usage": ("sglang:token_usage",),
-            "preemptions": ("sglang:num_retracted_requests_total", "sglang:num_retracted_reqs"),
+            "preemptions": ("sglang:num_retracted_requests_total", "sglang:num_retracted_reqs_total"),
             "prompt_tokens": ("sglang:prompt_tokens_total",),
             "output_tokens": ("sglang:generation_tokens_total",),
             "prefix_hits": ("sglang:cached_tokens_total",),
@@ -79,7 +80,11 @@ FLAVOURS: tuple[Flavour, ...] = (
         extra=FORCED,
         length_fields=("max_tokens", "min_tokens"),
         takes_ids=True,
-        metrics={"kv_usage": ("trtllm_kv_cache_utilization",)},
+        metrics={
+            "running": ("trtllm_num_requests_running",),
+            "waiting": ("trtllm_num_requests_waiting",),
+            "kv_usage": ("trtllm_kv_cache_utilization",),
+        },
     ),
     Flavour(
         "llama.cpp",
