@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,8 +11,13 @@ import pytest
 
 from tokensim import simulate
 from tokensim.assemble import Result
+from tokensim.engine import Instance
+from tokensim.engine.hooks import Hook
 from tokensim.errors import InputError
-from tokensim.scenario import from_mapping
+from tokensim.scenario import from_mapping, load_scenario
+from tokensim.scheduling.local import Request
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "disaggregated.yaml"
 
 
 def run(pools: list[dict[str, Any]], *, exact_steps: bool = False, **more: Any) -> Result:
@@ -114,3 +121,27 @@ def test_a_sglang_decode_instance_has_no_radix_cache_unless_it_is_asked_for() ->
     assert simulate(result.scenario).requests.equals(result.requests)
     asked = run(APART, engine={"policy": "sglang", "enable_prefix_caching": True})
     assert "enable_prefix_caching" not in asked.scenario.cluster.pools[1].engine
+
+
+class Heard(Hook):
+    """Counts the tokens of each request."""
+
+    def __init__(self) -> None:
+        self.tokens = Counter[int]()
+
+    def on_token(self, request: Request, instance: Instance, time_s: float) -> None:
+        self.tokens[request.index] += 1
+
+
+@pytest.mark.parametrize("first_token", ["prefill", "decode"])
+@pytest.mark.parametrize("drafts", [False, True])
+def test_a_hook_hears_of_the_tokens_that_clients_get(first_token: str, drafts: bool) -> None:
+    """Where the decode side gives the first token, the one of the prefill side is nobody's."""
+    given = ["workload.num_requests=30", f"cluster.disaggregation.first_token={first_token}"]
+    if drafts:
+        speculative = "{method: ngram, num_speculative_tokens: 2, acceptance: {rate: 0.5}}"
+        given.append(f"engine.speculative={speculative}")
+    heard = Heard()
+    result = simulate(load_scenario(EXAMPLE, given), hooks=[heard])
+    tokens = [heard.tokens[index] for index in range(30)]
+    assert tokens == result.requests["output_tokens"].to_list()

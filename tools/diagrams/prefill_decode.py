@@ -88,8 +88,6 @@ def gaps() -> str:
     for overrides, number in ((TOGETHER, QUEUE), (APART, DECODE)):
         _, notes = watched("five_requests", *overrides, *WHOLE_PROMPTS)
         times = notes.tokens[request]
-        if overrides is APART:
-            times = times[1:]  # the first token is computed on both sides, and the decode side gives it
         path = []
         for before, time in pairwise(times):
             y = bottom - (bottom - top) * 1e3 * (time - before) / most_ms

@@ -103,7 +103,8 @@ class Cluster:
             rank.on_held = self.on_held
             rank.on_preempt = self.hooks.on_preempt
             if self.hooks.stepwise:
-                rank.watch = Watch(self.hooks, rank.cost)
+                keeps_first = self.handover is not None and not self.handover.terms.streams_first
+                rank.watch = Watch(self.hooks, rank.cost, keeps_first=keeps_first)
             if self.handover is not None:
                 self.handover.connect(rank)
         if up_s <= self.now:

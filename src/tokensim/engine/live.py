@@ -47,10 +47,7 @@ class _Tokens(Hook):
 
     def on_token(self, request: Request, instance: Instance, time_s: float) -> None:
         """See ``Hook``."""
-        live = self.live
-        if request.held and live.swallows_first:
-            return
-        live.outbox.batch(instance.axis, time_s).tokens.append(request.index)
+        self.live.outbox.batch(instance.axis, time_s).tokens.append(request.index)
 
     def on_preempt(self, request: Request, instance: Instance) -> None:
         """See ``Hook``."""
@@ -203,11 +200,6 @@ class LiveSimulation(Simulation):
     def quiet(self) -> bool:
         """See ``Cluster.quiet``: a request may come at any time."""
         return False
-
-    @property
-    def swallows_first(self) -> bool:
-        """Whether the first token of an instance that only prefills is not the client's."""
-        return self.handover is not None and not self.handover.terms.streams_first
 
     def add_instance(self, runner: Runner, pool: ReplicaPool | None = None, up_s: float = 0.0) -> Replica:
         """See ``Cluster.add_instance``."""

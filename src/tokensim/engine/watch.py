@@ -16,11 +16,16 @@ if TYPE_CHECKING:
 
 
 class Watch:
-    """Set as ``Instance.watch``, it is called around each step, which then is a run of its own."""
+    """Set as ``Instance.watch``, it is called around each step, which then is a run of its own.
 
-    def __init__(self, hooks: Hooks, cost: StepCost) -> None:
+    ``keeps_first``: the first token of a request that goes on elsewhere is not its client's (it is computed
+    there again), so that nobody hears of it.
+    """
+
+    def __init__(self, hooks: Hooks, cost: StepCost, *, keeps_first: bool = False) -> None:
         self._hooks = hooks
         self._cost = cost
+        self._keeps_first = keeps_first
 
     def before(
         self,
@@ -44,13 +49,14 @@ class Watch:
                     hooks.on_operator(instance, step, operator)
         if hooks.on_token is not None:
             for request in list(instance.scheduler.served(step)):
-                hooks.on_token(request, instance, start_s + seconds)
+                if not (request.held and self._keeps_first):
+                    hooks.on_token(request, instance, start_s + seconds)
 
     def outputs(self, instance: Instance, requests: Sequence[tuple[Request, int]], time_s: float) -> None:
         """Each of ``requests`` gets so many tokens at ``time_s`` (where ``before`` could not know)."""
         if self._hooks.on_token is not None:
             for request, tokens in requests:
-                for _ in range(tokens):
+                for _ in range(0 if request.held and self._keeps_first else tokens):
                     self._hooks.on_token(request, instance, time_s)
 
     def after(self, instance: Instance, step: Step, end_s: float) -> None:
