@@ -36,13 +36,13 @@ Pair = tuple[str, str, int]
 def simulations(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Simulation]]:
     """The simulations that ran, with their instances as the last event left them."""
     ran: list[Simulation] = []
+    run = Simulation.run
 
-    class Kept(Simulation):
-        def run(self, progress: Any = None) -> RunLog:
-            ran.append(self)
-            return super().run(progress)
+    def kept(simulation: Simulation, progress: Any = None) -> RunLog:
+        ran.append(simulation)
+        return run(simulation, progress)
 
-    monkeypatch.setattr("tokensim.assemble.cluster.Simulation", Kept)
+    monkeypatch.setattr(Simulation, "run", kept)
     yield ran
 
 
