@@ -175,13 +175,11 @@ def check_same(seed: int) -> str:
     for name in COUNTS:
         assert (getattr(own.requests, name) == getattr(log.requests, name)).all(), (seed, name)
     for name in TIMES:
-        if name.endswith("delivery_s") and (log.handovers is not None or log.retries is not None):
-            continue  # offline, a front end may be asked only when its request has moved on
         ours, theirs = getattr(own.requests, name), getattr(log.requests, name)
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=f"{seed} {name}")
     for index in np.flatnonzero((status == "finished") | (status == "truncated")).tolist():
         assert listener.tokens[index] == log.requests.output_tokens[index], (seed, index)
-        if log.retries is None and log.handovers is None:
+        if log.retries is None and log.handovers is None:  # else some tokens may come twice
             assert listener.first_s[index] == pytest.approx(log.requests.first_delivery_s[index], rel=1e-9)
             assert listener.last_s[index] == pytest.approx(log.requests.last_delivery_s[index], rel=1e-9)
     assert len(listener.ended) == len(log.requests.status)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from math import inf
+from math import inf, nextafter
 from typing import TYPE_CHECKING, Literal
 
 from tokensim.engine.replica import Replica, ReplicaPool, Role, State
@@ -153,6 +153,7 @@ class Control:
                 return
             assert handover is not None
             rank.scheduler.remove(request, keep=True)
+            _send_out(axis, now)  # what it has made is the client's; from now on it is held
             request.held = True
             request.last_token_s = rank.last_token_s(request, now)
             if simulation.loads.counts:
@@ -253,6 +254,7 @@ class Control:
 
         def die(axis: Instance | RankGroup, now: float) -> None:
             axis.down = True
+            _send_out(axis, now)  # before somebody else sends anything of its requests
             simulation.at(now, lambda now: retry(_evict(axis, simulation.handover, now), now))
 
         for axis in replica.axes:
@@ -303,6 +305,12 @@ def _evict(axis: Instance | RankGroup, handover: Handover | None, now: float) ->
             else:
                 evicted.append(handover.lost_giver(passage, now))
     return evicted
+
+
+def _send_out(axis: Instance | RankGroup, now: float) -> None:
+    """The front end of ``axis`` sends what has been made up to ``now``."""
+    if axis.front_end is not None:
+        axis.front_end.catch_up(nextafter(now, inf))
 
 
 def _holder(axis: Instance | RankGroup, request: Request) -> Instance | None:
