@@ -74,7 +74,9 @@ def test_search_finds_a_page(
     browser.get_log("browser")
     browser.get(f"{base}/{page}")
     found = browser.execute_async_script(FOUND, "preemption")
-    assert any(link.startswith(f"{base}/local-schedulers.html") for link in found)
+    assert found and all(link.startswith(f"{base}/") for link in found)
+    best = site / found[0].removeprefix(f"{base}/").partition("?")[0].partition("#")[0]
+    assert "preemption" in best.read_text(encoding="utf-8").lower()
     elsewhere = [name for name in browser.execute_script(ASKED) if not name.startswith((base, "data:"))]
     assert elsewhere == []
     assert [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"] == []
