@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,7 +17,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served, scenario, served
 
+from tokensim.serve.answers import Answer
 from tokensim.serve.app import Rules
+from tokensim.serve.asking import Asked
+from tokensim.serve.gate import CAME
 
 MODEL = "meta-llama/Llama-3.1-8B"
 
@@ -252,6 +257,29 @@ def test_a_client_that_leaves_frees_its_memory() -> None:
             assert rude.recv(10)
         server.check_empty()
         assert sample(server, "vllm:request_success_total", finished_reason="abort") == 5
+
+
+def test_a_request_counts_from_its_first_byte_however_late_it_is_looked_at() -> None:
+    looked_at: list[float] = []
+    with served() as running:
+        config, service = running.server.config, running.endpoint.service
+        whole, answer = config.loaded_app, service.answer
+        came: list[float] = []
+
+        async def late(scope: Any, receive: Any, send: Any) -> None:
+            looked_at.append(time.perf_counter())
+            await asyncio.sleep(0.03)
+            await whole(scope, receive, send)
+
+        def noting(asked: Asked, request: Any) -> Answer:
+            came.append(request.scope[CAME])
+            return answer(asked, request)
+
+        config.loaded_app, service.answer = late, noting  # type: ignore[method-assign]
+        sent = time.perf_counter()
+        for _ in range(2):  # the second one on the same connection
+            assert running.post("/v1/completions", prompt="a", max_tokens=1).status_code == 200
+    assert sent < came[0] < looked_at[0] < came[1] < looked_at[1]
 
 
 def test_the_key_is_wanted_and_bodies_are_bounded() -> None:

@@ -22,6 +22,7 @@ from tokensim.scenario.engine import Engine
 from tokensim.serve.app import Rules, Service, make_app
 from tokensim.serve.asking import Desk
 from tokensim.serve.clock import Clock
+from tokensim.serve.gate import stamping
 from tokensim.serve.leave import leave_run
 from tokensim.serve.metrics import Metrics
 from tokensim.serve.pacer import Pacer
@@ -148,6 +149,8 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, endpoint: Endpoint, ready: Callable[[int], None]) -> None:
         super().__init__(config)
+        config.load()
+        config.http_protocol_class = stamping(config.http_protocol_class)
         self._endpoint = endpoint
         self._ready = ready
 
