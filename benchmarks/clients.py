@@ -6,12 +6,10 @@ simulation of the requests that they sent?
     python benchmarks/clients.py guidellm /tmp/guidellm/bin/guidellm
     python benchmarks/clients.py vllm /tmp/vllm/bin/vllm
 
-``vllm bench serve`` needs no device and few of vLLM's dependencies: see docs/serve.md.
+``vllm bench serve`` needs no device and half of vLLM's dependencies: see docs/serve.md.
 
 With ``--time-scale 0.1`` the cluster is ten times as slow and gets a tenth of the load, so that what the
 machine adds (its own processes waiting for each other) counts a tenth; times shown are simulated seconds.
-With ``--apart`` the server has the first core to itself, and the client the others: the nearest that one
-machine comes to two.
 
 They run as they are, each against a server of its own, which leaves the run that it simulated. Their reports
 are read by the importers of ``tokensim cases``. They need a tokenizer without a hub: a small one is trained
@@ -113,12 +111,8 @@ def main() -> None:
     options.add_argument("program", help="its executable")
     options.add_argument("--requests", type=int, default=REQUESTS)
     options.add_argument("--time-scale", type=float, default=1.0)
-    options.add_argument("--apart", action="store_true", help="server and client on cores of their own")
     asked = options.parse_args()
     scale = asked.time_scale
-    cores = sorted(os.sched_getaffinity(0))
-    if asked.apart and len(cores) < 2:
-        sys.exit("--apart: there is only one core")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tokenizer = folder / "tokenizer"
@@ -128,8 +122,6 @@ def main() -> None:
         train_tokenizer(tokenizer)
         scenario = folder / "scenario.yaml"
         scenario.write_text(SCENARIO)
-        if asked.apart:
-            os.sched_setaffinity(0, cores[:1])  # processes that are started inherit it
         server = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tokensim", "serve", str(scenario), "--port", "0"),
@@ -142,8 +134,6 @@ def main() -> None:
         assert server.stdout is not None
         found = re.search(r"Serving (\S+) at (http://\S+:\d+)/v1", server.stdout.readline())
         assert found, "the server does not start"
-        if asked.apart:
-            os.sched_setaffinity(0, cores[1:])
         offline = {} if asked.tool == "aiperf" else {"HF_HUB_OFFLINE": "1"}  # it takes a folder only online
         load = (asked.requests, RATE * scale)
         line = command(asked.tool, asked.program, found[2], found[1], tokenizer, out, load)
@@ -156,14 +146,14 @@ def main() -> None:
         if ended.returncode:
             sys.exit(f"{' '.join(line)}\n{ended.stdout[-3000:]}\n{ended.stderr[-3000:]}")
         print(f"the server ran for {runs_s:.1f} s and waited {waits_s:.1f} s for a core;", end=" ")
-        print(f"load average {os.getloadavg()[0]:.1f} on {len(cores)} cores")
+        print(f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         compare(
             asked.tool, next(out.rglob(RESULT[asked.tool])), folder / "run" / "requests.parquet", told, scale
         )
 
 
 def on_core(pid: int) -> tuple[float, float]:
-    """Seconds for which the main thread of the process ran, and for which it could have, by Linux."""
+    """Seconds for which the main thread of the process ran, and for which it was ready and another one ran."""
     ran, waited = Path(f"/proc/{pid}/schedstat").read_text().split()[:2]
     return int(ran) * 1e-9, int(waited) * 1e-9
 
