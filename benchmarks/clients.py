@@ -153,7 +153,7 @@ def main() -> None:
 
 
 def on_core(pid: int) -> tuple[float, float]:
-    """Seconds for which the main thread of the process ran, and for which it was ready and another one ran."""
+    """Seconds for which the main thread of the process ran, and for which it was ready while others ran."""
     ran, waited = Path(f"/proc/{pid}/schedstat").read_text().split()[:2]
     return int(ran) * 1e-9, int(waited) * 1e-9
 
