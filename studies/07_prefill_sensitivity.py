@@ -5,14 +5,11 @@ python studies/07_prefill_sensitivity.py [--small]
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kit
 
-from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
-from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import lines
 from tokensim.report.series.base import columns
@@ -27,14 +24,8 @@ WHOLE = "as they are"
 ABILITIES = ("compute", "bandwidth", "memory")
 
 
-def answer(
-    study: Study,
-    executor: Executor | None = None,
-    folder: Path | None = None,
-    question: Question = QUESTION,
-) -> pl.DataFrame:
-    """The rate (requests/s) that every configuration bears."""
-    return kit.rates(kit.borne(study, question, executor, folder), study)
+answer = kit.bearing(QUESTION)
+"""The rate (requests/s) that every configuration bears."""
 
 
 def draw(frame: pl.DataFrame) -> Figure:

@@ -5,14 +5,11 @@ python studies/10_routing_prefixes.py [--small]
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kit
 
-from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
-from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
@@ -26,14 +23,8 @@ QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 POLICY = "cluster.router.policy"
 
 
-def answer(
-    study: Study,
-    executor: Executor | None = None,
-    folder: Path | None = None,
-    question: Question = QUESTION,
-) -> pl.DataFrame:
-    """The rate (requests/s) that every configuration bears, and the share of prompts found in caches."""
-    return kit.rates(kit.borne(study, question, executor, folder), study, {"cached": "tokens.cached_share"})
+answer = kit.bearing(QUESTION, {"cached": "tokens.cached_share"})
+"""The rate (requests/s) that every configuration bears, and the share of prompts found in caches."""
 
 
 def draw(frame: pl.DataFrame) -> Figure:

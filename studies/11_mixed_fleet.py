@@ -5,14 +5,11 @@ python studies/11_mixed_fleet.py [--small]
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kit
 
-from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
-from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
@@ -25,16 +22,8 @@ SMALL = ("workload.num_requests=400",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(
-    study: Study,
-    executor: Executor | None = None,
-    folder: Path | None = None,
-    question: Question = QUESTION,
-) -> pl.DataFrame:
-    """The rate (requests/s) that every configuration bears, and what a million output tokens cost (USD)."""
-    return kit.rates(
-        kit.borne(study, question, executor, folder), study, {"usd": "spending.usd_per_million_output_tokens"}
-    )
+answer = kit.bearing(QUESTION, {"usd": "spending.usd_per_million_output_tokens"})
+"""The rate (requests/s) that every configuration bears, and what a million output tokens cost (USD)."""
 
 
 def draw(frame: pl.DataFrame) -> Figure:

@@ -5,14 +5,11 @@ python studies/12_expert_imbalance.py [--small]
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import kit
 
-from tokensim.explore.executors import Executor
 from tokensim.explore.question import Question
-from tokensim.explore.study import Study
 from tokensim.report.figures.base import Figure
 from tokensim.report.figures.comparison import bars
 from tokensim.report.series.base import columns
@@ -25,14 +22,8 @@ SMALL = ("workload.num_requests=150",)
 QUESTION = Question(load="rate", seeds=1, tolerance=0.03)
 
 
-def answer(
-    study: Study,
-    executor: Executor | None = None,
-    folder: Path | None = None,
-    question: Question = QUESTION,
-) -> pl.DataFrame:
-    """The rate (requests/s) that every configuration bears, and the median of TPOT there (s)."""
-    return kit.rates(kit.borne(study, question, executor, folder), study, {"tpot_p50": "latency.tpot_s.p50"})
+answer = kit.bearing(QUESTION, {"tpot_p50": "latency.tpot_s.p50"})
+"""The rate (requests/s) that every configuration bears, and the median of TPOT there (s)."""
 
 
 def draw(frame: pl.DataFrame) -> Figure:

@@ -78,6 +78,20 @@ def rates(found: pl.DataFrame, study: Study, figures: Mapping[str, str] | None =
     )
 
 
+def bearing(question: Question, figures: Mapping[str, str] | None = None) -> Callable[..., pl.DataFrame]:
+    """What answers a study by the rates that its configurations bear under ``question``: see ``rates``."""
+
+    def answer(
+        study: Study,
+        executor: Executor | None = None,
+        folder: Path | None = None,
+        question: Question = question,
+    ) -> pl.DataFrame:
+        return rates(borne(study, question, executor, folder), study, figures)
+
+    return answer
+
+
 def _checked(frame: pl.DataFrame, fine: Sequence[str]) -> pl.DataFrame:
     import polars as pl
 
