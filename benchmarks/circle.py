@@ -1,6 +1,6 @@
 """The circle: simulate, serve, record, validate. What comes back must be what went in.
 
-    python benchmarks/circle.py                    # 20 requests a second for 30 s
+    python benchmarks/circle.py                    # 20 requests a second for 100 s
     python benchmarks/circle.py --streams 2000     # and as many answers at once, counted
 
 A scenario is served live (``tokensim serve``), its own workload is sent to it (``tokensim record``), and the
@@ -31,7 +31,7 @@ SCENARIO = {
         "arrivals": {"process": "poisson", "rate": 20},
         "input_tokens": {"distribution": "lognormal", "mean": 512, "cv": 0.8, "max": 4096},
         "output_tokens": {"distribution": "lognormal", "mean": 128, "cv": 0.6, "max": 512},
-        "num_requests": 600,
+        "num_requests": 2000,
     },
 }
 """One H100 at about a third of what it can do."""

@@ -27,6 +27,8 @@ from typing import Any
 
 import numpy as np
 
+from tokensim.selector import fine_loop
+
 SCENARIO = """
 name: serve benchmark
 model: meta-llama/Llama-3.1-8B
@@ -104,9 +106,7 @@ async def clients(port: int, streams: int, tokens: int, ramp_s: float) -> list[S
 def run_clients(port: int, streams: int, tokens: int, ramp_s: float, pipe: Any) -> None:
     """In a process of its own; what came of it goes through ``pipe``."""
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
-    import uvloop
-
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with asyncio.Runner(loop_factory=fine_loop) as runner:
         done = runner.run(clients(port, streams, tokens, ramp_s))
     used = resource.getrusage(resource.RUSAGE_SELF)
     rows = [(s.sent_s, s.times, s.events, s.done, s.failed) for s in done]

@@ -416,3 +416,27 @@ def test_a_connection_that_the_server_just_gave_up_costs_no_request() -> None:
     )
     assert found.statuses() == {"ok": 40}
     assert found.figures().connect_s.count > 0
+
+
+def test_a_fault_of_our_own_ends_the_recording_instead_of_hanging_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken_ask(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("our fault")
+
+    monkeypatch.setattr("tokensim.record.load.ask", broken_ask)
+    with running(Behaviour()) as server, pytest.raises(RuntimeError, match="our fault"):
+        list(record(server.url, load(4), QUICK))
+
+    def watch(count: Any) -> bool:
+        raise RuntimeError("the watcher's fault")
+
+    monkeypatch.undo()
+    with running(Behaviour()) as server, pytest.raises(RuntimeError, match="the watcher's fault"):
+        list(record(server.url, load(40, gap_s=0.02), QUICK, watch=watch))
+
+
+def test_a_request_counts_from_when_its_bytes_leave_not_from_when_its_connection_is_begun() -> None:
+    found, _ = recorded(Behaviour(metrics=False), load(30, gap_s=0.0))
+    opened = [outcome for outcome in found.usable if outcome.connected_s > 0]
+    assert opened
+    for outcome in opened:
+        assert outcome.sent_s - outcome.released_s >= outcome.connected_s

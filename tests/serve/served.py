@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 
 from tokensim.scenario import Scenario
+from tokensim.selector import fine_loop
 from tokensim.serve.server import Endpoint, Options, Server, _bind
 
 BASE: dict[str, Any] = {
@@ -84,7 +85,7 @@ def served(made: Scenario | None = None, *, has_workload: bool = True, **options
     server = Server(config, endpoint, begin)
 
     def run() -> None:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=fine_loop) as runner:
             runner.run(server.serve([sock]))
 
     thread = threading.Thread(target=run)

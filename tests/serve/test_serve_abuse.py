@@ -1,83 +1,22 @@
 """Whatever is sent, the answer is never a 5xx of our making, and nothing simulated is left behind.
 
-``python tests/serve/test_serve_abuse.py 10000`` sends that many of each kind.
+``benchmarks/abuse.py`` sends ten thousand, and watches the memory.
 """
 
 from __future__ import annotations
 
-import json
 import random
 import socket
-import sys
 from collections import Counter
 from typing import Any
 
 import httpx
 import schemathesis
+from fuzz import json_body, raw_bytes
 from hypothesis import HealthCheck, given, settings
 from served import Served, scenario, served
 
 SMALL = {"max_model_len": 512, "num_gpu_blocks": 200}
-WORDS = ["prompt", "messages", "max_tokens", "n", "stream", "model", "stop", "role", "content", "min_tokens"]
-
-
-def value(rng: random.Random, depth: int = 0) -> Any:
-    """Any JSON, with a taste for what breaks parsers."""
-    plain: list[Any] = [
-        *(None, True, False, 0, -1, 1, 2**31, 2**63, -(2**64), 10**400, 1e308, -0.0, 0.5),
-        *("", "a", "\x00", "\ud800", "é" * 50, "a " * 700, "[DONE]", "NaN", [], {}),
-    ]
-    if depth < 3 and rng.random() < 0.4:
-        if rng.random() < 0.5:
-            return [value(rng, depth + 1) for _ in range(rng.randrange(4))]
-        return {rng.choice([*WORDS, "x"]): value(rng, depth + 1) for _ in range(rng.randrange(4))}
-    return rng.choice(plain)
-
-
-def body(rng: random.Random) -> bytes:
-    """A request that is nearly right, or not at all."""
-    good: dict[str, Any] = {"prompt": "a b c", "max_tokens": 4, "stream": rng.random() < 0.5}
-    if rng.random() < 0.5:
-        good["messages"] = [{"role": "user", "content": "hello"}]
-    for _ in range(rng.choice([0, 1, 1, 2, 5])):
-        good[rng.choice([*WORDS, *MORE])] = value(rng)
-    text = json.dumps(good)
-    data = text.encode()
-    roll = rng.random()
-    if roll < 0.1:
-        cut = rng.randrange(len(data))
-        return data[:cut]
-    if roll < 0.2:
-        at = rng.randrange(len(data))
-        return data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :]
-    if roll < 0.22:
-        return b"[" * 20_000
-    if roll < 0.24:
-        return b'{"prompt": "a", "temperature": NaN, "top_p": -Infinity}'
-    return data
-
-
-MORE = (
-    *("temperature", "top_p", "top_k", "seed", "logprobs", "echo", "user", "priority", "stream_options"),
-    *("response_format", "tools", "tool_choice", "ignore_eos", "cache_salt", "logit_bias", "best_of"),
-)
-
-
-def raw(rng: random.Random) -> bytes:
-    """Bytes that are HTTP at best."""
-    data = body(rng)
-    heads = [
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n" % len(data),
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 99999\r\n\r\n",
-        b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n",
-        b"POST /v1/chat/completions HTTP/1.0\r\ncontent-length: -5\r\n\r\n",
-        b"GET /" + bytes(rng.randrange(256) for _ in range(30)) + b" HTTP/1.1\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-        bytes(rng.randrange(256) for _ in range(200)),
-    ]
-    return rng.choice(heads) + data
 
 
 def send_bodies(server: Served, count: int, seed: int) -> Counter[int]:
@@ -85,7 +24,7 @@ def send_bodies(server: Served, count: int, seed: int) -> Counter[int]:
     seen: Counter[int] = Counter()
     for _ in range(count):
         path = rng.choice(["/v1/completions", "/v1/chat/completions"])
-        data = body(rng)
+        data = json_body(rng)
         kind = rng.choice(["application/json"] * 9 + ["text/plain"])
         try:
             answer = server.http.post(path, content=data, headers={"content-type": kind})
@@ -104,7 +43,7 @@ def send_raw(server: Served, count: int, seed: int) -> Counter[str]:
     for _ in range(count):
         with socket.create_connection(("127.0.0.1", server.port), timeout=0.05) as connection:
             try:
-                connection.sendall(raw(rng))
+                connection.sendall(raw_bytes(rng))
                 answer = connection.recv(100)
             except (TimeoutError, ConnectionError):
                 answer = b""
@@ -150,13 +89,3 @@ def test_requests_drawn_from_the_description_are_answered_or_refused() -> None:
     with served(scenario(engine=SMALL), time_scale=100.0) as server:
         by_description(server, 20)
         server.check_empty()
-
-
-if __name__ == "__main__":
-    asked = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    with served(scenario(engine=SMALL), time_scale=1000.0) as running:
-        print("bodies", send_bodies(running, asked, 3))
-        print("raw", send_raw(running, asked // 5, 4))
-        by_description(running, asked // 10)
-        running.check_empty()
-        print(f"nothing left behind after {running.endpoint.pacer.clock.now():.0f} simulated seconds")

@@ -6,10 +6,12 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ import polars as pl
 import pytest
 
 from tokensim import cli
+from tokensim.serve.server import _bind
 
 SCENARIO = """\
 model: meta-llama/Llama-3.1-8B
@@ -145,6 +148,21 @@ def test_what_cannot_be_served_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert says in refused(capsys, monkeypatch, str(scenario), *arguments)
+
+
+def test_a_port_that_somebody_listens_on_is_refused(
+    scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert f"127.0.0.1:{port}: Address already in use" in refused(
+            capsys, monkeypatch, str(scenario), "--port", port
+        )
+    with closing(_bind("127.0.0.1", 0)) as other:  # of a second server that has only just started
+        port = str(other.getsockname()[1])
+        assert f"127.0.0.1:{port}: Address already in use" in refused(
+            capsys, monkeypatch, str(scenario), "--port", port
+        )
 
 
 def test_without_the_extra_the_way_to_it_is_told(

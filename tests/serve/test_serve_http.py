@@ -21,6 +21,7 @@ from tokensim.serve.answers import Answer
 from tokensim.serve.app import Rules
 from tokensim.serve.asking import Asked
 from tokensim.serve.gate import CAME
+from tokensim.serve.server import Endpoint, Options
 
 MODEL = "meta-llama/Llama-3.1-8B"
 
@@ -280,6 +281,33 @@ def test_a_request_counts_from_its_first_byte_however_late_it_is_looked_at() -> 
         for _ in range(2):  # the second one on the same connection
             assert running.post("/v1/completions", prompt="a", max_tokens=1).status_code == 200
     assert sent < came[0] < looked_at[0] < came[1] < looked_at[1]
+
+
+def test_a_token_does_not_wait_for_the_acknowledgement_of_what_was_written_before_it() -> None:
+    """Nagle's algorithm would let it wait up to 40 ms, and asyncio turns it off only where it knows TCP."""
+    delays: list[int] = []
+    with served() as running:
+        protocol = running.server.config.http_protocol_class
+
+        class Noting(protocol):  # type: ignore[misc, valid-type]
+            def connection_made(self, transport: Any) -> None:
+                own = transport.get_extra_info("socket")
+                delays.append(own.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+                super().connection_made(transport)
+
+        running.server.config.http_protocol_class = Noting
+        assert running.http.get("/health").status_code == 200
+    assert delays == [1]
+
+
+def test_the_client_is_simulated_only_if_the_scenario_says_how_far_away_it_is() -> None:
+    for client, wanted in ((None, 0.0), (0.005, 0.005)):
+        performance = {"operators": "roofline", "front_end": {"chunk": 0.001, "client": client}}
+        endpoint = Endpoint(scenario(performance=performance), Options())
+        front_end = endpoint.cluster.scenario.performance.front_end
+        assert front_end is not None
+        assert (front_end.client, front_end.chunk) == (wanted, 0.001)
+    assert Endpoint(scenario(), Options()).cluster.scenario.performance.front_end is None
 
 
 def test_the_key_is_wanted_and_bodies_are_bounded() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from tokensim.record.answer import Answer, error_text, shortened
-from tokensim.record.http import Connecting, some
+from tokensim.record.http import Passing, some
 from tokensim.record.sse import BadAnswer, EventParser
 
 if TYPE_CHECKING:
@@ -41,9 +41,9 @@ class Outcome:
     """What became of one request; seconds of the recording's clock.
 
     ``released_s`` is when it should have left (its time, or when what it waited for ended), ``sent_s`` when
-    it did; ``connected_s`` how long a new connection took (0: an open one was used). ``times_s`` and
-    ``counts``: each chunk with tokens; ``counts_known``: the numbers are the server's. Tokens are −1 where
-    the server does not say.
+    its bytes did (a new connection was open by then); ``connected_s`` how long a new connection took (0: an
+    open one was used). ``times_s`` and ``counts``: each chunk with tokens; ``counts_known``: the numbers are
+    the server's. Tokens are −1 where the server does not say.
     """
 
     index: int
@@ -89,13 +89,15 @@ async def ask(
     """
     for _ in range(MOST_STALE):
         answer = Answer(4 * output_tokens + 256, keep=keep)
-        noted = Connecting()
+        noted = Passing(clock)
         outcome.sent_s = clock()
         try:
             await _once(session, path, body, outcome, answer, noted, came=came, timeout_s=timeout_s)
         finally:
             outcome.ended_s = clock()
             outcome.connected_s = noted.took_s
+            if noted.sent_s is not None:
+                outcome.sent_s = noted.sent_s
             _settle(outcome, answer, output_tokens)
         if not (outcome.status == "closed" and noted.reused and not outcome.http_status):
             break
@@ -107,7 +109,7 @@ async def _once(
     body: bytes,
     outcome: Outcome,
     answer: Answer,
-    noted: Connecting,
+    noted: Passing,
     *,
     came: Callable[[], float],
     timeout_s: float,

@@ -6,7 +6,6 @@ A connection serves one stream at a time; there may be as many as there are stre
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -46,11 +45,9 @@ def base_url(text: str) -> str:
 
 
 @asynccontextmanager
-async def session_of(
-    base: str, headers: Mapping[str, str], clock: Callable[[], float] = time.monotonic
-) -> AsyncIterator[aiohttp.ClientSession]:
-    """A session with the server at ``base``, with a trace of its connections by ``clock``; raises
-    ``InputError`` without aiohttp."""
+async def session_of(base: str, headers: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientSession]:
+    """A session with the server at ``base`` that fills in a request's ``Passing``; raises ``InputError``
+    without aiohttp."""
     try:
         import aiohttp
     except ImportError:
@@ -65,43 +62,50 @@ async def session_of(
         headers={"Accept-Encoding": "identity", "User-Agent": "tokensim-record", **headers},
         auto_decompress=False,
         cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=[_connection_trace(clock)],
+        trace_configs=[_trace()],
     )
     async with session:
         yield session
 
 
 @dataclass(slots=True)
-class Connecting:
-    """What the trace of a session notes on a request: how long its new connection took, or that it had an old
-    one."""
+class Passing:
+    """What a session notes of a request on its way, by the request's own ``clock``: how long its new
+    connection took, or that it had an old one, and when its body was written (None: it was not)."""
 
+    clock: Callable[[], float]
     started_s: float = 0.0
     took_s: float = 0.0
     reused: bool = False
+    sent_s: float | None = None
 
 
-def _connection_trace(clock: Callable[[], float]) -> aiohttp.TraceConfig:
-    """A trace that fills in the request's ``Connecting``."""
+def _trace() -> aiohttp.TraceConfig:
+    """A trace that fills in the request's ``Passing``."""
     import aiohttp
 
     config = aiohttp.TraceConfig()
 
     async def start(session: object, context: object, params: object) -> None:
-        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
-            noted.started_s = clock()
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Passing):
+            noted.started_s = noted.clock()
 
     async def end(session: object, context: object, params: object) -> None:
-        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
-            noted.took_s = clock() - noted.started_s
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Passing):
+            noted.took_s = noted.clock() - noted.started_s
 
     async def reuse(session: object, context: object, params: object) -> None:
-        if isinstance(noted := getattr(context, "trace_request_ctx", None), Connecting):
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Passing):
             noted.reused = True
+
+    async def sent(session: object, context: object, params: object) -> None:
+        if isinstance(noted := getattr(context, "trace_request_ctx", None), Passing):
+            noted.sent_s = noted.clock()
 
     config.on_connection_reuseconn.append(reuse)
     config.on_connection_create_start.append(start)
     config.on_connection_create_end.append(end)
+    config.on_request_chunk_sent.append(sent)
     return config
 
 

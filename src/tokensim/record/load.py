@@ -53,6 +53,11 @@ class Count:
         """Requests under way."""
         return self.sent - self.done - self.failed
 
+    @property
+    def over(self) -> int:
+        """Requests that ended, or will never be sent."""
+        return self.done + self.failed + self.cancelled
+
 
 Watch = Callable[[Count], bool]
 """Called ten times a second; True: stop here."""
@@ -96,21 +101,33 @@ class Load:
         lag = array("d")
         sampler = asyncio.create_task(sample_lag(self.clock, lag))
         tasks: set[asyncio.Task[None]] = set()
+        broken: list[BaseException] = []
         wake = asyncio.Event()
+
+        def over(task: asyncio.Task[None]) -> None:
+            tasks.discard(task)
+            if not task.cancelled() and (error := task.exception()) is not None:
+                broken.append(error)  # nobody will ever be told that this request is over
+                wake.set()
+
         watcher = asyncio.create_task(_watched(watch, count, wake))
         try:
-            while count.done + count.failed + count.cancelled < count.total and not watcher.done():
+            while count.over < count.total and not watcher.done() and not broken:
                 for release in schedule.take(self.clock()):
                     count.sent += 1
                     task = asyncio.create_task(self._one(release, schedule, count, wake))
                     tasks.add(task)
-                    task.add_done_callback(tasks.discard)
+                    task.add_done_callback(over)
                 await _until(wake, schedule.due_s - self.clock())
         finally:
             stopped = watcher.done()
             for task in (sampler, watcher, *tasks):
                 task.cancel()
             await asyncio.gather(sampler, watcher, *tasks, return_exceptions=True)
+        if broken:
+            raise broken[0]
+        if stopped:
+            watcher.result()
         watch(count)
         outcomes = [self._outcomes[index] for index in sorted(self._outcomes)]
         late = np.array([o.sent_s - o.released_s for o in outcomes if o.attempts == 1])

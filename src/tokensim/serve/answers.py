@@ -167,6 +167,14 @@ class Answer:
             await self.waiter
             self.waiter = None
 
+    def accepted(self) -> bool:
+        """Whether the headers of a stream may leave before its first token, as vLLM's do: nobody will refuse
+        it any more. Admission control may, as long as it waits."""
+        if self.asked.stream and not self.admission:
+            self.pacer.tick()
+            return self.error is None
+        return False
+
     def leave(self) -> None:
         """The client has gone, or has everything."""
         for choice in self.choices:

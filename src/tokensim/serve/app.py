@@ -147,12 +147,17 @@ class AnswerResponse(Response):
         watch = asyncio.ensure_future(_watch(answer, receive))
         try:
             with contextlib.suppress(OSError):  # it has gone while something was written
+                begun = answer.accepted()
+                if begun:
+                    await _begin_stream(send)
                 await answer.wait()
                 if answer.gone:
                     return
-                if answer.error is not None and not answer.pending:
+                if answer.error is not None and not answer.pending and not begun:
                     await _send_json(send, answer.error.status, json.dumps(answer.error.body).encode())
                 elif answer.asked.stream:
+                    if not begun:
+                        await _begin_stream(send)
                     await _stream(answer, send)
                 else:
                     pending = answer.pending
@@ -176,9 +181,12 @@ async def _send_json(send: Any, status: int, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-async def _stream(answer: Answer, send: Any) -> None:
+async def _begin_stream(send: Any) -> None:
     headers = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
+
+
+async def _stream(answer: Answer, send: Any) -> None:
     while not answer.gone:
         due_s = answer.pending[0][2] if answer.pending else -1.0
         body = answer.events()

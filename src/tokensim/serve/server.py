@@ -19,6 +19,7 @@ from tokensim.assemble.live import LiveCluster, live_cluster
 from tokensim.errors import InputError, SimulationError
 from tokensim.scenario import Scenario
 from tokensim.scenario.engine import Engine
+from tokensim.selector import fine_loop
 from tokensim.serve.app import Rules, Service, make_app
 from tokensim.serve.asking import Desk
 from tokensim.serve.clock import Clock
@@ -34,6 +35,9 @@ MOST_BLOCKS = 1 << 20
 """Blocks of prompts that are remembered at most: 200 MB of real memory."""
 
 FEWEST_BLOCKS = 1 << 16
+
+BACKLOG = 2048
+"""Connections that may wait to be accepted (uvicorn's default)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ class Endpoint:
 
     def __init__(self, scenario: Scenario, options: Options, *, has_workload: bool = True) -> None:
         self.options = options
-        self.cluster = live_cluster(scenario, keep=options.keep)
+        self.cluster = live_cluster(with_real_client(scenario), keep=options.keep)
         tokens: Tokens = RuleOfThumb() if options.tokenizer is None else HuggingFace(options.tokenizer)
         answers = (
             build_workload(scenario.workload, scenario.seed).output_tokens.tolist() if has_workload else []
@@ -108,6 +112,17 @@ class Endpoint:
 
     def _broke_down(self, error: Exception) -> None:
         self.on_failure()
+
+
+def with_real_client(scenario: Scenario) -> Scenario:
+    """``scenario`` whose front end adds nothing for the client and the way to it, unless it says how much:
+    the client here is a real one, and adds that by itself."""
+    performance = scenario.performance
+    if performance.front_end is None or performance.front_end.client is not None:
+        return scenario
+    front_end = performance.front_end.model_copy(update={"client": 0.0})
+    performance = performance.model_copy(update={"front_end": front_end})
+    return scenario.model_copy(update={"performance": performance})
 
 
 def models_of(scenario: Scenario, name: str | None) -> dict[str, int]:
@@ -203,7 +218,7 @@ def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
 
     endpoint.on_failure = stop
     try:
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        with asyncio.Runner(loop_factory=fine_loop) as runner:
             runner.run(server.serve([sock]))
     finally:
         sock.close()
@@ -216,10 +231,13 @@ def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where the socket says that it is TCP: else a first token waits
+    # up to 40 ms for the acknowledgement of its headers.
+    sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((host, port))
+        sock.listen(BACKLOG)  # two may bind, one may listen
     except (OSError, OverflowError) as error:
         sock.close()
         told = getattr(error, "strerror", None) or str(error)
