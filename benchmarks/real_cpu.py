@@ -5,7 +5,7 @@
 The server is llama.cpp's ``llama-server`` (it batches continuously), or ``python -m llama_cpp.server`` (one
 request at a time) where no ``--server`` is given and the package llama-cpp-python with its extra ``server``
 is installed. The model is a small random Llama (``random_llama.py``; needs the package gguf). The device is
-described by two rates that are read off the calibration run itself; ``tokensim calibrate`` fits the rest on
+described by three times that are read off the calibration run itself; ``tokensim calibrate`` fits the rest on
 that run, and no other run is touched before it is predicted. Prints one markdown table. Times on a shared
 machine are noisy: this is a demonstration.
 """
@@ -25,6 +25,8 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import yaml
 
 SLOTS, CONTEXT, BATCH = 8, 1024, 512
@@ -107,18 +109,38 @@ def parameters(shape: dict[str, int]) -> int:
     return shape["num_hidden_layers"] * layer + hidden * shape["vocab_size"]
 
 
-def quantile(values: list[float]) -> float:
-    """The first quartile: a request that neither waited nor was alone with a cold start."""
-    return sorted(values)[len(values) // 4]
+def rates(case: Path) -> tuple[float, float, float]:
+    """What one run says of the engine, in seconds: for a token of a prompt, for a step that decodes, and for
+    each request in that step.
 
-
-def device(case: Path, shape: dict[str, int]) -> dict[str, object]:
-    """This processor in two rates, from the fastest requests of one run: arithmetic from the time of a prompt
-    alone, memory from the time of a token alone."""
+    A prompt's time is the first quartile of TTFT: of requests that neither waited nor met a cold start. A
+    step's is a line through the medians of the gaps between tokens over the requests that were decoding,
+    while no prompt was on its way.
+    """
     rows = [json.loads(line) for line in (case / "requests.jsonl").read_text().splitlines()]
+    sent, ttft, e2e, size = (
+        np.array([row[name] for row in rows]) for name in ("sent_s", "ttft_s", "e2e_s", "input_tokens")
+    )
+    first, last = sent + ttft, sent + e2e
+    chunks = pl.read_parquet(case / "tokens.parquet")
+    request = chunks["request"].to_numpy()
+    at = sent[request] + chunks["time_s"].to_numpy()
+    gaps: dict[int, list[float]] = {}
+    for i in np.flatnonzero(request[1:] == request[:-1]).tolist():
+        before, after = at[i], at[i + 1]
+        if not ((sent < after) & (first > before)).any():
+            running = int(((first <= before + 1e-3) & (last >= after - 1e-3)).sum())
+            gaps.setdefault(running, []).append(after - before)
+    at_once = np.array(sorted(gaps))
+    medians = np.array([np.median(gaps[number]) for number in at_once])
+    slope, step = np.polyfit(at_once, medians, 1, w=np.sqrt([len(gaps[number]) for number in at_once]))
+    return float(np.quantile(ttft / size, 0.25)), max(float(step), 1e-4), max(float(slope), 0.0)
+
+
+def device(shape: dict[str, int], prompt_s: float, step_s: float) -> dict[str, object]:
+    """This processor in two rates: arithmetic from the time of a prompt's token, memory from the time of a
+    step."""
     weights = parameters(shape)
-    prompt_s = quantile([row["ttft_s"] / row["input_tokens"] for row in rows])
-    token_s = quantile([(row["e2e_s"] - row["ttft_s"]) / (row["output_tokens"] - 1) for row in rows])
     link = {"name": "none", "bandwidth": "10 GB/s", "latency": "1 us"}
     return {
         "name": "this machine's processor",
@@ -126,7 +148,7 @@ def device(case: Path, shape: dict[str, int]) -> dict[str, object]:
         "kind": "cpu",
         "architecture": "x86-64",
         "memory": "8 GiB",
-        "memory_bandwidth": 4.0 * weights / token_s,
+        "memory_bandwidth": 4.0 * weights / step_s,
         "flops": {"float32": 2.0 * weights / prompt_s},
         "intra_node": link,
         "inter_node": link,
@@ -146,8 +168,9 @@ def device(case: Path, shape: dict[str, int]) -> dict[str, object]:
     }
 
 
-def scenario(slots: int, folder: Path) -> dict[str, object]:
-    """The engine as it was started, in TokenSim's terms."""
+def scenario(slots: int, folder: Path, request_s: float) -> dict[str, object]:
+    """The engine as it was started, in TokenSim's terms; ``request_s``: what each request adds to a step (its
+    rows are too few for the matrix kernels, and its token is sampled in the same thread)."""
     return {
         "model": str(folder / "config.json"),
         "weights": "float32",
@@ -161,7 +184,7 @@ def scenario(slots: int, folder: Path) -> dict[str, object]:
             "async_scheduling": False,
             "enforce_eager": True,
         },
-        "performance": {"operators": "roofline"},
+        "performance": {"operators": "roofline", "host": {"step": 0, "request": request_s}},
     }
 
 
@@ -221,11 +244,18 @@ def main() -> None:
             if not (given.keep_going and (folder / name / "case.yaml").exists()):
                 tokensim("record", url, *flags, *load, "--seed", number, "-o", folder / name, "-q")
     fitted_on = "half"
-    (folder / "device.yaml").write_text(yaml.safe_dump(device(folder / fitted_on, shape), sort_keys=False))
+    prompt_s, step_s, request_s = rates(folder / fitted_on)
+    print(
+        f"a prompt's token {prompt_s * 1e3:.2f} ms, a step {step_s * 1e3:.2f} ms and"
+        f" {request_s * 1e3:.2f} ms for each request in it",
+        file=sys.stderr,
+    )
+    made = device(shape, prompt_s, step_s)
+    (folder / "device.yaml").write_text(yaml.safe_dump(made, sort_keys=False))
     for name in loads:
         file = folder / name / "case.yaml"
         case = yaml.safe_load(file.read_text())
-        case["scenario"] = scenario(slots, folder)
+        case["scenario"] = scenario(slots, folder, request_s)
         file.write_text(yaml.safe_dump(case, sort_keys=False))
     calibration = folder / "calibration.yaml"
     tokensim("calibrate", folder / fitted_on, "-o", calibration)

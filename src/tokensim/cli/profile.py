@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -255,24 +254,16 @@ def _report(
 @contextmanager
 def _bar(quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """A bar on stderr; None when ``quiet`` or when stderr is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
+    from tokensim.cli.progress import BAR, clock, terminal_bar
 
-    from tokensim.cli.progress import clock
-
-    bar = bars.Progress(
-        bars.TextColumn("{task.fields[phase]}"),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f} shapes"),
-        bars.TextColumn("{task.fields[error]}"),
-        bars.TextColumn("about {task.fields[left]} left"),
-        console=Console(stderr=True),
-        transient=True,
+    columns = (
+        *("{task.fields[phase]}", BAR, "{task.completed:,.0f} shapes", "{task.fields[error]}"),
+        "about {task.fields[left]} left",
     )
-    with bar:
+    with terminal_bar(quiet, *columns) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task("", total=None, phase="rates of the device", error="", left="?")
 
         def show(now: Progress) -> None:

@@ -1,4 +1,4 @@
-"""The progress bar on stderr: simulated time, requests done, requests a second."""
+"""Progress bars on stderr, where that is a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,10 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich import progress as bars
 
 Progress = Callable[[float, int, int], None]
 """Called with (simulated seconds, requests done, requests in all) a few times a second."""
@@ -14,27 +18,42 @@ Progress = Callable[[float, int, int], None]
 Points = Callable[[int, int, int], None]
 """Called with (points done, of these bad, points in all) after each."""
 
+BAR, DONE_OF_ALL, ELAPSED, LEFT = "bar", "done of all", "elapsed", "left"
+"""Columns of a bar that are no text."""
+
 
 @contextlib.contextmanager
-def progress_bar(quiet: bool) -> Iterator[Progress | None]:
-    """A bar for the length of the block; None when ``quiet`` or when stderr is no terminal."""
+def terminal_bar(quiet: bool, *columns: str) -> Iterator[bars.Progress | None]:
+    """A bar of ``columns`` for the length of the block: those above, else text (rich's templates). None when
+    ``quiet`` or when stderr is no terminal."""
     if quiet or not sys.stderr.isatty():
         yield None
         return
     from rich import progress as bars
     from rich.console import Console
 
-    bar = bars.Progress(
-        bars.TextColumn("simulating"),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} requests"),
-        bars.TextColumn("{task.fields[speed]:,.0f}/s"),
-        bars.TextColumn("at {task.fields[simulated]}"),
-        bars.TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
+    special = {
+        BAR: bars.BarColumn(bar_width=None),
+        DONE_OF_ALL: bars.MofNCompleteColumn(),
+        ELAPSED: bars.TimeElapsedColumn(),
+        LEFT: bars.TimeRemainingColumn(elapsed_when_finished=True),
+    }
+    made = [special.get(column) or bars.TextColumn(column) for column in columns]
+    with bars.Progress(*made, console=Console(stderr=True), transient=True) as bar:
+        yield bar
+
+
+@contextlib.contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress | None]:
+    """A bar for the length of the block; None when ``quiet`` or when stderr is no terminal."""
+    columns = (
+        *("simulating", BAR, "{task.completed:,.0f}/{task.total:,.0f} requests"),
+        *("{task.fields[speed]:,.0f}/s", "at {task.fields[simulated]}", LEFT),
     )
-    with bar:
+    with terminal_bar(quiet, *columns) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task("", total=0, speed=0.0, simulated="0 s")
         started = time.perf_counter()
 
@@ -50,24 +69,11 @@ def progress_bar(quiet: bool) -> Iterator[Progress | None]:
 def points_bar(quiet: bool, what: str = "points", bad: str = "failed") -> Iterator[Points | None]:
     """A bar over the points of a study, with their rate and the time left; None when ``quiet`` or when stderr
     is no terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    bar = bars.Progress(
-        bars.TextColumn("running"),
-        bars.BarColumn(bar_width=None),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn(what),
-        bars.TextColumn("{task.fields[rate]}"),
-        bars.TextColumn("{task.fields[bad]}"),
-        bars.TimeRemainingColumn(elapsed_when_finished=True),
-        console=Console(stderr=True),
-        transient=True,
-    )
-    with bar:
+    columns = ("running", BAR, DONE_OF_ALL, what, "{task.fields[rate]}", "{task.fields[bad]}", LEFT)
+    with terminal_bar(quiet, *columns) as bar:
+        if bar is None:
+            yield None
+            return
         task = bar.add_task("", total=None, bad="", rate="")
         started, before = time.perf_counter(), -1
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -14,17 +13,15 @@ import typer
 
 from tokensim.cli import DONE, INCOMPLETE
 from tokensim.cli.options import Overrides, Plugins, load_plugins
+from tokensim.cli.progress import BAR, ELAPSED, terminal_bar
+from tokensim.cli.recording import KEY, document_of, headers_of, options_of, scenario_of, workload_of
 
 if TYPE_CHECKING:
     from tokensim.cli.interrupt import Interrupt
     from tokensim.record.load import Count, Watch
-    from tokensim.record.recording import Recording
     from tokensim.record.run import Options
     from tokensim.scenario.loading import Document
     from tokensim.workload.base import Workload
-
-KEY = "TOKENSIM_API_KEY"
-"""The environment variable that may hold the server's key, so that it stands in no list of processes."""
 
 
 def record(
@@ -125,7 +122,7 @@ def record(
     from tokensim.record.write import check_folder
 
     load_plugins(plugin)
-    document = _document(
+    document = document_of(
         scenario,
         workload,
         hardware,
@@ -142,18 +139,18 @@ def record(
         think_time,
         max_in_flight,
     )
-    spec_seed, load = _workload(document)
+    spec_seed, load = workload_of(document)
     check_workload(load)
     folder = output or Path("cases") / "recorded"
     folders = [folder] if repeat == 1 else [folder / str(number) for number in range(1, repeat + 1)]
     for one in folders:
         check_folder(one, force=force)
-    options = _options(
+    options = options_of(
         endpoint,
         prompts,
         tokenizer,
         extra_body,
-        headers=_headers(api_key, header or []),
+        headers=headers_of(api_key, header or []),
         flavour=flavour,
         model=model,
         timeout_s=timeout,
@@ -205,7 +202,7 @@ def _record(
         for number, recording in enumerate(passes):
             name = title if len(folders) == 1 else f"{title} {number + 1}"
             try:
-                write_recording(folders[number], recording, _scenario(document, recording), name=name)
+                write_recording(folders[number], recording, scenario_of(document, recording), name=name)
             except SimulationError as error:
                 failed = error
             told.append({"folder": None if failed else str(folders[number]), **as_dict(recording)})
@@ -230,171 +227,20 @@ def _record(
     return code
 
 
-def _scenario(document: Document, recording: Recording) -> dict[str, Any]:
-    """The scenario of the case: the user's, with the model's name from the server where it has none."""
-    tree = {key: value for key, value in document.data.items() if key not in ("workload", "seed", "slo")}
-    if "model" not in tree and recording.facts.model:
-        tree = {"model": recording.facts.model, **tree}
-    return tree
-
-
-def _document(
-    scenario: Path | None,
-    workload: Path | None,
-    hardware: str | None,
-    overrides: list[str],
-    flags: Mapping[str, str | None],
-    concurrency: int | None,
-    think_time: str | None,
-    max_in_flight: int | None,
-) -> Document:
-    """What the user says: the scenario as far as it is given, with the workload that is to be sent."""
-    from tokensim.cli.flags import apply_flags
-    from tokensim.errors import InputError
-    from tokensim.scenario.loading import Document, absolute_paths, read_document, read_mapping
-
-    document = read_document(scenario) if scenario else Document({}, "command line")
-    if workload is not None:
-        tree, _ = read_mapping(workload, "workload", "--rate 2 --input-tokens 512 --output-tokens 128")
-        section = tree.get("workload", tree)
-        whole = absolute_paths({"workload": section}, workload.absolute().parent)
-        document.set(("workload",), whole["workload"], f"--workload {workload}")
-    if hardware is not None:
-        if "cluster" not in document.data:
-            document.data["cluster"] = {"pools": [{}]}
-        document.set(("cluster", "pools", 0, "hardware"), hardware, f"--hardware {hardware}")
-    document.data.setdefault("workload", {})
-    apply_flags(document, flags)
-    if concurrency is not None:
-        if flags.get("rate") is not None:
-            raise InputError("a closed loop has no rate", where="--rate", hint="--rate or --concurrency")
-        users: dict[str, Any] = {"process": "closed-loop", "concurrency": concurrency}
-        if think_time is not None:
-            users["think_time"] = think_time
-        document.set(("workload", "arrivals"), users, "--concurrency")
-    elif think_time is not None:
-        raise InputError("only a closed loop has pauses", where="--think-time", hint="give --concurrency too")
-    if max_in_flight is not None:
-        document.set(("workload", "max_in_flight"), max_in_flight, "--max-in-flight")
-    for override in overrides:
-        document.override(override)
-    return document
-
-
-def _workload(document: Document) -> tuple[int, Workload]:
-    """The seed and the requests; what is given of the scenario is checked with them, as a whole."""
-    from pydantic import ValidationError
-
-    from tokensim.cli.flags import DEFAULT_NUM_REQUESTS
-    from tokensim.errors import InputError
-    from tokensim.scenario.loading import absolute_paths
-    from tokensim.scenario.problems import Problem, from_validation, refuse
-    from tokensim.scenario.schema import Scenario
-    from tokensim.scenario.workload import WorkloadSpec
-    from tokensim.workload.build import build_workload
-
-    section = document.data["workload"]
-    if not section:
-        raise InputError(
-            "no workload is given",
-            hint="--scenario, --workload or --trace FILE; or --rate R --input-tokens N --output-tokens M",
-        )
-    if isinstance(section, dict) and not {"trace", "sessions", "num_requests", "duration"} & section.keys():
-        document.set(("workload", "num_requests"), DEFAULT_NUM_REQUESTS, "default")
-    document.data = absolute_paths(document.data, Path.cwd())
-    if "cluster" in document.data and "model" in document.data:
-        checked = document.check()
-        return checked.seed, build_workload(checked.workload, checked.seed, Path.cwd())
-    try:
-        spec = WorkloadSpec.model_validate(document.data["workload"])
-    except ValidationError as error:
-        problems = [
-            Problem(("workload", *problem.path), problem.message, problem.hint)
-            for problem in from_validation(error, WorkloadSpec, document.data["workload"])
-        ]
-        raise refuse(problems, document.where, document.origins) from None
-    seed = document.data.get("seed", Scenario.model_fields["seed"].default)
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"{seed!r} is no seed", where="--seed", hint="a whole number")
-    return seed, build_workload(spec, seed, Path.cwd())
-
-
-def _options(
-    endpoint: str, prompts: str, tokenizer: Path | None, extra_body: str | None, **others: Any
-) -> Options:
-    from tokensim.errors import InputError, nearest
-    from tokensim.record.run import Options
-    from tokensim.record.trial import Wish
-    from tokensim.record.words import words_of
-
-    for option, value, known in (
-        ("--endpoint", endpoint, ("auto", "completions", "chat")),
-        ("--prompts", prompts, ("auto", "ids", "text")),
-    ):
-        if value not in known:
-            raise InputError(f"unknown value '{value}'", where=option, hint=nearest(value, known))
-    if endpoint == "chat" and prompts == "ids":
-        raise InputError("a chat takes no token ids", where="--prompts ids", hint="--endpoint completions")
-    if tokenizer is not None and prompts == "ids":
-        raise InputError(
-            "a tokenizer is for text", where="--tokenizer", hint="leave it out, or --prompts text"
-        )
-    extra: Any = {}
-    if extra_body is not None:
-        try:
-            extra = json.loads(extra_body)
-        except ValueError as error:
-            raise InputError(f"not JSON: {error}", where="--extra-body", hint="an object of fields") from None
-        if not isinstance(extra, dict):
-            raise InputError("not an object", where="--extra-body", hint='e.g. {"temperature": 1}')
-    wish = Wish(
-        endpoint=endpoint,  # type: ignore[arg-type]
-        prompts=prompts,  # type: ignore[arg-type]
-        vocabulary=None if tokenizer is None else words_of(tokenizer),
-        extra=extra,
-    )
-    return Options(wish=wish, **others)
-
-
-def _headers(api_key: str | None, given: list[str]) -> dict[str, str]:
-    """The headers of every request; a key is sent as OpenAI's clients do."""
-    from tokensim.errors import InputError
-
-    headers: dict[str, str] = {}
-    key = api_key if api_key is not None else os.environ.get(KEY)
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    for text in given:
-        name, colon, value = text.partition(":")
-        if not colon or not name.strip().replace("-", "").isalnum() or any(c in text for c in "\r\n\0"):
-            raise InputError("not a header", where="--header", hint="--header 'Name: value'")
-        headers[name.strip()] = value.strip()
-    if any(c in value for value in headers.values() for c in "\r\n\0"):
-        raise InputError(
-            "a line break in the key", where="--api-key", hint="is it the whole key, and only that?"
-        )
-    return headers
-
-
 @contextmanager
 def _progress(interrupt: Interrupt, quiet: bool) -> Iterator[Watch]:
     """Shows how the load stands, on a terminal; stops it at Ctrl-C."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda count: _asked(interrupt)
-        return
-    from rich import progress as bars
-    from rich.console import Console
-
-    bar = bars.Progress(
-        bars.TextColumn("recording"),
-        bars.BarColumn(bar_width=None),
-        bars.TextColumn("{task.completed:,.0f}/{task.total:,.0f} done"),
-        bars.TextColumn("{task.fields[state]}"),
-        bars.TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
+    columns = (
+        "recording",
+        BAR,
+        "{task.completed:,.0f}/{task.total:,.0f} done",
+        "{task.fields[state]}",
+        ELAPSED,
     )
-    with bar:
+    with terminal_bar(quiet, *columns) as bar:
+        if bar is None:
+            yield lambda count: _asked(interrupt)
+            return
         task = bar.add_task("", total=0, state="")
 
         def watch(count: Count) -> bool:
