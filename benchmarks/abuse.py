@@ -77,7 +77,7 @@ class Abuse:
                     self.faults.append(f"{error!r} after {data[:300]!r}")
                     continue
                 self.note("body", answer.status_code, answer.text)
-                self.breathe()
+                self.breathe(rng)
 
     def raw(self, seed: int) -> None:
         rng = random.Random(seed)
@@ -90,7 +90,7 @@ class Abuse:
                     answer = b""
             status = answer[9:12] if answer.startswith(b"HTTP/1.") else b""
             self.note("raw", int(status) if status.isdigit() else 0, answer.decode(errors="replace"))
-            self.breathe()
+            self.breathe(rng)
 
     def described(self, seed: int) -> None:
         schema = schemathesis.openapi.from_url(self.url + "/openapi.json")
@@ -102,12 +102,12 @@ class Abuse:
                 @settings(max_examples=50, deadline=None, database=None, suppress_health_check=quiet)
                 @given(case=operation.as_strategy())
                 def one(case: schemathesis.Case) -> None:
+                    if not self.going_on():
+                        return
                     answer = case.call(base_url=self.url)
                     self.note("described", answer.status_code, answer.text)
 
                 one()
-                if not self.going_on():
-                    return
 
     def sound(self, seed: int) -> None:
         """Streams that are read to the end, and every third one left in the middle."""
@@ -127,9 +127,9 @@ class Abuse:
                             break
                 self.note("sound and left" if leaves else "sound", answer.status_code, "")
 
-    def breathe(self) -> None:
+    def breathe(self, rng: random.Random) -> None:
         """Spread the requests over the whole time."""
-        time.sleep(random.random() * 2 * self.pause_s)
+        time.sleep(rng.random() * 2 * self.pause_s)
 
 
 def resident_mib(pid: int) -> float:
@@ -160,9 +160,12 @@ def main() -> int:
         scenario = Path(folder) / "scenario.yaml"
         scenario.write_text(SCENARIO, encoding="utf-8")
         command = [sys.executable, "-m", "tokensim", "serve", str(scenario), "--port", "0"]
-        with subprocess.Popen(
-            [*command, "--time-scale", str(asked.time_scale)], stdout=subprocess.PIPE, text=True
-        ) as server:
+        command += ["--time-scale", str(asked.time_scale)]
+        log = Path(folder) / "stderr"
+        with (
+            log.open("wb") as errors,
+            subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as server,
+        ):
             assert server.stdout is not None
             found = re.search(r"http://\S+?:\d+", server.stdout.readline())
             if found is None:
@@ -205,10 +208,13 @@ def main() -> int:
             alive = server.poll() is None
             server.terminate()
             told, _ = server.communicate(timeout=60)
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     print(", ".join(f"{kind}: {number:,}" for kind, number in sorted(abuse.seen.items())))
     print(told.strip())
     for fault in abuse.faults[:10]:
         print("FAULT", fault)
+    for line, number in Counter(lines).most_common(5):
+        print(f"stderr, {number:,} times: {line}")
     sound = alive and server.returncode == 0 and not abuse.faults and not any(behind.values())
     print("nothing broke, nothing is left" if sound else f"BROKEN: exit code {server.returncode}")
     return 0 if sound else 1

@@ -4,10 +4,10 @@
 
 The server is llama.cpp's ``llama-server`` (it batches continuously), or ``python -m llama_cpp.server`` (one
 request at a time) where no ``--server`` is given and the package llama-cpp-python with its extra ``server``
-is installed. The model is a small random Llama (``random_llama.py``; needs the package gguf). The device is
-described by three times that are read off the calibration run itself; ``tokensim calibrate`` fits the rest on
-that run, and no other run is touched before it is predicted. Prints one markdown table. Times on a shared
-machine are noisy: this is a demonstration.
+is installed. The model is a small random Llama (``random_llama.py``; needs the package gguf). How long
+a step takes by the tokens in it is read off the calibration run itself, and written as a table of operator
+times; ``tokensim calibrate`` fits the rest on that run, and no other run is touched before it is predicted.
+Prints one markdown table. Times on a shared machine are noisy: this is a demonstration.
 """
 
 from __future__ import annotations
@@ -29,8 +29,12 @@ import numpy as np
 import polars as pl
 import yaml
 
+from tokensim.cost.tables.base import Profile
+from tokensim.cost.tables.native import write_profile
+
 SLOTS, CONTEXT, BATCH = 8, 1024, 512
 INPUT, OUTPUT = 192, 48
+PROCESSOR = "this-processor"
 
 
 def free_port() -> int:
@@ -109,18 +113,15 @@ def parameters(shape: dict[str, int]) -> int:
     return shape["num_hidden_layers"] * layer + hidden * shape["vocab_size"]
 
 
-def rates(case: Path) -> tuple[float, float, float]:
-    """What one run says of the engine, in seconds: for a token of a prompt, for a step that decodes, and for
-    each request in that step.
+def step_times(case: Path) -> dict[int, float]:
+    """What one run says of the engine: seconds of a step by the tokens in it.
 
-    A prompt's time is the first quartile of TTFT: of requests that neither waited nor met a cold start. A
-    step's is a line through the medians of the gaps between tokens over the requests that were decoding,
-    while no prompt was on its way.
+    For a prompt it is the first quartile of TTFT: of requests that neither waited nor met a cold start. For
+    ``n`` requests that decode, it is the median of the gaps between tokens while ``n`` did and no prompt was
+    on its way.
     """
     rows = [json.loads(line) for line in (case / "requests.jsonl").read_text().splitlines()]
-    sent, ttft, e2e, size = (
-        np.array([row[name] for row in rows]) for name in ("sent_s", "ttft_s", "e2e_s", "input_tokens")
-    )
+    sent, ttft, e2e = (np.array([row[name] for row in rows]) for name in ("sent_s", "ttft_s", "e2e_s"))
     first, last = sent + ttft, sent + e2e
     chunks = pl.read_parquet(case / "tokens.parquet")
     request = chunks["request"].to_numpy()
@@ -131,25 +132,46 @@ def rates(case: Path) -> tuple[float, float, float]:
         if not ((sent < after) & (first > before)).any():
             running = int(((first <= before + 1e-3) & (last >= after - 1e-3)).sum())
             gaps.setdefault(running, []).append(after - before)
-    at_once = np.array(sorted(gaps))
-    medians = np.array([np.median(gaps[number]) for number in at_once])
-    slope, step = np.polyfit(at_once, medians, 1, w=np.sqrt([len(gaps[number]) for number in at_once]))
-    return float(np.quantile(ttft / size, 0.25)), max(float(step), 1e-4), max(float(slope), 0.0)
+    found, longest = {}, 0.0
+    for running in sorted(gaps):
+        longest = max(longest, float(np.median(gaps[running])))  # more tokens take no less time
+        found[running] = longest
+    found[rows[0]["input_tokens"]] = float(np.quantile(ttft, 0.25))
+    return found
 
 
-def device(shape: dict[str, int], prompt_s: float, step_s: float) -> dict[str, object]:
-    """This processor in two rates: arithmetic from the time of a prompt's token, memory from the time of a
-    step."""
-    weights = parameters(shape)
+def write_tables(folder: Path, shape: dict[str, int], times: dict[int, float]) -> None:
+    """A table of GEMMs from the times of whole steps, which are shared out by the number of weights."""
+    hidden, inner, layers = shape["hidden_size"], shape["intermediate_size"], shape["num_hidden_layers"]
+    heads, kv_heads = shape["num_attention_heads"] * 64, shape["num_key_value_heads"] * 64
+    gemms = [(heads + 2 * kv_heads, hidden), (hidden, heads), (2 * inner, hidden), (hidden, inner)]
+    gemms.append((shape["vocab_size"], hidden))
+    whole = layers * sum(n * k for n, k in gemms[:4]) + shape["vocab_size"] * hidden
+    rows = [
+        {"dtype": "float32", "n": n, "k": k, "m": tokens, "seconds": seconds * n * k / whole}
+        for n, k in gemms
+        for tokens, seconds in times.items()
+    ]
+    profile = Profile(
+        PROCESSOR, "llama.cpp", "", "steps of the calibration run", {"gemm": pl.DataFrame(rows)}
+    )
+    write_profile(profile, folder)
+
+
+def device(shape: dict[str, int], times: dict[int, float]) -> dict[str, object]:
+    """This processor: two rates for what the table does not have (attention), from the shortest and the
+    longest step, and where its table is."""
+    weights = 4.0 * parameters(shape)
     link = {"name": "none", "bandwidth": "10 GB/s", "latency": "1 us"}
+    tokens, seconds = max(times.items())
     return {
         "name": "this machine's processor",
         "vendor": "unknown",
         "kind": "cpu",
         "architecture": "x86-64",
         "memory": "8 GiB",
-        "memory_bandwidth": 4.0 * weights / step_s,
-        "flops": {"float32": 2.0 * weights / prompt_s},
+        "memory_bandwidth": weights / min(times.values()),
+        "flops": {"float32": 0.5 * weights * tokens / seconds},
         "intra_node": link,
         "inter_node": link,
         "host_link": link,
@@ -164,13 +186,13 @@ def device(shape: dict[str, int], prompt_s: float, step_s: float) -> dict[str, o
             "kernel_overhead": 0,
             "source": "read off the calibration run: the rates are what the engine reached",
         },
+        "profiles": {"tokensim": PROCESSOR},
         "sources": {"*": "read off the calibration run"},
     }
 
 
-def scenario(slots: int, folder: Path, request_s: float) -> dict[str, object]:
-    """The engine as it was started, in TokenSim's terms; ``request_s``: what each request adds to a step (its
-    rows are too few for the matrix kernels, and its token is sampled in the same thread)."""
+def scenario(slots: int, folder: Path) -> dict[str, object]:
+    """The engine as it was started, in TokenSim's terms."""
     return {
         "model": str(folder / "config.json"),
         "weights": "float32",
@@ -184,7 +206,7 @@ def scenario(slots: int, folder: Path, request_s: float) -> dict[str, object]:
             "async_scheduling": False,
             "enforce_eager": True,
         },
-        "performance": {"operators": "roofline", "host": {"step": 0, "request": request_s}},
+        "performance": {"operators": str(folder / "tables")},
     }
 
 
@@ -243,19 +265,18 @@ def main() -> None:
             print(f"recording {name}: {' '.join(map(str, load))}", file=sys.stderr, flush=True)
             if not (given.keep_going and (folder / name / "case.yaml").exists()):
                 tokensim("record", url, *flags, *load, "--seed", number, "-o", folder / name, "-q")
-    fitted_on = "half"
-    prompt_s, step_s, request_s = rates(folder / fitted_on)
-    print(
-        f"a prompt's token {prompt_s * 1e3:.2f} ms, a step {step_s * 1e3:.2f} ms and"
-        f" {request_s * 1e3:.2f} ms for each request in it",
-        file=sys.stderr,
-    )
-    made = device(shape, prompt_s, step_s)
+    fitted_on = "high"  # the one in which most numbers of requests run at once
+    times = step_times(folder / fitted_on)
+    told = ", ".join(f"{tokens}: {seconds * 1e3:.1f}" for tokens, seconds in times.items())
+    print(f"milliseconds of a step by its tokens: {told}", file=sys.stderr)
+    shutil.rmtree(folder / "tables", ignore_errors=True)
+    write_tables(folder / "tables", shape, times)
+    made = device(shape, times)
     (folder / "device.yaml").write_text(yaml.safe_dump(made, sort_keys=False))
     for name in loads:
         file = folder / name / "case.yaml"
         case = yaml.safe_load(file.read_text())
-        case["scenario"] = scenario(slots, folder, request_s)
+        case["scenario"] = scenario(slots, folder)
         file.write_text(yaml.safe_dump(case, sort_keys=False))
     calibration = folder / "calibration.yaml"
     tokensim("calibrate", folder / fitted_on, "-o", calibration)
