@@ -67,21 +67,32 @@ def test_a_served_run_is_left_as_files_and_can_be_repeated_offline(scenario: Pat
     assert "Serving meta-llama/Llama-3.1-8B" in line and "10 times as fast" in line
     for number in range(12):
         assert post(url, prompt=[7] * (100 + number), max_tokens=20 + number).status_code == 200
+    said: list[dict[str, str]] = []
+    for number in range(3):  # a conversation, whose answers come back
+        said.append({"role": "user", "content": f"Go on with part {number}, please, and say more of it."})
+        asked = {"messages": said, "max_tokens": 60}
+        headers = {"x-session-id": "17"}
+        answer = httpx.post(url + "/chat/completions", json=asked, headers=headers, trust_env=False).json()
+        said.append(answer["choices"][0]["message"])
     process.send_signal(signal.SIGTERM)
     told, _ = process.communicate(timeout=60)
     assert process.returncode == 0, told
-    assert "12 writes" in told and str(folder) in told
+    assert "15 writes" in told and str(folder) in told
     summary = json.loads((folder / "summary.json").read_text())
-    assert summary["requests"]["finished"] == 12
+    assert summary["requests"]["finished"] == 15
     live = pl.read_parquet(folder / "requests.parquet")
-    assert live["output_tokens"].to_list() == list(range(20, 32))
-    assert live["cached_tokens"][0] == 0 and live["cached_tokens"][1:].to_list() == 11 * [96]
+    assert live["output_tokens"].to_list() == [*range(20, 32), 60, 60, 60]
+    assert live["cached_tokens"][0] == 0 and live["cached_tokens"][1:12].to_list() == 11 * [96]
+    prompts, cached = live["input_tokens"].to_list(), live["cached_tokens"].to_list()
+    assert cached[13] > prompts[12] and cached[14] > prompts[13], "answers were found in the cache"
 
     again = tmp_path / "again"
     command = [sys.executable, "-m", "tokensim", "run", str(folder / "scenario.yaml"), "-q", "-o", str(again)]
     subprocess.run(command, check=True, timeout=60)
     offline = pl.read_parquet(again / "requests.parquet")
     assert offline["cached_tokens"].to_list() == live["cached_tokens"].to_list()
+    came = [json.loads(line) for line in (folder / "arrivals.jsonl").read_text().splitlines()]
+    assert [row["session"] for row in came] == [*12 * [-1], 17, 17, 17]
     for name in ("ttft_s", "e2e_s"):  # arrivals of a trace are whole nanoseconds
         assert (offline[name] - live[name]).abs().max() < 1e-6  # type: ignore[operator]
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from tokensim.serve.clock import Clock
 from tokensim.serve.histogram import Histogram
-from tokensim.serve.leave import block_ids
 from tokensim.serve.prefixes import PromptIndex, cut
 from tokensim.serve.tokens import FILLER, Filler, RuleOfThumb
 
@@ -109,12 +108,6 @@ def test_only_so_many_blocks_are_remembered() -> None:
 def test_a_path_is_cut_within_a_segment() -> None:
     assert cut(((7, 5), (8, 4)), 7) == [(7, 5), (8, 2)]
     assert cut(((7, 5), (8, 4)), 5) == [(7, 5)]
-
-
-def test_ids_of_blocks_tell_in_which_segment_their_last_token_lies() -> None:
-    ids = block_ids([(1, 5), (2, 4)], 4)
-    assert [one >> 24 for one in ids] == [1, 2]
-    assert block_ids([(1, 5), (3, 1)], 4) == ids[:1]
 
 
 @given(st.lists(st.floats(0, 10), min_size=1), st.floats(0.01, 1.0))

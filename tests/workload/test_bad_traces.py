@@ -21,6 +21,7 @@ HEADER = "TIMESTAMP,ContextTokens,GeneratedTokens\n"
 A1 = "2023-11-16 18:17:03.9799600,4808,10\n"
 A2 = "2023-11-16 18:17:04.0319600,3180,8\n"
 M1 = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [0, 1]}\n'
+S1 = '{"arrival_s": 0, "input_tokens": 5, "output_tokens": 5, "segments": %s}\n'
 M2 = '{"timestamp": 9, "input_length": 600, "output_length": 5, "hash_ids": [0, 2]}\n'
 OURS = "arrival_s,input_tokens,output_tokens\n"
 TALK = '[{"conversations": [{"from": "human", "value": "hi"}, {"from": "gpt", "value": "ho"}]}]'
@@ -178,6 +179,18 @@ def test_an_absent_file_is_refused_with_the_nearest_name(tmp_path: Path) -> None
             "input_tokens,output_tokens,hash_ids\n5,5,[1]\n",
             {"hash_block_tokens": 5},
             "'hash_ids' is not a list",
+        ),
+        (S1 % "[[1, 4]]", {}, "line 1: 'segments' are 4 tokens of 5"),
+        (S1 % "[[1, 5]]" + S1 % "[[1, 5, 2]]", {}, "line 2: 'segments' holds something that is no pair"),
+        (S1 % "[[-1, 5]]", {}, "'segments' holds [-1, 5]\n  a list of [id, tokens]"),
+        (S1 % "[[1, 5], [2, null]]", {}, "'segments' holds [2, -1]"),
+        (S1 % "[1, 5]", {}, "'segments' is no list of segments"),
+        (S1 % '"x"', {}, "'segments' is no list of segments"),
+        (S1 % "[[1, 5]]", {"hash_block_tokens": 5}, "'segments' says what prompts are already"),
+        (
+            '{"input_tokens": 5, "output_tokens": 5, "arrival_s": 0, "answer_id": 3}',
+            {},
+            "'answer_id' says what answers are, and nothing says what prompts are",
         ),
     ],
 )

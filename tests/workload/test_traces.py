@@ -213,6 +213,35 @@ def test_generic_hashes_may_be_texts_and_may_leave_out_the_last_block(tmp_path: 
         load(path)
 
 
+def test_generic_segments_say_what_prompts_and_answers_are(tmp_path: Path) -> None:
+    rows = [
+        {"arrival_s": 0, "input_tokens": 20, "output_tokens": 5, "segments": [[7, 20]], "answer_id": 3},
+        {"arrival_s": 1, "input_tokens": 9, "output_tokens": 1, "segments": [[8, 9]], "answer_id": -1},
+        {"arrival_s": 2, "input_tokens": 26, "output_tokens": 1, "segments": [[7, 20], [3, 5], [4, 1]]},
+    ]
+    workload = load(tmp_path / write(tmp_path, lines(rows[:2])))
+    check_segments(workload)
+    assert workload.segments is not None and workload.segments.output_ids is not None
+    assert workload.segments.output_ids.tolist() == [3, -1]
+    rows[2]["answer_id"] = -1
+    workload = load(tmp_path / write(tmp_path, lines(rows)))
+    assert content(workload, 2) == [(7, 20), (3, 5), (4, 1)]
+
+
+def test_sessions_of_whole_numbers_reach_the_router_as_they_are(tmp_path: Path) -> None:
+    def rows(*sessions: object) -> list[dict[str, object]]:
+        return [
+            {"arrival_s": at, "input_tokens": 5, "output_tokens": 1, "session": session}
+            for at, session in enumerate(sessions)
+        ]
+
+    numbers = load(tmp_path / write(tmp_path, lines(rows(9, -1, 9, 4))))
+    assert numbers.session is not None and numbers.session.tolist() == [9, -1, 9, 4]
+    assert numbers.after is None
+    texts = load(tmp_path / write(tmp_path, lines(rows("b", "a", "b", None))))
+    assert texts.session is not None and texts.session.tolist() == [0, 1, 0, 2]
+
+
 @pytest.mark.parametrize("text", [AZURE, lines(MOONCAKE), json.dumps(SHAREGPT)])
 def test_gzip_is_unpacked_and_the_suffix_does_not_matter(tmp_path: Path, text: str) -> None:
     spec = {"arrivals": POISSON}

@@ -26,6 +26,8 @@ TraceColumn = Literal[
     "input_tokens",
     "output_tokens",
     "hash_ids",
+    "segments",
+    "answer_id",
     "priority",
     "request_id",
     "session",

@@ -1,8 +1,8 @@
 """What a server leaves in the end: the files of a run, and its arrivals as a trace, so that the run can be
 repeated offline.
 
-The trace has a hash id for every full block of a prompt. It says nothing of answers that came back in later
-prompts: offline, their blocks are found only if some prompt had them before.
+The trace says of every prompt which segments it is made of, and which segment its answer is, so that the
+prefix cache finds offline what it found live.
 """
 
 from __future__ import annotations
@@ -20,57 +20,40 @@ from tokensim.workload import Workload
 
 ARRIVALS = "arrivals.jsonl"
 
-BLOCK_BITS = 24
-"""Blocks of one segment are fewer than 2**24."""
 
-
-def leave_run(result: Result, workload: Workload, block: int | None, folder: Path) -> None:
-    """Write ``result`` of ``workload`` into ``folder``; ``block``: tokens of a hashed block (None: no
-    hashes)."""
+def leave_run(result: Result, workload: Workload, folder: Path) -> None:
+    """Write ``result`` of ``workload`` into ``folder``."""
 
     def write(file: IO[bytes]) -> None:
-        for row in rows(workload, block):
+        for row in rows(workload):
             file.write(json.dumps(row).encode() + b"\n")
 
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(folder / ARRIVALS, write)
-    result.scenario = replayed(result.scenario, workload, block)
+    result.scenario = replayed(result.scenario)
     result.save(folder)
 
 
-def replayed(scenario: Scenario, workload: Workload, block: int | None) -> Scenario:
-    """``scenario`` with the arrivals of ``workload`` as its trace."""
-    hashed = block if workload.segments is not None else None
-    trace = TraceSpec(path=ARRIVALS, format="generic", hash_block_tokens=hashed)
+def replayed(scenario: Scenario) -> Scenario:
+    """``scenario`` with the arrivals as its trace."""
+    trace = TraceSpec(path=ARRIVALS, format="generic")
     return scenario.model_copy(update={"workload": WorkloadSpec(trace=trace)})
 
 
-def rows(workload: Workload, block: int | None) -> Iterator[dict[str, Any]]:
+def rows(workload: Workload) -> Iterator[dict[str, Any]]:
     """The lines of the trace."""
-    columns = {
-        name: column.tolist()
-        for name in ("arrival_s", "input_tokens", "output_tokens", "priority", "tenant", "adapter")
-        if (column := getattr(workload, name)) is not None
-    }
+    wanted = ("arrival_s", "input_tokens", "output_tokens", "priority", "tenant", "session", "adapter")
+    columns = {name: column.tolist() for name in wanted if (column := getattr(workload, name)) is not None}
     names = workload.names
     segments = workload.segments
     for row in range(len(workload)):
         line = {name: column[row] for name, column in columns.items()}
         if names is not None:
             line["request_id"] = names[row]
-        if segments is not None and block is not None:
+        if segments is not None:
             own = slice(int(segments.offsets[row]), int(segments.offsets[row + 1]))
             parts = zip(segments.ids[own].tolist(), segments.tokens[own].tolist(), strict=True)
-            line["hash_ids"] = block_ids(list(parts), block)
+            line["segments"] = list(map(list, parts))
+            if segments.output_ids is not None:
+                line["answer_id"] = int(segments.output_ids[row])
         yield line
-
-
-def block_ids(parts: list[tuple[int, int]], block: int) -> list[int]:
-    """The id of each full block of a prompt of segments ``parts``: where its last token lies."""
-    ids: list[int] = []
-    end = 0
-    for one, tokens in parts:
-        end += tokens
-        while (len(ids) + 1) * block <= end:
-            ids.append((one << BLOCK_BITS) + len(ids))
-    return ids

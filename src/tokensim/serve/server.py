@@ -97,8 +97,7 @@ class Endpoint:
         if not simulation.came:
             return False
         result = self.cluster.result()
-        index = self.service.index
-        leave_run(result, simulation.workload, None if index is None else index.block, folder)
+        leave_run(result, simulation.workload, folder)
         return True
 
     @contextlib.asynccontextmanager

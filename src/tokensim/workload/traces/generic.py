@@ -1,12 +1,13 @@
 """Any CSV, JSON lines or Parquet file, by a map from our column names to the file's.
 
-Ours are ``arrival_s``, ``input_tokens``, ``output_tokens``, and optionally ``hash_ids``, ``priority``,
-``request_id``, ``tenant``, ``deadline_s``, ``predicted_tokens``, ``adapter``, ``encoder_tokens``; a file that
-has these names needs no map. Without an arrival column the file gives lengths, and ``workload.arrivals`` the
-rest.
+Ours are ``arrival_s``, ``input_tokens``, ``output_tokens``, and optionally ``hash_ids`` or ``segments``
+(with ``answer_id``), ``priority``, ``request_id``, ``tenant``, ``deadline_s``, ``predicted_tokens``,
+``adapter``, ``encoder_tokens``; a file that has these names needs no map. Without an arrival column the file
+gives lengths, and ``workload.arrivals`` the rest.
 
 Sessions: ``session`` is anything that the rows of one have in common, ``after`` the ``request_id`` (without
-such a column: the row, from 0) of the request that a row follows, ``delay_s`` the pause in between.
+such a column: the row, from 0) of the request that a row follows, ``delay_s`` the pause in between. Where
+sessions are whole numbers, routers see these; −1 is none.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ import numpy as np
 
 from tokensim.errors import InputError
 from tokensim.registry import register
-from tokensim.workload.base import Floats, Ints
+from tokensim.workload.base import Floats, Ints, Segments
 from tokensim.workload.table import Table
 from tokensim.workload.traces.base import TraceFile, TraceRows
 from tokensim.workload.traces.blocks import prompt_segments
+from tokensim.workload.traces.contents import given_segments
 from tokensim.workload.traces.rounds import numbered, previous_of_session, row_of_name
 
 
@@ -60,12 +62,34 @@ class Generic:
             table.times_ns(arrival, unit) if arrival is not None else None,
             tokens,
             table.tokens(mapped.get("output_tokens", "output_tokens")),
-            segments=prompt_segments(file, tokens, hashes, None),
+            segments=_content(file, column, tokens, hashes),
             names=[str(name) for name in table.column(request)] if request is not None else None,
             after=after,
             session=session,
             **optional,
         )
+
+
+def _content(
+    file: TraceFile, column: Callable[[str], str | None], tokens: Ints, hashes: str | None
+) -> Segments | None:
+    """What the prompts are made of: ``segments``, or blocks by ``hash_ids``; None where nothing says."""
+    given, answers = column("segments"), column("answer_id")
+    if given is None:
+        if answers is not None:
+            raise InputError(
+                f"'{answers}' says what answers are, and nothing says what prompts are",
+                where=str(file.path),
+                hint="add 'segments': [[id, tokens], ...]",
+            )
+        return prompt_segments(file, tokens, hashes, None)
+    if hashes is not None or file.spec.hash_block_tokens is not None:
+        raise InputError(
+            f"'{given}' says what prompts are already",
+            where=str(file.path),
+            hint="leave out 'hash_ids' and hash_block_tokens",
+        )
+    return given_segments(file.table, given, tokens, answers)
 
 
 def _dependencies(
@@ -85,7 +109,10 @@ def _dependencies(
                     row, f"'{name}' is {parent}, which is no row above", "a request follows an earlier one"
                 )
     elif sessions is not None:
-        after = previous_of_session([_named(value) for value in table.column(sessions).to_list()])
+        named = [_named(value) for value in table.column(sessions).to_list()]
+        after = previous_of_session(named)
+        if table.column(sessions).dtype.is_integer():
+            return after, np.array([-1 if name is None else int(name) for name in named], dtype=np.int64)
     return after, None if after is None else numbered(after)
 
 
