@@ -107,15 +107,17 @@ def sweep(
             keep_study(place, study)
         store = stack.enter_context(Store(place / STORE_FILE))
         reused = _run(study, store, executor, retry, progress)
-        if folder is not None:
-            write_results(place, study, store.outcomes)
-        frame = frame_of(rows_of(study, store.outcomes()))
-        if folder is not None:
-            from tokensim.explore.page import study_page
-            from tokensim.explore.study_data import StudyData
+        if folder is None:
+            return SweepResult(study, frame_of(rows_of(study, store.outcomes())), store.counts(), reused, None)
 
-            write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
-        return SweepResult(study, frame, store.counts(), reused, None if folder is None else place)
+        import polars as pl
+
+        from tokensim.explore.page import study_page
+        from tokensim.explore.study_data import StudyData
+
+        frame = pl.read_parquet(write_results(place, study, store.outcomes))
+        write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
+        return SweepResult(study, frame, store.counts(), reused, place)
 
 
 def _run(study: Study, store: Store, executor: Executor, retry: bool, progress: Progress | None) -> int:
