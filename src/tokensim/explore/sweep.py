@@ -108,7 +108,9 @@ def sweep(
         store = stack.enter_context(Store(place / STORE_FILE))
         reused = _run(study, store, executor, retry, progress)
         if folder is None:
-            return SweepResult(study, frame_of(rows_of(study, store.outcomes())), store.counts(), reused, None)
+            return SweepResult(
+                study, frame_of(rows_of(study, store.outcomes())), store.counts(), reused, None
+            )
 
         import polars as pl
 
@@ -172,9 +174,7 @@ def make_folder(folder: Path, store: str, *, resume: bool) -> None:
 
 def keep_study(folder: Path, study: Study) -> None:
     """Leave the study in ``folder``, with the scenario inside, so that it can be repeated from there."""
-    data: dict[str, Any] = study.file.model_dump(mode="json")
-    data["scenario"] = study.base.data
-    text = yaml_text.dump(data).encode()
+    text = yaml_text.dump(study.to_dict()).encode()
 
     def write(file: IO[bytes]) -> None:
         file.write(text)
