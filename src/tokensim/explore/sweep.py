@@ -108,9 +108,8 @@ def sweep(
         store = stack.enter_context(Store(place / STORE_FILE))
         reused = _run(study, store, executor, retry, progress)
         if folder is None:
-            return SweepResult(
-                study, frame_of(rows_of(study, store.outcomes())), store.counts(), reused, None
-            )
+            frame = frame_of(rows_of(study, store.outcomes()))
+            return SweepResult(study, frame, store.counts(), reused, None)
 
         import polars as pl
 
