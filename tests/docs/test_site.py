@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from generated import PAGES, ROOT
+from example_outputs import ROOT
+from generated import PAGES
 
 import tokensim
 
