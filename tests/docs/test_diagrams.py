@@ -10,7 +10,7 @@ from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
-from generated import ENVIRONMENT, ROOT
+from example_outputs import ENVIRONMENT, ROOT
 
 CONCEPTS = ROOT / "docs" / "concepts"
 IMAGE = re.compile(r"!\[([^\]]*)\]\(figures/([\w-]+)\.svg\)")

@@ -18,7 +18,8 @@ from typing import Any
 
 import pytest
 import yaml
-from generated import CLI, ENVIRONMENT, PAGES, PART, PARTS, ROOT, current
+from example_outputs import CLI, ENVIRONMENT, ROOT
+from generated import PAGES, PART, PARTS, current
 
 from tokensim.explore.study import Study
 from tokensim.scenario import Scenario, from_mapping

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, TypeVar
 
-import pytest
 import yaml
-from generated import PAGES, ROOT
+from example_outputs import ROOT
+from generated import PAGES
 
 import tokensim
 
@@ -20,23 +17,6 @@ LOADED = re.compile(r"<(?:script|img|iframe|source)\b[^>]*\bsrc=\"([^\"]+)\"|<li
 """What a browser fetches by itself."""
 ANCHOR = re.compile(r'id="(tokensim[\w.]*)"')
 IMPORTED = re.compile(r"^from (tokensim[\w.]*) import ([\w, ]+)$", re.MULTILINE)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("material", reason="mkdocs-material is not installed")
-    pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed")
-    out = tmp_path_factory.mktemp("site")
-    done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)],
-        cwd=ROOT,
-        env={**os.environ, "NO_MKDOCS_2_WARNING": "1", "DISABLE_MKDOCS_2_WARNING": "true"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    return out
 
 
 def test_every_page_fetches_only_what_lies_beside_it(site: Path) -> None:

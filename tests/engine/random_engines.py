@@ -126,11 +126,7 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
         for prompt in prompts
     ]
     outputs = [max(1, min(out, longest - prompt)) for out, prompt in zip(outputs, prompts, strict=True)]
-    spread = rng.choice([0.0, 1.0, 4.0, 20.0]) * step_s
-    gaps = [rng.expovariate(1) * spread for _ in range(n)]
-    arrivals = np.cumsum(gaps)
-    if rng.random() < 0.3:
-        arrivals = np.round(arrivals / step_s) * step_s
+    arrivals = draw_arrivals(rng, n, step_s)
     client = rng.random()
     return Workload(
         arrival_s=np.zeros(n) if client < 0.15 else arrivals,
@@ -144,6 +140,13 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
         else None,
         max_in_flight=rng.randrange(1, 6) if client > 0.85 else None,
     )
+
+
+def draw_arrivals(rng: random.Random, n: int, step_s: float) -> np.ndarray:
+    """When ``n`` requests come: all at once, or spread over steps; some draws put them on the boundaries."""
+    spread = rng.choice([0.0, 1.0, 4.0, 20.0]) * step_s
+    arrivals = np.cumsum([rng.expovariate(1) * spread for _ in range(n)])
+    return np.round(arrivals / step_s) * step_s if rng.random() < 0.3 else arrivals
 
 
 def shared_prompts(rng: random.Random, prompts: list[int]) -> Segments:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from random_engines import (
     LineCost,
     add_instance,
+    draw_arrivals,
     draw_clock,
     draw_cost,
     draw_front_end,
@@ -77,10 +78,7 @@ def draw_workload(rng: random.Random, limits: Limits, step_s: float) -> Workload
     if rng.random() < 0.2:
         prompts[0] = limits.num_gpu_blocks * limits.block_size  # too long: rejected
     outputs = [rng.randrange(1, rng.choice([3, 40, 80])) for _ in prompts]
-    spread = rng.choice([0.0, 1.0, 4.0, 20.0]) * step_s
-    arrivals = np.cumsum([rng.expovariate(1) * spread for _ in range(n)])
-    if rng.random() < 0.3:
-        arrivals = np.round(arrivals / step_s) * step_s
+    arrivals = draw_arrivals(rng, n, step_s)
     client = rng.random()
     return Workload(
         arrival_s=np.zeros(n) if client < 0.15 else arrivals,

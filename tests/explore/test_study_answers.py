@@ -123,8 +123,9 @@ def searched(goals: list[dict[str, str]], **more: Any) -> OptimumData:
     return OptimumData(made, answer, pl.DataFrame(rows, infer_schema_length=None))
 
 
-FULL = {"cost": "spending.usd_per_million_total_tokens", "ttft": "latency.ttft_s.p99"}
-BEST = {"cost": 2.0, "ttft": 0.4}
+TTFT = "latency.ttft_s.p99"
+FULL = {"cost": "spending.usd_per_million_total_tokens", "ttft": TTFT, TTFT: TTFT}
+BEST = {"cost": 2.0, "ttft": 0.4, TTFT: 0.4}
 CHEAP = [{"minimize": "cost"}]
 
 
@@ -149,6 +150,16 @@ def test_two_goals_are_a_front() -> None:
     front = figures["front-ttft-cost"]
     assert any(layer["mark"].get("interpolate") == "step-after" for layer in front.spec["layer"])
     assert {"progress-cost", "progress-ttft"} <= figures.keys()
+
+
+def test_a_goal_given_by_its_path_is_a_column_that_figures_can_name() -> None:
+    data = searched([*CHEAP, {"maximize": "latency.ttft_s.p99"}])
+    figures = by_name(optimum_figures(data))
+    assert figures["progress-latency-ttft-s-p99"].datasets["trials"]["latency ttft_s p99"] == [0.9, 0.1, 0.4]
+    assert {"front-latency-ttft-s-p99-cost", "coordinates"} <= figures.keys()
+    columns = {name for figure in figures.values() for table in figure.datasets.values() for name in table}
+    assert not [name for name in columns if "." in name or "[" in name]
+    assert "latency.ttft_s.p99" in optimum_page(data)
 
 
 def test_the_page_of_a_search_says_what_became_of_the_rest() -> None:

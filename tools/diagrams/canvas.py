@@ -50,9 +50,8 @@ class Canvas:
         fade: float = 1,
     ) -> None:
         """A filled rectangle; ``fade`` is its opacity."""
-        more = (f' rx="{_n(round_)}"' if round_ else "") + (f' opacity="{_n(fade)}"' if fade < 1 else "")
-        place = f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"'
-        self._parts.append(f'<rect class="{shade}" {place}{more}/>')
+        more = f' opacity="{_n(fade)}"' if fade < 1 else ""
+        self._parts.append(f'<rect class="{shade}" {_place(x, y, width, height, round_)}{more}/>')
 
     def frame(
         self,
@@ -66,12 +65,8 @@ class Canvas:
         line: float = 1,
     ) -> None:
         """The outline of a rectangle, inside of its edges."""
-        half = line / 2
-        place = (
-            f'x="{_n(x + half)}" y="{_n(y + half)}" width="{_n(width - line)}" height="{_n(height - line)}"'
-        )
-        more = f' rx="{_n(round_)}"' if round_ else ""
-        self._parts.append(f'<rect class="l-{shade}" stroke-width="{_n(line)}" {place}{more}/>')
+        place = _place(x + line / 2, y + line / 2, width - line, height - line, round_)
+        self._parts.append(f'<rect class="l-{shade}" stroke-width="{_n(line)}" {place}/>')
 
     def line(
         self,
@@ -146,6 +141,12 @@ class Canvas:
                 "</svg>\n",
             ]
         )
+
+
+def _place(x: float, y: float, width: float, height: float, round_: float) -> str:
+    """Where a rectangle lies, and the radius of its corners."""
+    corners = f' rx="{_n(round_)}"' if round_ else ""
+    return f'x="{_n(x)}" y="{_n(y)}" width="{_n(width)}" height="{_n(height)}"{corners}'
 
 
 def _style() -> str:

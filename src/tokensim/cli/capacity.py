@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins, share
+from tokensim.cli.options import (
+    AsJson,
+    Executors,
+    Jobs,
+    Overrides,
+    Plugins,
+    Quiet,
+    load_plugins,
+    make_workers,
+    share,
+)
 
 if TYPE_CHECKING:
     from tokensim.explore.executors import Executor
@@ -76,9 +86,8 @@ def capacity(
     from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
     from tokensim.explore.answer_files import answer_text
-    from tokensim.explore.executors import make_executor
 
-    workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
+    workers = make_workers(executor, jobs, plugin)
     folder = output or (Path("runs") / f"{file.stem}-capacity" if study else None)
     hint = "" if folder is None else "; --resume goes on from here"
     with told_when_interrupted(hint), points_bar(quiet) as bar:

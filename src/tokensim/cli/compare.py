@@ -7,7 +7,17 @@ from typing import Annotated
 
 import typer
 
-from tokensim.cli.options import AsJson, Executors, Jobs, Output, Plugins, Quiet, load_plugins, share
+from tokensim.cli.options import (
+    AsJson,
+    Executors,
+    Jobs,
+    Output,
+    Plugins,
+    Quiet,
+    load_plugins,
+    make_workers,
+    share,
+)
 
 
 def compare(
@@ -47,9 +57,8 @@ def compare(
     from tokensim.explore.compare import compare as run_compare
     from tokensim.explore.compare_report import print_comparison
     from tokensim.explore.comparison_page import COMPARISON_ANSWER, comparison_page
-    from tokensim.explore.executors import make_executor
 
-    workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
+    workers = make_workers(executor, jobs, plugin)
     folder = answer_folder(output, COMPARISON_ANSWER)
     with told_when_interrupted(), points_bar(quiet) as bar:
         found = run_compare(

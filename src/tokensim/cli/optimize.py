@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins
+from tokensim.cli.options import (
+    AsJson,
+    Executors,
+    Jobs,
+    OutputInRuns,
+    Overrides,
+    Plugins,
+    Quiet,
+    load_plugins,
+    make_workers,
+)
 
 
 def optimize(
@@ -29,10 +39,7 @@ def optimize(
         ),
     ] = None,
     set_: Overrides = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
-    ] = None,
+    output: OutputInRuns = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the trials that DIR holds.")] = False,
     executor: Executors = "local",
     jobs: Jobs = None,
@@ -50,7 +57,6 @@ def optimize(
     from tokensim.errors import InputError
     from tokensim.explore.answer import print_optimum
     from tokensim.explore.answer_files import answer_text
-    from tokensim.explore.executors import make_executor
     from tokensim.explore.optimize import optimize as search
     from tokensim.explore.study import Study
     from tokensim.scenario.units import parse_duration
@@ -62,7 +68,7 @@ def optimize(
     except ValueError as error:
         raise InputError(str(error), where="--timeout") from None
     folder = output or Path("runs") / study.stem
-    workers = make_executor(executor, jobs, [str(file.absolute()) for file in plugin or ()])
+    workers = make_workers(executor, jobs, plugin)
     with Interrupt() as interrupt, points_bar(quiet, "trials", "not feasible") as bar:
         answer = search(
             given,

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from tokensim.explore.executors import Executor
 
 Operators = Annotated[
     str | None,
@@ -41,6 +44,11 @@ Output = Annotated[
     typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: none are written]"),
 ]
 
+OutputInRuns = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
+]
+
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
@@ -54,6 +62,13 @@ def share(text: str, where: str) -> float:
         return float(text[:-1]) / 100 if text.endswith("%") else float(text)
     except ValueError:
         raise InputError(f"{text!r} is no share", where=where, hint="e.g. 5% or 0.05") from None
+
+
+def make_workers(where: str, jobs: int | None, plugins: Sequence[Path] | None) -> Executor:
+    """What ``Executors``, ``Jobs`` and ``Plugins`` ask for; raises ``InputError``."""
+    from tokensim.explore.executors import make_executor
+
+    return make_executor(where, jobs, [str(file.absolute()) for file in plugins or ()])
 
 
 def load_plugins(files: Sequence[Path] | None) -> None:

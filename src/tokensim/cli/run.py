@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import Overrides, Plugins, load_plugins
+from tokensim.cli.options import OutputInRuns, Overrides, Plugins, load_plugins
 
 if TYPE_CHECKING:
     from tokensim.assemble import Result
@@ -24,10 +24,7 @@ def run(
         Path | None, typer.Argument(help="A scenario (YAML). Without it: --model, --hardware and a workload.")
     ] = None,
     set_: Overrides = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
-    ] = None,
+    output: OutputInRuns = None,
     no_output: Annotated[bool, typer.Option("--no-output", help="Write no files.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that holds other files.")

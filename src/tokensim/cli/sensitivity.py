@@ -16,6 +16,7 @@ from tokensim.cli.options import (
     Plugins,
     Quiet,
     load_plugins,
+    make_workers,
     share,
 )
 
@@ -52,14 +53,13 @@ def sensitivity(
     from tokensim.cli.interrupt import told_when_interrupted
     from tokensim.cli.progress import points_bar
     from tokensim.explore.answer_files import about, answer_text, write_answer
-    from tokensim.explore.executors import make_executor
     from tokensim.explore.sensitivity import sensitivity as find
     from tokensim.explore.sensitivity_page import SENSITIVITY_ANSWER, sensitivity_page
     from tokensim.explore.sensitivity_report import print_sensitivity
     from tokensim.scenario.loading import load_scenario
 
     given = load_scenario(scenario, set_ or [])
-    workers = make_executor(executor, jobs, [str(path.absolute()) for path in plugin or ()])
+    workers = make_workers(executor, jobs, plugin)
     folder = answer_folder(output, SENSITIVITY_ANSWER)
     with told_when_interrupted(), points_bar(quiet) as bar:
         found = find(

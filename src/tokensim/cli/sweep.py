@@ -8,16 +8,23 @@ from typing import Annotated
 import typer
 
 from tokensim.cli import INCOMPLETE
-from tokensim.cli.options import AsJson, Executors, Jobs, Overrides, Plugins, Quiet, load_plugins
+from tokensim.cli.options import (
+    AsJson,
+    Executors,
+    Jobs,
+    OutputInRuns,
+    Overrides,
+    Plugins,
+    Quiet,
+    load_plugins,
+    make_workers,
+)
 
 
 def sweep(
     study: Annotated[Path, typer.Argument(help="A study (YAML): a scenario and what to vary in it.")],
     set_: Overrides = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", metavar="DIR", help="Where the files go. [default: runs/NAME]"),
-    ] = None,
+    output: OutputInRuns = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the runs that DIR holds.")] = False,
     retry: Annotated[
         bool, typer.Option("--retry-failed", help="With --resume: run again what failed.")
@@ -36,7 +43,6 @@ def sweep(
     from tokensim.cli.interrupt import Interrupt
     from tokensim.cli.progress import points_bar
     from tokensim.explore.answer_files import answer_text
-    from tokensim.explore.executors import make_executor
     from tokensim.explore.study import Study
     from tokensim.explore.sweep import sweep as run_sweep
     from tokensim.explore.terminal import print_sweep
@@ -44,7 +50,7 @@ def sweep(
     load_plugins(plugin)
     given = Study.from_yaml(study, tuple(set_ or ()))
     folder = output or Path("runs") / study.stem
-    workers = make_executor(executor, jobs, [str(file.absolute()) for file in plugin or ()])
+    workers = make_workers(executor, jobs, plugin)
     with Interrupt() as interrupt, points_bar(quiet) as bar:
         result = run_sweep(
             given,

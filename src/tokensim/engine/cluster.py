@@ -22,13 +22,7 @@ from tokensim.engine.requests import Requests
 from tokensim.engine.routing import asked
 from tokensim.engine.tier_setup import TierBook
 from tokensim.engine.watch import Watch
-from tokensim.metrics.recorder import (
-    CANCELLED,
-    PACK_DELIVERY,
-    PACK_REQUEST,
-    REJECTED,
-    Recorder,
-)
+from tokensim.metrics.recorder import CANCELLED, PACK_DELIVERY, PACK_REQUEST, REJECTED, Recorder
 from tokensim.scheduling.cluster import GlobalScheduler
 from tokensim.scheduling.local import Request
 from tokensim.workload.base import Workload

@@ -172,7 +172,7 @@ class Handover:
         if passage.second is None:
             self._choose(passage, now)
         else:
-            self._inform(passage)
+            passage.inform()
         self._send(passage, now)
 
     # The decode side.
@@ -182,25 +182,13 @@ class Handover:
         if not self.decoders:
             self._parked[passage] = None
             return
-        second = self._successor(passage)
+        second = passage.succeed(streams_first=self.terms.streams_first)
         if passage.announced:
-            self._inform(passage)
+            passage.inform()
         self.simulation.loads.lies(second, passage.prefill)
         replica = self.simulation.choose(self.router, second, self.decoders, now, follows)
         if not self.simulation.deliver(second, replica.take(), now, follows):
             self._abandon(passage, now)
-
-    def _successor(self, passage: Passage) -> Request:
-        """The request as the taker gets it."""
-        first = passage.first
-        second = Request(
-            first.index, first.arrival_s, first.input_tokens, first.output_tokens, passage.length
-        )
-        second.priority, second.traits = first.priority, first.traits
-        second.content = Content.unique(first.index)
-        second.tokens = passage.tokens + (passage.migrates or self.terms.streams_first)
-        passage.second = second
-        return second
 
     def migrate(self, rank: Instance, request: Request, target: Replica, now: float) -> None:
         """``request``, which ``rank`` has stopped at ``now`` and holds, goes on in ``target``."""
@@ -211,8 +199,8 @@ class Handover:
         passage.migrates = passage.announced = True
         passage.source, passage.stopped_s = rank, now
         passage.pieces.append((*passage.plan(passage.tokens), 1.0))
-        second = self._successor(passage)
-        self._inform(passage)
+        second = passage.succeed(streams_first=self.terms.streams_first)
+        passage.inform()
         second.preemptions, second.recomputed_tokens = request.preemptions, request.recomputed_tokens
         if not target.up:  # it has gone since that was ordered
             self._drop(rank, request, now)
@@ -221,15 +209,6 @@ class Handover:
         self.passages[request.index] = passage
         if not self.simulation.deliver(second, target.take(), now, False):
             self._abandon(passage, now)
-
-    def _inform(self, passage: Passage) -> None:
-        """Tell the second request what the prefill instance knows of the first."""
-        first, second = passage.first, passage.second
-        assert second is not None
-        second.scheduled_s, second.cached_tokens = first.scheduled_s, first.cached_tokens
-        second.first_token_s = first.first_token_s
-        if second.first_token_s == second.first_token_s:
-            second.last_token_s = passage.stopped_s
 
     def offer(self, request: Request, cached: int) -> Offer | None:
         """The KV of ``request`` beyond its first ``cached`` tokens, if it is handed over."""
@@ -367,8 +346,8 @@ class Handover:
         first = passage.first
         if passage.source is None:
             return first
-        second = self._successor(passage)
-        self._inform(passage)
+        second = passage.succeed(streams_first=self.terms.streams_first)
+        passage.inform()
         return second
 
     def astray(self, request: Request, now: float) -> None:

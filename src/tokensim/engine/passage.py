@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING, Any, Protocol
 
+from tokensim.memory import Content
 from tokensim.scheduling.local import KvSource, Offer, Request
 
 if TYPE_CHECKING:
@@ -123,6 +124,25 @@ class Passage:
         begin = self.planned
         self.planned = max(begin, end)
         return begin, self.planned
+
+    def succeed(self, *, streams_first: bool) -> Request:
+        """Make ``second``, the request as the taker gets it; for ``streams_first`` see ``Terms``."""
+        first = self.first
+        second = Request(first.index, first.arrival_s, first.input_tokens, first.output_tokens, self.length)
+        second.priority, second.traits = first.priority, first.traits
+        second.content = Content.unique(first.index)
+        second.tokens = self.tokens + (self.migrates or streams_first)
+        self.second = second
+        return second
+
+    def inform(self) -> None:
+        """Tell ``second`` what the giver knows of ``first``."""
+        first, second = self.first, self.second
+        assert second is not None
+        second.scheduled_s, second.cached_tokens = first.scheduled_s, first.cached_tokens
+        second.first_token_s = first.first_token_s
+        if second.first_token_s == second.first_token_s:
+            second.last_token_s = self.stopped_s
 
 
 class Source:

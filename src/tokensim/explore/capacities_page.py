@@ -174,7 +174,6 @@ def capacities_page(data: CapacitiesData) -> str:
     file, figures = data.study.file, capacities_figures(data)
     over = tuple(f for f in figures if f.name in ("capacity", "capacity-per-dollar", "price"))
     rest = tuple(f for f in figures if f not in over)
-    kept = {**file.model_dump(mode="json"), "scenario": data.study.base.data}
     sections = (
         Section("figures", "By parameter", over, intro=file.description),
         Section("together", "What can be had together", rest),
@@ -182,7 +181,7 @@ def capacities_page(data: CapacitiesData) -> str:
             "configurations",
             "Configurations",
             listings=(Listing("Capacities", _listed(data)),),
-            folds=(Fold("The study", yaml_text.dump(kept)),),
+            folds=(Fold("The study", yaml_text.dump(data.study.to_dict())),),
         ),
     )
     return render_page(
@@ -193,7 +192,7 @@ def capacities_page(data: CapacitiesData) -> str:
                 ("method", f"{file.method}, {data.study.configurations:,} configurations"),
             ),
             tiles=tuple(_tiles(data)),
-            sections=tuple(s for s in sections if s.figures or s.listings),
+            sections=sections,
             notes=tuple(_notes(data.frame["notes"].to_list())),
         )
     )

@@ -196,7 +196,7 @@ def capacity_page(kept: Answer) -> str:
             lead=answer["statement"],
             lines=tuple((label, text) for label, text in answer["about"]),
             tiles=tuple(_tiles(answer)),
-            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            sections=tuple(sections),
             notes=tuple(answer["notes"]),
         )
     )

@@ -98,7 +98,7 @@ def comparison_page(kept: Answer) -> str:
                 ("seeds", "; ".join(f"{name}: {told}" for name, told in zip(names, seeds, strict=True))),
             ),
             tiles=tuple(_tiles(answer)),
-            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            sections=sections,
         )
     )
 

@@ -57,13 +57,14 @@ class OptimumData:
 
     @property
     def goals(self) -> list[Plain]:
-        """The goals, as the answer has them."""
-        return list(self.answer["goals"])
+        """The goals, as the answer has them, each with the ``title`` of its column: without dots, which
+        Vega-Lite takes for a path."""
+        return [{**goal, "title": goal["name"].replace(".", " ")} for goal in self.answer["goals"]]
 
     @cached_property
     def titles(self) -> dict[str, str]:
         """The figures that are looked at, the goals first, by their titles."""
-        titles = {goal["figure"]: goal["name"] for goal in self.goals}
+        titles = {goal["figure"]: goal["title"] for goal in self.goals}
         there = {n: t for n, t in SHOWN if n in self.frame.columns and self.frame[n].count()}
         return {**titles, **{name: title for name, title in there.items() if name not in titles}}
 
@@ -142,7 +143,7 @@ def optimum_figures(data: OptimumData) -> list[Figure]:
             "A line for each configuration that was run in full, through its parameters and its figures; each"
             " axis runs from the lowest value below to the highest above.",
         )
-        figures.append(coordinates_figure(words, run, axes, data.goals[0]["name"]))
+        figures.append(coordinates_figure(words, run, axes, data.goals[0]["title"]))
     return figures
 
 
@@ -155,7 +156,7 @@ def _axis(figure: str, title: str, values: list[Any] | None = None) -> Axis:
 def _found(data: OptimumData) -> list[Figure]:
     """The goals against each other; of one goal, against the latency that is nearest to its bound."""
     run = run_only(data.table)
-    goals = [(goal["figure"], goal["name"], goal["direction"] == "maximize") for goal in data.goals]
+    goals = [(goal["figure"], goal["title"], goal["direction"] == "maximize") for goal in data.goals]
     first, title, more = goals[0]
     x = _axis(first, title, run[title])
     told = "A dot for each configuration that was run in full."
@@ -203,7 +204,7 @@ def better(name: str, more: bool) -> str:
 
 
 def _progress(data: OptimumData, goal: Plain) -> Figure:
-    name = goal["name"]
+    name = goal["title"]
     more = goal["direction"] == "maximize"
     words = Words(
         slug(f"progress-{name}"),

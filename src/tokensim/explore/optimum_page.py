@@ -36,7 +36,6 @@ def optimum_page(data: OptimumData) -> str:
         others.append(Listing("Run in full", _listed(data, run)))
     if (why := _errors(data))["why"]:
         others.append(Listing("Why others were not", why))
-    kept = {**file.model_dump(mode="json"), "scenario": data.study.base.data}
     sections = (
         Section("found", "What was found", found, file.description, listings=best if answer["best"] else ()),
         Section("search", "How it was found", tuple(f for f in figures if f.name in way)),
@@ -45,7 +44,7 @@ def optimum_page(data: OptimumData) -> str:
             "All that were run",
             tuple(f for f in figures if f.name == "coordinates"),
             listings=tuple(others),
-            folds=(Fold("The study", yaml_text.dump(kept)),),
+            folds=(Fold("The study", yaml_text.dump(data.study.to_dict())),),
         ),
     )
     return render_page(
@@ -57,7 +56,7 @@ def optimum_page(data: OptimumData) -> str:
                 ("parameters", "; ".join(parameter.name for parameter in data.study.parameters)),
             ),
             tiles=tuple(_tiles(data)),
-            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            sections=sections,
             warning="" if answer["complete"] else "The search was ended before all its trials were made.",
         )
     )

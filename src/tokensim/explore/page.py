@@ -24,7 +24,6 @@ def study_page(data: StudyData) -> str:
     if len(bad):
         errors = bad.select("point", "status", "error").head(50)
         listings.append(Listing("What failed", columns(**{n: errors[n].to_list() for n in errors.columns})))
-    kept = {**file.model_dump(mode="json"), "scenario": data.study.base.data}
     sections = (
         Section("figures", "By parameter", over, intro=file.description),
         Section("together", "What can be had together", rest),
@@ -32,7 +31,7 @@ def study_page(data: StudyData) -> str:
             "points",
             "Points",
             listings=tuple(listings),
-            folds=(Fold("The study", yaml_text.dump(kept)),),
+            folds=(Fold("The study", yaml_text.dump(data.study.to_dict())),),
         ),
     )
     return render_page(
@@ -50,7 +49,7 @@ def study_page(data: StudyData) -> str:
                 Tile("Configurations", f"{length(data.table):,}", "whose runs are all ok"),
                 *_best(data),
             ),
-            sections=tuple(s for s in sections if s.figures or s.listings),
+            sections=sections,
             filters=study_filters(data),
             warning="" if len(frame) == len(data.study) else "Partial results: not every point has run.",
         )

@@ -122,7 +122,7 @@ def sensitivity_page(kept: Answer) -> str:
                 *((("no effect", idle),) if idle else ()),
             ),
             tiles=tuple(_tiles(answer)),
-            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            sections=sections,
             notes=tuple(answer["notes"]),
         )
     )

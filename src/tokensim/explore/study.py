@@ -149,6 +149,10 @@ class Study:
                     hint="give steps, or method: random",
                 )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The study as its file has it, with the scenario inside, so that it needs no other file."""
+        return {**self.file.model_dump(mode="json"), "scenario": self.base.data}
+
     @property
     def configurations(self) -> int:
         """Different settings of the parameters."""

@@ -107,15 +107,18 @@ def sweep(
             keep_study(place, study)
         store = stack.enter_context(Store(place / STORE_FILE))
         reused = _run(study, store, executor, retry, progress)
-        if folder is not None:
-            write_results(place, study, store.outcomes)
-        frame = frame_of(rows_of(study, store.outcomes()))
-        if folder is not None:
-            from tokensim.explore.page import study_page
-            from tokensim.explore.study_data import StudyData
+        if folder is None:
+            frame = frame_of(rows_of(study, store.outcomes()))
+            return SweepResult(study, frame, store.counts(), reused, None)
 
-            write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
-        return SweepResult(study, frame, store.counts(), reused, None if folder is None else place)
+        import polars as pl
+
+        from tokensim.explore.page import study_page
+        from tokensim.explore.study_data import StudyData
+
+        frame = pl.read_parquet(write_results(place, study, store.outcomes))
+        write_bytes(place / REPORT_FILE, study_page(StudyData(study, frame)).encode())
+        return SweepResult(study, frame, store.counts(), reused, place)
 
 
 def _run(study: Study, store: Store, executor: Executor, retry: bool, progress: Progress | None) -> int:
@@ -170,9 +173,7 @@ def make_folder(folder: Path, store: str, *, resume: bool) -> None:
 
 def keep_study(folder: Path, study: Study) -> None:
     """Leave the study in ``folder``, with the scenario inside, so that it can be repeated from there."""
-    data: dict[str, Any] = study.file.model_dump(mode="json")
-    data["scenario"] = study.base.data
-    text = yaml_text.dump(data).encode()
+    text = yaml_text.dump(study.to_dict()).encode()
 
     def write(file: IO[bytes]) -> None:
         file.write(text)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tokensim.errors import InputError, nearest
 from tokensim.record.exposition import begins_with, labels_of
 from tokensim.record.flavours import BY_NAME, OWNERS, PREFIXES, Flavour
 from tokensim.record.http import page
+from tokensim.validation import case
 
 if TYPE_CHECKING:
     import aiohttp
@@ -21,24 +21,15 @@ TIMEOUT_S = 10.0
 """A server that loads a model answers at once or not at all; ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What the server says; None or "" where it does not. ``metrics``: whether it has any that are known."""
+class ServerFacts(case.ServerFacts):
+    """What the server says, as a measured case keeps it; None or "" where it does not. ``metrics``: whether
+    it has any that are known."""
 
-    flavour: str
-    version: str = ""
-    model: str = ""
-    max_model_len: int | None = None
-    num_gpu_blocks: int | None = None
-    block_size: int | None = None
-    max_num_seqs: int | None = None
-    enable_prefix_caching: bool | None = None
     metrics: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What is known, for a file."""
-        facts = {name: getattr(self, name) for name in self.__slots__ if name != "metrics"}
-        return {name: value for name, value in facts.items() if value not in (None, "")}
+        return self.model_dump(exclude={"metrics"}, exclude_defaults=True)
 
     @property
     def engine(self) -> Flavour:

@@ -52,7 +52,7 @@ def run_page(data: RunData) -> str:
             title=data.title,
             lines=data.lines,
             tiles=tuple(_tiles(summary)),
-            sections=tuple(s for s in sections if s.figures or s.listings or s.folds),
+            sections=sections,
             warning=""
             if summary["complete"]
             else f"Partial results: interrupted at {duration(summary['simulated_s'])} of simulated time,"

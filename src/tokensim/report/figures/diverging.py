@@ -55,13 +55,8 @@ def diverging_map(words: Words, table: Columns, x: Axis, y: Axis, value: Axis) -
             },
         },
     ]
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "cells"}, "height": CELL * len(set(table[y.field])), "layer": layers},
-        datasets={"cells": table},
-        numbers=thinned(table, len(table[value.field])),
-        note=words.note,
-        size="wide",
+    return words.figure(
+        {"data": {"name": "cells"}, "height": CELL * len(set(table[y.field])), "layer": layers},
+        {"cells": table},
+        thinned(table, len(table[value.field])),
     )

@@ -87,14 +87,10 @@ def _figure(words: Words, table: Columns, layers: list[Spec], size: Size) -> Fig
         ],
         "worth": table["worth"],
     }
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "effects"}, "height": STEP * len(table["what"]), "layer": layers},
-        datasets={"effects": table},
-        numbers=numbers,
-        note=words.note,
+    return words.figure(
+        {"data": {"name": "effects"}, "height": STEP * len(table["what"]), "layer": layers},
+        {"effects": table},
+        numbers,
         size=size,
     )
 

@@ -49,15 +49,10 @@ def front_figure(
     ]
     best = sorted(pareto(table[x.field], table[y.field], more_x=more_x))
     front = {name: [table[name][row] for row in best] for name in (label, x.field, y.field)}
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "study"}, "height": MEDIUM + 60, "layer": layers},
-        datasets={"study": table},
-        numbers=thinned(front),
-        note=words.note,
-        size="wide",
+    return words.figure(
+        {"data": {"name": "study"}, "height": MEDIUM + 60, "layer": layers},
+        {"study": table},
+        thinned(front),
         numbered=FRONT,
     )
 

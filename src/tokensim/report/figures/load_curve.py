@@ -90,14 +90,10 @@ def curve_figure(
             },
         },
     ]
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"height": MEDIUM + (60 if size == "wide" else 0), "layer": layers},
-        datasets=sets,
-        numbers=thinned(table, 120),
-        note=words.note,
+    return words.figure(
+        {"height": MEDIUM + (60 if size == "wide" else 0), "layer": layers},
+        sets,
+        thinned(table, 120),
         size=size,
     )
 

@@ -55,17 +55,10 @@ def found_figure(
             }
         )
     layers.append(_dots(run, across, up, tooltip("configuration", x, y)))
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "trials"}, "height": MEDIUM + 60, "layer": layers},
-        datasets={"trials": run},
-        numbers=thinned(
-            {name: run[name] for name in ("trial", "configuration", "outcome", x.field, y.field)}
-        ),
-        note=words.note,
-        size="wide",
+    return words.figure(
+        {"data": {"name": "trials"}, "height": MEDIUM + 60, "layer": layers},
+        {"trials": run},
+        thinned({name: run[name] for name in ("trial", "configuration", "outcome", x.field, y.field)}),
     )
 
 
@@ -105,14 +98,11 @@ def progress_figure(words: Words, table: Columns, y: Axis, sign: int) -> Figure:
         },
         {"data": {"name": "trials"}, **_dots(run, across, up, tooltip("configuration", x, y))},
     ]
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"height": MEDIUM, "layer": layers},
-        datasets={"trials": run, "best": best, "spared": rest},
-        numbers=thinned({name: run[name] for name in ("trial", "outcome", y.field)}),
-        note=words.note,
+    return words.figure(
+        {"height": MEDIUM, "layer": layers},
+        {"trials": run, "best": best, "spared": rest},
+        thinned({name: run[name] for name in ("trial", "outcome", y.field)}),
+        size="normal",
     )
 
 

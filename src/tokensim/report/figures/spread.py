@@ -40,13 +40,8 @@ def spread_figure(words: Words, table: Columns, x: Axis, y: Axis, line: str, lab
             }
         )
         words = Words(words.name, words.title, f"{words.description} The thick line joins the medians.")
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "study"}, "height": MEDIUM + 60, "layer": layers},
-        datasets={"study": table},
-        numbers=thinned({name: table[name] for name in (label, x.field, y.field)}),
-        note=words.note,
-        size="wide",
+    return words.figure(
+        {"data": {"name": "study"}, "height": MEDIUM + 60, "layer": layers},
+        {"study": table},
+        thinned({name: table[name] for name in (label, x.field, y.field)}),
     )

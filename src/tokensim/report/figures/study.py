@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from tokensim.report.figures.base import FILE_WIDTH, Figure, Spec, thinned
+from tokensim.report.figures.base import FILE_WIDTH, Figure, Size, Spec, thinned
 from tokensim.report.figures.parts import MEDIUM, SECONDS, SECONDS_IN_SHORT, category, log_axis
 from tokensim.report.series.base import Columns
 
@@ -56,6 +56,28 @@ class Words:
     title: str
     description: str
     note: str = ""
+
+    def figure(
+        self,
+        spec: Spec,
+        datasets: dict[str, Columns],
+        numbers: Columns,
+        *,
+        size: Size = "wide",
+        numbered: str = "",
+    ) -> Figure:
+        """The figure with these words; see ``Figure`` for the rest of it."""
+        return Figure(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            spec=spec,
+            datasets=datasets,
+            numbers=numbers,
+            note=self.note,
+            size=size,
+            numbered=numbered,
+        )
 
 
 def line_figure(
@@ -279,16 +301,7 @@ def _figure(words: Words, table: Columns, layers: Sequence[Spec], height: int, p
             "columns": len(panels),
             "spec": {"width": width, "height": height, "layer": list(layers)},
         }
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec=spec,
-        datasets={"study": table},
-        numbers=thinned(table),
-        note=words.note,
-        size="wide",
-    )
+    return words.figure(spec, {"study": table}, thinned(table))
 
 
 def columns_of(frame: Any, *names: str) -> Columns:

@@ -87,7 +87,7 @@ class Section:
 class Page:
     """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text),
     ``lead`` is the answer in a sentence or two, under the title. ``filters`` restrict what its figures and
-    lists show."""
+    lists show. A section without figures, lists and text to unfold is left out."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -97,6 +97,10 @@ class Page:
     notes: tuple[str, ...] = ()
     lead: str = ""
     filters: Filters | None = None
+
+    def __post_init__(self) -> None:
+        filled = tuple(s for s in self.sections if s.figures or s.listings or s.folds)
+        object.__setattr__(self, "sections", filled)
 
 
 def render_page(page: Page) -> str:

@@ -63,6 +63,14 @@ class Limits:
         return self.pipeline > 1 or self.speculation is not None
 
 
+WITHOUT_V1: Mapping[str, Any] = {
+    "scheduler_reserve_full_isl": True,
+    "long_prefill_token_threshold": 0,
+    "prefill_schedule_interval": 1,
+    "watermark": 0.0,
+}
+"""What only vLLM's V1 scheduler knows, as other policies settle it: without effect."""
+
 EMPTY_STEP_PAUSE_S = 1e-3
 """vLLM's engine core sleeps 1 ms after a step that scheduled nothing (``_process_engine_step``)."""
 

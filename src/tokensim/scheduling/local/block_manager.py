@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from tokensim.errors import InputError
-from tokensim.scheduling.local.base import Limits, Step
+from tokensim.scheduling.local.base import WITHOUT_V1, Limits, Step
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.request import Request
 
@@ -27,10 +27,7 @@ class WatermarkedBatching(ContinuousBatching):
     holds_whole_prompts = True
     settles: ClassVar[Mapping[str, Any]] = {
         "scheduling_policy": "fcfs",
-        "scheduler_reserve_full_isl": True,
-        "long_prefill_token_threshold": 0,
-        "prefill_schedule_interval": 1,
-        "watermark": 0.0,
+        **WITHOUT_V1,
     }
 
     def __init__(

@@ -258,14 +258,10 @@ class ContinuousBatching(LocalScheduler):
 
     def _free(self, request: Request, computed: int) -> None:
         """Free a finished request whose tokens others may look up."""
-        pool, content = self.pool, request.content
-        assert content is not None
-        request.blocks = -(-computed // self.block_size)
-        if request.shared_output:
-            pool.stop_growing(content, request)
-        pool.register(request, content, computed // self.block_size)
-        pool.release(request)
-        pool.forget(content)
+        assert request.content is not None
+        elsewhere.complete(self, request, computed)
+        self.pool.release(request)
+        self.pool.forget(request.content)
 
     def served(self, step: Step) -> Iterable[Request]:
         """See ``LocalScheduler.served``."""

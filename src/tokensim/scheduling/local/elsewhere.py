@@ -76,14 +76,20 @@ def make_room(policy: ContinuousBatching) -> bool:
 
 def hold(policy: ContinuousBatching, request: Request) -> None:
     """``request`` has finished, but its KV stays; others may find it in the prefix cache."""
-    computed, size, content = request.length - 1, policy.block_size, findable(policy, request)
-    request.computed = computed
+    findable(policy, request)
+    request.computed = request.length - 1
+    complete(policy, request, request.computed)
+    policy.holding[request] = None
+
+
+def complete(policy: ContinuousBatching, request: Request, computed: int) -> None:
+    """``request`` has finished with ``computed`` tokens: these are its blocks, and others may find them."""
+    size, content = policy.block_size, request.content
     request.blocks = -(-computed // size)
     if content is not None:
         if request.shared_output:
             policy.pool.stop_growing(content, request)
         policy.pool.register(request, content, computed // size)
-    policy.holding[request] = None
 
 
 def release(policy: ContinuousBatching, request: Request) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from tokensim.memory import BlockByBlockPool, BlockPool, KvPool
-from tokensim.scheduling.local.base import Limits, LocalScheduler, Step
+from tokensim.scheduling.local.base import WITHOUT_V1, Limits, LocalScheduler, Step
 from tokensim.scheduling.local.decoding import DecodeSet, WindowedDecodeSet
 from tokensim.scheduling.local.outlook import Outlook, walked
 from tokensim.scheduling.local.queues import Fifo
@@ -29,10 +29,7 @@ class ReservedBatching(LocalScheduler):
         "scheduling_policy": "fcfs",
         "enable_chunked_prefill": False,
         "enable_prefix_caching": False,
-        "scheduler_reserve_full_isl": True,
-        "long_prefill_token_threshold": 0,
-        "prefill_schedule_interval": 1,
-        "watermark": 0.0,
+        **WITHOUT_V1,
         "max_num_active_seqs": None,
         "max_num_scheduled_tokens": None,
     }

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 from tokensim.errors import InputError, nearest
 from tokensim.registry import register
-from tokensim.scheduling.local.base import Limits, Step
+from tokensim.scheduling.local.base import WITHOUT_V1, Limits, Step
 from tokensim.scheduling.local.continuous import ContinuousBatching
 from tokensim.scheduling.local.request import Request
 
@@ -39,10 +39,7 @@ class TensorRtLlm(ContinuousBatching):
         "scheduling_policy": "fcfs",
         "enable_chunked_prefill": False,
         "enable_prefix_caching": False,
-        "scheduler_reserve_full_isl": True,
-        "long_prefill_token_threshold": 0,
-        "prefill_schedule_interval": 1,
-        "watermark": 0.0,
+        **WITHOUT_V1,
     }
 
     def __init__(
