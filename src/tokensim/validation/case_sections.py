@@ -1,4 +1,4 @@
-"""What a page shows of one case: its errors and facts, its latencies on both sides, and both sides over time."""
+"""What a page shows of one case: its errors and facts, latencies on both sides, and both sides over time."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ WHOLE = 12
 LEAST_DOTS, LEAST_QUANTILES = 150, 50
 """A case has so many of them, however many cases there are."""
 
-OUTER = 0.005
-"""The share of requests that the axes leave out at each end."""
+OUTER, MANY = 0.005, 200
+"""The share of requests that the axes leave out at each end, and of how many requests they leave out any."""
 
 WRITTEN = {"duration": duration, "count": count, "share": share}
 """How a quantity over time is written."""
@@ -113,14 +113,15 @@ def _latencies(prefix: str, case: CaseErrors, replay: Replay, detail: Detail) ->
 
 
 def ends_of(sides: tuple[Floats, Floats]) -> Ends:
-    """One axis for both sides, without the outermost requests; from zero, where that is near."""
+    """One axis for both sides, without the outermost of many requests; from zero, where that is near."""
     together = np.concatenate(sides)
-    low, high = (float(v) for v in np.quantile(together, (OUTER, 1 - OUTER)))
+    outer = OUTER if len(sides[0]) >= MANY else 0.0
+    low, high = (float(v) for v in np.quantile(together, (outer, 1 - outer)))
     if high <= 0 or low == high:
         low, high = 0.0, max(high, 1e-9) * 1.1
     if not (ends := Ends(low, high)).log:
         ends = Ends(0.0 if low < high / 2 else low - (high - low) * 0.05, high)
-    return Ends(*columns(ends=[ends.low, ends.high])["ends"])
+    return ends
 
 
 def _distribution(
@@ -162,11 +163,14 @@ def _scatter(prefix: str, metric: str, sides: tuple[Floats, Floats], dots: int) 
         "of the requests": [f"{percentile} %" for percentile in at],
         "have an error up to": [percent(error) for error in found],
     }
+    note = f"{len(picked):,} of {len(measured):,} requests" if len(picked) < len(measured) else ""
+    if note:
+        note += ", evenly picked." if len(picked) < len(there) else "; the others are far outside."
     words = Words(
         f"{prefix}{metric}-scatter",
         f"{LABELS[metric]}, request by request",
         "A dot a request; on the diagonal, both sides are equal.",
-        f"{len(picked):,} of {len(measured):,} requests, evenly picked." if len(picked) < len(there) else "",
+        note,
     )
     return scatter_figure(words, table, ends, LABELS[metric], numbers)
 

@@ -1,7 +1,8 @@
 """The page of ``tokensim validate --html``: how far off every case is, and one case after the other.
 
-It begins with the worst error of each mean; of several cases follow all their errors, and then the sections of
-the one that is chosen (``case_sections``). Every case is in the page; the figures of one are drawn at a time.
+It begins with the worst error of each mean; of several cases follow all their errors, and then the sections
+of the one that is chosen (``case_sections``). Every case is in the page; the figures of one are drawn at a
+time.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from tokensim.report.figures.study import Words
 from tokensim.report.numbers import NOTHING, count, duration
 from tokensim.report.page import Listing, Page, Section, Tile, render_page
 from tokensim.report.series.base import Columns, cells
-from tokensim.validation.case_sections import case_sections, detail_of
+from tokensim.validation.case_sections import MANY, OUTER, case_sections, detail_of
 from tokensim.validation.errors import METRICS, CaseErrors
 from tokensim.validation.replay import Replay
 from tokensim.validation.table import FAIR, GOOD, LABELS, Refused, percent, worth
@@ -28,6 +29,7 @@ Named = Sequence[tuple[str, CaseErrors]]
 MEANING = (
     ("Error", "simulated over measured, less one"),
     ("Each", "the mean over requests of the absolute error of each"),
+    ("Axes", f"leave out the outermost {OUTER:.1%} of {MANY} requests or more at each end"),
 )
 
 
@@ -50,7 +52,9 @@ def validation_page(
             lead=_lead(named),
             lines=MEANING,
             tiles=tuple(_tiles(named)),
-            sections=tuple(section for section in sections if section.figures or section.lines or section.notes),
+            sections=tuple(
+                section for section in sections if section.figures or section.lines or section.notes
+            ),
             warning=f"{len(refused)} of {len(refused) + len(named)} cases could not be simulated;"
             " the last section says why."
             if refused
@@ -87,8 +91,9 @@ def _lead(named: Named) -> str:
     good, fair = (sum(off <= limit for off in worst) for limit in (GOOD, FAIR))
     requests = sum(case.requests for _, case in named)
     return (
-        f"{len(named):,} cases of {count(requests)} requests. Every mean (of TTFT, TPOT, E2E and output tokens"
-        f" a second) is within {GOOD:.0%} of what was measured in {good:,}, and within {FAIR:.0%} in {fair:,}."
+        f"{len(named):,} cases of {count(requests)} requests. Every mean (of TTFT, TPOT, E2E and output"
+        f" tokens a second) is within {GOOD:.0%} of what was measured in {good:,}, and within {FAIR:.0%} in"
+        f" {fair:,}."
     )
 
 
@@ -96,9 +101,7 @@ def _tiles(named: Named) -> list[Tile]:
     """The worst mean of each metric over the cases, and the worst error request by request."""
     tiles = []
     for metric, label in LABELS.items():
-        found = {
-            name: error for name, case in named if (error := case.error[metric]["mean"]) is not None
-        }
+        found = {name: error for name, case in named if (error := case.error[metric]["mean"]) is not None}
         if not found:
             continue
         name, error = max(found.items(), key=lambda item: abs(item[1]))
@@ -149,8 +152,8 @@ def _overview(named: Named) -> Section:
     words = Words(
         "errors",
         "How far off each mean is",
-        f"A dot is the error of one mean of one case. Shaded: up to {GOOD:.0%} and up to {FAIR:.0%} off. Click"
-        " one to see its case below.",
+        f"A dot is the error of one mean of one case. Shaded: up to {GOOD:.0%} and up to {FAIR:.0%} off."
+        " Click one to see its case below.",
     )
     texts, keys, worths = _listed(named)
     return Section(
@@ -184,7 +187,8 @@ def _listed(named: Named) -> tuple[Columns, Columns, Columns]:
             found[f"{LABELS[metric]} {name}"] = [case.error[metric][name] for _, case in named]
     found[LABELS["throughput"]] = [case.error["throughput"]["mean"] for _, case in named]
     each = {
-        f"{LABELS[metric]} each": [case.per_request[metric].relative for _, case in named] for metric in METRICS
+        f"{LABELS[metric]} each": [case.per_request[metric].relative for _, case in named]
+        for metric in METRICS
     }
     worst = [case.worst_mean() for _, case in named]
     first: Columns = {"case": [name for name, _ in named]}

@@ -1,4 +1,4 @@
-"""The errors of many cases at a glance: a dot for each case and metric, over how far off counts as good and fair.
+"""The errors of many cases at a glance: a dot for each case and metric, over what is good and fair.
 
 Few cases have a row each. Of more, each metric has a row, in which the dots of all cases are spread out.
 """
@@ -15,7 +15,7 @@ from tokensim.report.series.base import Columns
 ROWS = 40
 """Cases that have a row each, at most."""
 
-STEP, STRIP = 26, 64
+STEP, STRIP = 36, 64
 """Heights of a row of a case and of a metric, pixels."""
 
 FAR = 0.5
@@ -26,6 +26,12 @@ TICKS = (0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 GOLDEN = 0.6180339887498949
 """Multiples of it, less their whole parts, spread evenly however many there are (Weyl)."""
+
+ABOVE: Spec = {
+    **{"labelAlign": "left", "labelPadding": -4, "labelBaseline": "bottom", "labelOffset": -7},
+    **{"labelLimit": 300, "labelOverlap": False, "grid": True},
+}
+"""The name of a case stands above its row, inside of the figure: that fits a phone."""
 
 SHAPES = ("circle", "diamond", "square", "triangle-up")
 
@@ -45,7 +51,7 @@ def error_figure(words: Words, table: Columns, bands: Sequence[float], numbers: 
         "type": "nominal",
         "sort": cases if rows else metrics,
         "title": None,
-        "axis": {"labelLimit": 330, "labelOverlap": False, "grid": rows},
+        "axis": ABOVE if rows else {"labelOverlap": False},
     }
     shaded: list[Spec] = [
         {
@@ -102,7 +108,6 @@ def error_figure(words: Words, table: Columns, bands: Sequence[float], numbers: 
         numbers=numbers,
         note=words.note,
         size="wide",
-        least_width=560 if rows else 0,
         chooses="case",
     )
 
@@ -116,4 +121,10 @@ def _across(table: Columns) -> Spec:
         ticks = [tick for tick in TICKS if tick <= most]
         axis |= {"values": [*(-tick for tick in ticks if tick < 1), 0, *ticks], "format": "+,.0~%"}
         scale = {"type": "symlog", "constant": 0.1}
-    return {"field": "error", "type": "quantitative", "title": "error of the mean", "scale": scale, "axis": axis}
+    return {
+        "field": "error",
+        "type": "quantitative",
+        "title": "error of the mean",
+        "scale": scale,
+        "axis": axis,
+    }

@@ -1,7 +1,8 @@
 """Measured and simulated laid over each other: distributions, request against request, both over time.
 
-Each figure draws a small table with the columns ``measured`` and ``simulated``. What differs from case to case
-(the ends of the axes) are values of parameters, so that the figures of many cases share their specifications.
+Each figure draws a small table with the columns ``measured`` and ``simulated``. What differs from case to
+case (the ends of the axes) are values of parameters, so that the figures of many cases share their
+specifications.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from tokensim.report.figures.parts import (
     time_param,
 )
 from tokensim.report.figures.study import Words
-from tokensim.report.series.base import Columns
+from tokensim.report.series.base import Columns, cells
 
 SIDES = MEASURED, SIMULATED = ("measured", "simulated")
 """In the order of the colours."""
@@ -64,7 +65,7 @@ class Ends:
 
     def values(self) -> dict[str, Any]:
         """The parameters of a specification that is drawn with it."""
-        ends = {"low": self.low, "high": self.high}
+        ends: dict[str, Any] = dict(zip(("low", "high"), cells([self.low, self.high]), strict=True))
         return ends | ({"ticks": log_ticks(self.low, self.high, 5)} if self.log else {})
 
     def axis(self, field: str, title: str) -> Spec:
@@ -118,8 +119,8 @@ def distribution_figure(words: Words, table: Columns, ends: Ends, short: str, nu
 
 
 def scatter_figure(words: Words, table: Columns, ends: Ends, short: str, numbers: Columns) -> Figure:
-    """A dot a request (a row of ``table``): ``short`` measured (x) and simulated (y), and the diagonal on which
-    they would be equal."""
+    """A dot a request (a row of ``table``): ``short`` measured (x) and simulated (y), and the diagonal on
+    which they would be equal."""
     x, y = ends.axis(MEASURED, f"{short} measured"), ends.axis(SIMULATED, f"{short} simulated")
     diagonal: Spec = {
         "data": {"values": [{}]},
@@ -137,7 +138,12 @@ def scatter_figure(words: Words, table: Columns, ends: Ends, short: str, numbers
         "encoding": {
             "x": x,
             "y": y,
-            "color": {"datum": SIMULATED, "type": "nominal", "scale": {"domain": list(SIDES)}, "legend": None},
+            "color": {
+                "datum": SIMULATED,
+                "type": "nominal",
+                "scale": {"domain": list(SIDES)},
+                "legend": None,
+            },
             "tooltip": _both_told(),
         },
     }
@@ -228,8 +234,8 @@ def _by_side() -> Spec:
 def _bands(
     channel: Literal["x", "y"], field: str, axis: Spec, shown: Shown, told: Spec, opacity: float
 ) -> Spec:
-    """A band across the figure for each row, ``half`` to both sides of its ``field``, which tells the row under
-    the pointer, and is seen there with ``opacity``. It makes the parameter ``hover``."""
+    """A band across the figure for each row, ``half`` to both sides of its ``field``, which tells the row
+    under the pointer, and is seen there with ``opacity``. It makes the parameter ``hover``."""
     edges = {"from": "-", "to": "+"}
     select = {"type": "point", "fields": [field], "on": "pointerover", "clear": "pointerout"}
     return {

@@ -13,7 +13,6 @@
   let following = false;
 
   const placeOf = (name) => document.querySelector('[data-figure="' + name + '"]');
-  const specOf = (name) => data.specs[data.figures[name].spec];
   const theme = () => chosen || (preferred.matches ? "dark" : "light");
 
   function setTime(view, range) {
@@ -56,7 +55,7 @@
       sets[key] = T.rows(id, some && figure.filtered.includes(key));
     const sideways = place.clientWidth < figure.leastWidth;
     place.classList.toggle("sideways", sideways);
-    const whole = specOf(name);
+    const whole = figure.spec;
     const given = Object.entries(figure.params).map(([key, value]) => ({ name: key, value: value }));
     const spec = Object.assign({}, fitted(whole, place.clientWidth), {
       description: figure.description,
@@ -170,7 +169,7 @@
   function wholeTime() {
     for (const [name, result] of views) {
       if (!data.figures[name].timed) continue;
-      const spec = specOf(name);
+      const spec = data.figures[name].spec;
       const layer = spec.layer ? spec.layer[0] : spec;
       return layer.encoding.x.scale.domain;
     }
@@ -222,6 +221,7 @@
     for (const format of ["svg", "png"]) {
       const button = document.createElement("button"), told = format.toUpperCase();
       Object.assign(button, { type: "button", textContent: told });
+      Object.assign(button.dataset, { of: name, save: format });
       button.setAttribute("aria-label", "Save " + figure.title + " as " + told);
       button.addEventListener("click", () => save(name, format));
       line.append(button, " ");

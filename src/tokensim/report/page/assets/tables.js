@@ -2,6 +2,7 @@
 window.tokensim = (function () {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
+  for (const figure of Object.values(data.figures)) figure.spec = data.specs[figure.spec];
   let tests = []; // {field, passes}: what a row must be to be shown
   const kept = new Map(); // number of a table -> places of the rows that are chosen
 
