@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from case_files import write_case
+from tokensim.report.figures.base import VEGA_LITE
 from tokensim.report.figures.errors import ROWS
 from tokensim.report.figures.sides import LOG_FROM
+from tokensim.report.figures.sides_over_time import sides_over_time
+from tokensim.report.figures.study import Words
 from tokensim.validation.case import read_case
 from tokensim.validation.case_sections import DOTS, LEAST_DOTS, detail_of, ends_of
 from tokensim.validation.errors import errors_of
@@ -152,6 +155,22 @@ def test_a_recorded_case_has_both_sides_over_time(by_hand: Any) -> None:
     assert drawn["timed"]
     assert drawn["params"] == {"half": 0.5}
     assert drawn["spec"]["layer"][0]["encoding"]["x"]["scale"]["domain"] == [0, 3.0]
+
+
+def test_lines_break_where_a_side_says_nothing_for_long() -> None:
+    """Drawn as a file: a gap of two intervals is gone over, one of seven is not; a lone value is a dot."""
+    import vl_convert
+
+    measured = [1.0 if at < 3 or at > 4 else None for at in range(20)]
+    simulated = [2.0 if at < 5 or at == 12 else None for at in range(20)]
+    table = {"time_s": [at + 0.5 for at in range(20)], "measured": measured, "simulated": simulated}
+    figure = sides_over_time(Words("a", "b", "c"), table, 20.0, "TTFT", "count", {})
+    drawn = vl_convert.vegalite_to_svg(json.dumps(figure.complete()), vl_version=VEGA_LITE)
+    lines = re.findall(
+        r'<path aria-label="[^"]*" role="graphics-symbol" aria-roledescription="line mark" d="([^"]*)"', drawn
+    )
+    assert len(lines) == 3
+    assert sorted(line.count("L") for line in lines) == [0, 4, 17]
 
 
 def test_several_cases_are_listed_drawn_and_chosen(by_hand: Any) -> None:

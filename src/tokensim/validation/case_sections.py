@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from tokensim.report.figures.base import Figure, thinned
-from tokensim.report.figures.sides import Ends, distribution_figure, scatter_figure, sides_over_time
+from tokensim.report.figures.sides import Ends, distribution_figure, scatter_figure
+from tokensim.report.figures.sides_over_time import sides_over_time
 from tokensim.report.figures.study import Words
 from tokensim.report.numbers import NOTHING, count, duration, share
 from tokensim.report.page import Listing, Section

@@ -1,4 +1,4 @@
-"""Measured and simulated laid over each other: distributions, request against request, both over time.
+"""Measured and simulated laid over each other: distributions, and request against request.
 
 Each figure draws a small table with the columns ``measured`` and ``simulated``. What differs from case to
 case (the ends of the axes) are values of parameters, so that the figures of many cases share their
@@ -13,14 +13,11 @@ from typing import Any, Literal
 
 from tokensim.report.figures.base import Figure, Spec
 from tokensim.report.figures.parts import (
-    MEDIUM,
     SECONDS,
     SMALL,
     as_seconds,
     category,
     log_ticks,
-    time_axis,
-    time_param,
 )
 from tokensim.report.figures.study import Words
 from tokensim.report.series.base import Columns, cells
@@ -35,10 +32,6 @@ SQUARE = 250
 
 LOG_FROM = 20.0
 """An axis is logarithmic when its ends are further apart than this factor."""
-
-GAP = 4
-"""A line over time goes over up to so many intervals without a value less one (a poll that was missed, a
-pause in the arrivals)."""
 
 DASHES: Spec = {"domain": list(SIDES), "range": [[1, 0], [5, 3]]}
 WIDTH: Spec = {"condition": {"test": f"datum.side === '{MEASURED}'", "value": 3.4}, "value": 1.8}
@@ -100,7 +93,7 @@ def distribution_figure(words: Words, table: Columns, ends: Ends, short: str, nu
     line: Spec = {
         "transform": [{"fold": list(SIDES), "as": ["side", "seconds"]}],
         "mark": {"type": "line"},
-        "encoding": {"x": ends.axis("seconds", short), "y": y, "order": {"field": "share"}, **_by_side()},
+        "encoding": {"x": ends.axis("seconds", short), "y": y, "order": {"field": "share"}, **by_side()},
     }
     between: Spec = {
         "mark": {"type": "rule", "strokeWidth": 5, "style": "whisker", "tooltip": None, "aria": False},
@@ -108,11 +101,11 @@ def distribution_figure(words: Words, table: Columns, ends: Ends, short: str, nu
             "x": ends.axis(MEASURED, short),
             "x2": {"field": SIMULATED},
             "y": y,
-            "opacity": _when_hovered(0.55),
+            "opacity": when_hovered(0.55),
         },
     }
     within: Spec = {"field": "share", "title": "requests within", "format": ".1%"}
-    layers = [line, _bands("y", "share", y, "duration", within, 0), between]
+    layers = [line, bands("y", "share", y, "duration", within, 0), between]
     half = 0.5 / max(len(table["share"]) - 1, 1)
     spec = {"height": SMALL, "layer": layers}
     return _figure(words, spec, {"shares": table}, ends, numbers, half=half)
@@ -133,7 +126,7 @@ def scatter_figure(words: Words, table: Columns, ends: Ends, short: str, numbers
         },
     }
     dots: Spec = {
-        "transform": [*_in_words("duration"), ERROR],
+        "transform": [*in_words("duration"), ERROR],
         "mark": {"type": "circle", "size": 16, "opacity": 0.45, "aria": False},
         "encoding": {
             "x": x,
@@ -149,59 +142,6 @@ def scatter_figure(words: Words, table: Columns, ends: Ends, short: str, numbers
     }
     spec = {"height": SQUARE, "layer": [dots, diagonal]}
     return _figure(words, spec, {"requests": table}, ends, numbers)
-
-
-def sides_over_time(
-    words: Words, table: Columns, end_s: float, title: str, shown: Shown, numbers: Columns
-) -> Figure:
-    """Both sides over time; a row of ``table`` is an interval: ``time_s`` (its middle), ``measured`` and
-    ``simulated``, None where a side says nothing. The axis is called ``title``."""
-    x = {**time_axis(end_s), "title": "seconds from the first arrival"}
-    form = {"duration": {"labelExpr": SECONDS}, "count": {"format": ",~r"}, "share": {"format": "~%"}}
-    y: Spec = {
-        "type": "quantitative",
-        "title": title,
-        "scale": {"zero": True, "nice": True},
-        "axis": {**form[shown], "tickCount": 5, **({"tickMinStep": 1} if shown == "count" else {})},
-    }
-    if not any(value for side in SIDES for value in table[side]):
-        y["scale"] = {"domain": [0, 1]}
-    far = f"!isValid(datum.before) || datum.time_s - datum.before > {2 * GAP + 1} * half"
-    line: Spec = {
-        "transform": [
-            {"fold": list(SIDES), "as": ["side", "value"]},
-            {"filter": "isValid(datum.value)"},
-            _running({"op": "lag", "field": "time_s", "as": "before"}),
-            {"calculate": f"{far} ? 1 : 0", "as": "begins"},
-            _running({"op": "sum", "field": "begins", "as": "stretch"}),
-        ],
-        "params": [time_param()],
-        "mark": {"type": "line", "clip": True, "strokeCap": "round"},
-        "encoding": {"x": x, "y": {"field": "value", **y}, "detail": {"field": "stretch"}, **_by_side()},
-    }
-    around: Spec = {"field": "time_s", "title": "around (s)", "format": ",.4~f"}
-    bands = _bands("x", "time_s", x, shown, around, 0.18)
-    dots: Spec = {
-        "transform": line["transform"][:2],
-        "mark": {"type": "point", "filled": True, "size": 45, "clip": True, "tooltip": None, "aria": False},
-        "encoding": {
-            "x": x,
-            "y": {"field": "value", **y},
-            "color": _by_side()["color"],
-            "opacity": _when_hovered(1),
-        },
-    }
-    return Figure(
-        name=words.name,
-        title=words.title,
-        description=words.description,
-        spec={"data": {"name": "sides"}, "height": MEDIUM, "layer": [line, bands, dots]},
-        datasets={"sides": table},
-        numbers=numbers,
-        note=words.note,
-        timed=True,
-        values={"half": end_s / 2 / max(len(table["time_s"]), 1)},
-    )
 
 
 def _figure(
@@ -225,13 +165,13 @@ def _without_field(encoding: Spec) -> Spec:
     return {name: value for name, value in encoding.items() if name != "field"}
 
 
-def _by_side() -> Spec:
+def by_side() -> Spec:
     """Colour, dash and width by ``side``, in one legend."""
     colour = category("side", SIDES, line=True)
     return {"color": colour, "strokeDash": {**colour, "scale": DASHES}, "strokeWidth": WIDTH}
 
 
-def _bands(
+def bands(
     channel: Literal["x", "y"], field: str, axis: Spec, shown: Shown, told: Spec, opacity: float
 ) -> Spec:
     """A band across the figure for each row, ``half`` to both sides of its ``field``, which tells the row
@@ -240,7 +180,7 @@ def _bands(
     select = {"type": "point", "fields": [field], "on": "pointerover", "clear": "pointerout"}
     return {
         "transform": [
-            *_in_words(shown),
+            *in_words(shown),
             ERROR,
             *({"calculate": f"datum.{field} {sign} half", "as": end} for end, sign in edges.items()),
         ],
@@ -249,22 +189,18 @@ def _bands(
         "encoding": {
             channel: {**axis, "field": "from"},
             f"{channel}2": {"field": "to"},
-            "opacity": _when_hovered(opacity),
+            "opacity": when_hovered(opacity),
             "tooltip": [told, *_both_told()],
         },
     }
 
 
-def _when_hovered(opacity: float) -> Spec:
+def when_hovered(opacity: float) -> Spec:
+    """``opacity`` of the row under the pointer; the others are not seen."""
     return {"condition": {"param": "hover", "empty": False, "value": opacity}, "value": 0}
 
 
-def _running(window: Spec) -> Spec:
-    """``window`` over the rows of a side up to each, in order of time."""
-    return {"window": [window], "groupby": ["side"], "sort": [{"field": "time_s"}]}
-
-
-def _in_words(shown: Shown) -> Sequence[Spec]:
+def in_words(shown: Shown) -> Sequence[Spec]:
     """Both sides as text."""
     if shown == "duration":
         return [as_seconds(side, f"{side}_told") for side in SIDES]
