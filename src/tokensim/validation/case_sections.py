@@ -166,7 +166,7 @@ def _scatter(prefix: str, metric: str, sides: tuple[Floats, Floats], dots: int) 
     }
     note = f"{len(picked):,} of {len(measured):,} requests" if len(picked) < len(measured) else ""
     if note:
-        note += ", evenly picked." if len(picked) < len(there) else "; the others are far outside."
+        note += ", evenly picked." if len(picked) < len(there) else "; the others are beyond the axes."
     words = Words(
         f"{prefix}{metric}-scatter",
         f"{LABELS[metric]}, request by request",
