@@ -14,7 +14,6 @@ import yaml
 from tokensim.errors import InputError
 from tokensim.validation import over_time
 from tokensim.validation.case import read_case
-from tokensim.validation.plots import time_plot
 from tokensim.validation.replay import document_of, replay, simulate_with
 
 EDGES = np.array([0.0, 1.0, 2.0, 3.0, 4.0])
@@ -108,16 +107,6 @@ def test_files_that_are_not_what_they_should_be_are_refused(simulated_case: Any)
     (folder / "tokens.parquet").unlink()
     with pytest.raises(InputError, match="no such file"):
         replay(read_case(folder), scenario, over_time=True)
-
-
-def test_lines_break_where_a_side_says_nothing() -> None:
-    time_s = np.arange(20) + 0.5
-    side = np.where((time_s < 5) | (time_s > 12), time_s, np.nan)
-    drawn = time_plot("A title", time_s, side, np.full(20, np.nan), "count")
-    path = drawn.split('class="line measured" d="')[1].split('"')[0]
-    assert path.count("M") == 2
-    assert path.startswith("M")
-    assert "nan" not in drawn
 
 
 def test_facts_of_a_server_are_read_back(simulated_case: Any) -> None:

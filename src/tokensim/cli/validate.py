@@ -28,7 +28,7 @@ def validate(
         str | None, typer.Option("--json", metavar="FILE", help="Write the errors as JSON; -: to stdout.")
     ] = None,
     html: Annotated[
-        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with plots (works offline).")
+        Path | None, typer.Option("--html", metavar="FILE", help="Write a page with figures (works offline).")
     ] = None,
     fail_above: Annotated[
         str | None,
@@ -142,8 +142,8 @@ def _deliver(
         else:
             write_text(Path(json_), text)
     if html is not None:
-        from tokensim.validation.report import page_of
+        from tokensim.validation.page import validation_page
 
-        write_text(html, page_of(errors, replays, refused))
+        write_text(html, validation_page(errors, replays, refused))
     if not quiet and json_ != "-":
         print_errors(errors, refused)

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 LABELS = {"ttft": "TTFT", "tpot": "TPOT", "e2e": "E2E", "throughput": "tokens/s"}
 
 GOOD, FAIR = 0.03, 0.10
-"""Errors up to these are green and yellow in the terminal; others red. They colour, nothing else."""
+"""Errors up to these are good and fair: green and yellow in the terminal, others red. They colour, nothing
+else."""
 
 Refused = tuple[str, str]
 """The name of a case that cannot be simulated, and why."""
@@ -75,8 +76,21 @@ def coloured(error: float | None) -> RenderableType:
 
     if error is None:
         return Text(NOTHING)
+    colour = {"good": "green", "fair": "yellow", "bad": "red"}[worth(error)]
+    return Text(percent(error), colour)
+
+
+def worth(error: float | None) -> str:
+    """What an error is worth by its size: ``good``, ``fair`` or ``bad``; nothing where there is none."""
+    if error is None:
+        return ""
     size = abs(error)
-    return Text(f"{error:+.1%}", "green" if size <= GOOD else "yellow" if size <= FAIR else "red")
+    return "good" if size <= GOOD else "fair" if size <= FAIR else "bad"
+
+
+def percent(error: float | None) -> str:
+    """``+1.2%``; None → ``-``."""
+    return NOTHING if error is None else f"{error:+.1%}"
 
 
 def markdown(cases: Sequence[CaseErrors]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from tokensim.report.figures.theme import config
@@ -51,14 +51,20 @@ class Figure:
     numbered: str = ""
     least_width: int = 0
     """Pixels that it needs to be readable; on a narrower page it scrolls sideways."""
+    values: dict[str, Any] = field(default_factory=dict)
+    """Parameters of ``spec`` by name, kept apart from it: figures of the same kind then share one."""
+    chooses: str = ""
+    """The field of a mark that names a choice of the page, which a click on it chooses."""
 
     def complete(self, *, dark: bool = False, width: int = FILE_WIDTH) -> Spec:
         """The specification with data, title and theme, as it is written to files."""
+        given = [{"name": name, "value": value} for name, value in self.values.items()]
         return {
             "title": {"text": self.title},
             "description": self.description,
             "width": width,
             **self.spec,
+            **({"params": [*given, *self.spec.get("params", ())]} if given else {}),
             "config": config(dark, whole=True),
             "padding": 16,
             "datasets": {name: rows(table) for name, table in self.datasets.items()},

@@ -8,6 +8,7 @@ same ``Page`` gives the same bytes.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
@@ -23,7 +24,7 @@ from tokensim.report.series.base import Columns, length
 LISTED = 200
 """Rows of a list that are shown at a time."""
 
-SCRIPTS = ("tables.js", "page.js", "filters.js")
+SCRIPTS = ("tables.js", "choices.js", "page.js", "filters.js")
 """The scripts of the page, in order."""
 
 
@@ -41,11 +42,15 @@ class Tile:
 @dataclass(frozen=True, slots=True)
 class Listing:
     """A table with a title. ``keys``: the raw values of the same rows; with them it can be sorted by the
-    columns that both have, and follows the filters of the page."""
+    columns that both have, and follows the filters of the page. ``worth``: of some columns what each cell is
+    worth, ``good``, ``bad`` or nothing; it colours. ``chooses``: a cell that is one of the choices of the
+    page is a way to choose it."""
 
     title: str
     table: Columns
     keys: Columns = field(default_factory=dict)
+    worth: Columns = field(default_factory=dict)
+    chooses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +65,9 @@ class Fold:
 class Section:
     """Figures under a title; ``name`` is the anchor. ``instances``: those to choose from, where figures have
     the parameter ``shown``; ``choice`` says what they are. ``filters``: choices of a single value, among the
-    rows of what its figures call ``filtered``."""
+    rows of what its figures call ``filtered``. ``lines`` are (label, text) and ``notes`` what to mind, under
+    the title. ``of``: the choice of the page that it belongs to (``Page.choice``); it is shown, and its
+    figures drawn, while that is chosen."""
 
     name: str
     title: str
@@ -71,6 +78,9 @@ class Section:
     filters: tuple[Filter, ...] = ()
     listings: tuple[Listing, ...] = ()
     folds: tuple[Fold, ...] = ()
+    lines: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    of: str = ""
 
     @property
     def timed(self) -> bool:
@@ -87,7 +97,8 @@ class Section:
 class Page:
     """A whole page; ``warning`` stands above everything (partial results), ``lines`` are (label, text),
     ``lead`` is the answer in a sentence or two, under the title. ``filters`` restrict what its figures and
-    lists show. A section without figures, lists and text to unfold is left out."""
+    lists show. ``choice``: what a reader chooses one of, where sections are ``of`` several. A section with
+    nothing but its title and ``intro`` is left out."""
 
     title: str
     lines: tuple[tuple[str, str], ...]
@@ -97,10 +108,17 @@ class Page:
     notes: tuple[str, ...] = ()
     lead: str = ""
     filters: Filters | None = None
+    choice: str = ""
 
     def __post_init__(self) -> None:
-        filled = tuple(s for s in self.sections if s.figures or s.listings or s.folds)
+        filled = tuple(s for s in self.sections if s.figures or s.listings or s.folds or s.lines or s.notes)
         object.__setattr__(self, "sections", filled)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What sections are ``of``, if there are several to choose from."""
+        names = dict.fromkeys(section.of for section in self.sections if section.of)
+        return tuple(names) if len(names) > 1 else ()
 
 
 def render_page(page: Page) -> str:
@@ -121,34 +139,30 @@ def render_page(page: Page) -> str:
 
 
 def _data(page: Page) -> dict[str, Any]:
-    """What the scripts of the page need. Tables that are the same are held once, and known by their place."""
-    tables: list[Columns] = []
-    places: dict[str, int] = {}
-
-    def place(table: Columns) -> int:
-        text = json.dumps(table)
-        if text not in places:
-            places[text] = len(tables)
-            tables.append(table)
-        return places[text]
-
+    """What the scripts of the page need. Tables and specifications that are the same are held once, and
+    known by their place."""
+    tables, specs = _Held(), _Held()
+    place = tables.place
     figures = {
         figure.name: {
-            "spec": {"description": figure.description, **figure.spec},
+            "spec": specs.place(figure.spec),
+            "params": figure.values,
+            "description": figure.description,
             "datasets": {name: place(table) for name, table in figure.datasets.items()},
             "title": figure.title,
             "timed": figure.timed,
             "byInstance": figure.by_instance,
             "filtered": figure.filtered,
             "numbered": figure.numbered,
-            "numbers": list(figure.numbers),
+            "numbers": list(figure.numbers) if figure.filtered else [],
             "leastWidth": figure.least_width,
+            "chooses": figure.chooses,
         }
         for section in page.sections
         for figure in section.figures
     }
     listings = [
-        {"texts": place(listing.table), "keys": place(listing.keys)}
+        {"texts": place(listing.table), "keys": place(listing.keys), "worth": place(listing.worth)}
         for section in page.sections
         for listing in section.listings
         if listing.keys
@@ -167,10 +181,27 @@ def _data(page: Page) -> dict[str, Any]:
         "figures": figures,
         "listings": listings,
         "filters": filters,
-        "tables": tables,
+        "tables": tables.held,
+        "specs": specs.held,
         "listed": LISTED,
         "numberRows": NUMBER_ROWS,
     }
+
+
+class _Held:
+    """Values of which equal ones are held once."""
+
+    def __init__(self) -> None:
+        self.held: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def place(self, value: Any) -> int:
+        """Where ``value`` stands in ``held``."""
+        text = json.dumps(value)
+        if text not in self._places:
+            self._places[text] = len(self.held)
+            self.held.append(value)
+        return self._places[text]
 
 
 def inline_json(value: Any) -> str:
@@ -204,4 +235,4 @@ def _template() -> Any:
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.from_string(_asset("page.html"))
+    return environment.from_string(re.sub("^ +", "", _asset("page.html"), flags=re.MULTILINE))

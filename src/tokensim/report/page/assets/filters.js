@@ -65,14 +65,15 @@
   }
 
   function list(table) {
-    const { texts, keys } = data.listings[Number(table.dataset.listing)];
+    const { texts, keys, worth } = data.listings[Number(table.dataset.listing)];
     const places = T.places(keys).slice();
     const [column, down] = sorted.get(table) || [null, false];
     if (column !== null) {
       const values = data.tables[keys][column];
       places.sort((a, b) => compare(values[a], values[b], down ? -1 : 1) || a - b);
     }
-    T.fill(table, texts, Object.keys(data.tables[texts]), places.slice(0, data.listed));
+    T.fill(table, texts, Object.keys(data.tables[texts]), places.slice(0, data.listed), worth);
+    if (T.marked) T.marked();
     const note = table.closest(".scroll").nextElementSibling, all = places.length;
     note.textContent = all > data.listed ? "The first " + data.listed + " of " + all.toLocaleString("en") + "." : "";
   }

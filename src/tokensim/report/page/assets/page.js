@@ -12,6 +12,7 @@
   let shown = null; // the one instance; null: all
   let following = false;
 
+  const placeOf = (name) => document.querySelector('[data-figure="' + name + '"]');
   const theme = () => chosen || (preferred.matches ? "dark" : "light");
 
   function setTime(view, range) {
@@ -48,14 +49,17 @@
   }
 
   async function draw(name) {
-    const figure = data.figures[name];
-    const place = document.querySelector('[data-figure="' + name + '"]');
+    const figure = data.figures[name], place = placeOf(name);
     const sets = {}, some = something(name);
     for (const [key, id] of Object.entries(figure.datasets))
       sets[key] = T.rows(id, some && figure.filtered.includes(key));
     const sideways = place.clientWidth < figure.leastWidth;
     place.classList.toggle("sideways", sideways);
-    const spec = Object.assign({}, fitted(figure.spec, place.clientWidth), {
+    const whole = figure.spec;
+    const given = Object.entries(figure.params).map(([key, value]) => ({ name: key, value: value }));
+    const spec = Object.assign({}, fitted(whole, place.clientWidth), {
+      description: figure.description,
+      params: given.concat(whole.params || []),
       width: sideways ? figure.leastWidth : "container",
       autosize: { type: "fit-x", contains: "padding" },
       datasets: sets,
@@ -75,7 +79,20 @@
       if (window_) setTime(result.view, window_);
       result.view.addSignalListener(TIME, (_, range) => spread(range ? Array.from(range) : null, name));
     }
+    if (figure.chooses)
+      result.view.addEventListener("click", (_, item) => {
+        if (item && item.datum && item.datum[figure.chooses]) T.pick(item.datum[figure.chooses], true);
+      });
     place.dataset.drawn = theme();
+  }
+
+  // What is of another choice is not drawn, and let go if it was.
+  function drop(name) {
+    if (!views.has(name)) return;
+    views.get(name).finalize();
+    views.delete(name);
+    placeOf(name).replaceChildren();
+    delete placeOf(name).dataset.drawn;
   }
 
   // Whether the filters leave a figure anything to draw; without it, its card says so instead.
@@ -126,12 +143,27 @@
     root.dataset.settled = String(own);
   }
 
-  async function drawAll() {
+  // Draws what is shown and not yet drawn in this theme; one that comes while another is at work ends it.
+  let round = 0, drawing = Promise.resolve();
+  function drawAll() {
+    const own = ++round;
     root.dataset.drawn = "";
-    const before = turn;
-    for (const name of Object.keys(data.figures)) await draw(name);
-    if (turn !== before) await refresh(); // chosen anew in the meantime
-    root.dataset.drawn = theme();
+    drawing = drawing.then(async () => {
+      const before = turn;
+      for (const name of Object.keys(data.figures)) {
+        if (own !== round) return;
+        if (placeOf(name).closest("[hidden]")) drop(name);
+        else if (placeOf(name).dataset.drawn !== theme()) await draw(name);
+      }
+      if (turn !== before) await refresh(); // chosen anew in the meantime
+      if (own === round) root.dataset.drawn = theme();
+    });
+  }
+
+  // Another choice: another time axis.
+  function appear() {
+    window_ = null;
+    drawAll();
   }
 
   function wholeTime() {
@@ -182,8 +214,20 @@
     link.click();
   }
 
-  for (const button of document.querySelectorAll("[data-save]"))
-    button.addEventListener("click", () => save(button.dataset.of, button.dataset.save));
+  for (const [name, figure] of Object.entries(data.figures)) {
+    const line = document.createElement("p");
+    line.className = "save";
+    line.textContent = "Save ";
+    for (const format of ["svg", "png"]) {
+      const button = document.createElement("button"), told = format.toUpperCase();
+      Object.assign(button, { type: "button", textContent: told });
+      Object.assign(button.dataset, { of: name, save: format });
+      button.setAttribute("aria-label", "Save " + figure.title + " as " + told);
+      button.addEventListener("click", () => save(name, format));
+      line.append(button, " ");
+    }
+    document.getElementById("figure-" + name).append(line);
+  }
 
   const toggle = document.getElementById("theme");
   function label() {
@@ -202,6 +246,6 @@
   });
   preferred.addEventListener("change", () => { if (!chosen) { label(); drawAll(); } });
   label();
-  Object.assign(T, { views: views, zoom: zoom, refresh: refresh });
+  Object.assign(T, { views: views, zoom: zoom, refresh: refresh, appear: appear });
   drawAll();
 })();

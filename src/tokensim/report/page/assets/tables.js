@@ -2,6 +2,7 @@
 window.tokensim = (function () {
   "use strict";
   const data = JSON.parse(document.getElementById("data").textContent);
+  for (const figure of Object.values(data.figures)) figure.spec = data.specs[figure.spec];
   let tests = []; // {field, passes}: what a row must be to be shown
   const kept = new Map(); // number of a table -> places of the rows that are chosen
 
@@ -31,9 +32,9 @@ window.tokensim = (function () {
     kept.clear();
   }
 
-  // `names` of the columns of table `texts`, at `places`, as the body of `table`.
-  function fill(table, texts, names, places) {
-    const columns = data.tables[texts];
+  // `names` of the columns of table `texts`, at `places`, as the body of `table`; `worth` colours its cells.
+  function fill(table, texts, names, places, worth) {
+    const columns = data.tables[texts], worths = worth === undefined ? {} : data.tables[worth];
     const right = [...table.tHead.rows[0].cells].map((cell) => cell.classList.contains("right"));
     const body = document.createElement("tbody");
     for (const at of places) {
@@ -42,6 +43,7 @@ window.tokensim = (function () {
         const cell = row.insertCell(), value = columns[name][at];
         cell.textContent = value === null ? "–" : value;
         if (right[i]) cell.className = "right";
+        if (worths[name] && worths[name][at]) cell.classList.add("right", worths[name][at]);
       });
     }
     table.tBodies[0].replaceWith(body);
