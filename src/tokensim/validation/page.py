@@ -52,9 +52,7 @@ def validation_page(
             lead=_lead(named),
             lines=MEANING,
             tiles=tuple(_tiles(named)),
-            sections=tuple(
-                section for section in sections if section.figures or section.lines or section.notes
-            ),
+            sections=tuple(sections),
             warning=f"{len(refused)} of {len(refused) + len(named)} cases could not be simulated;"
             " the last section says why."
             if refused
