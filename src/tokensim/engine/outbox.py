@@ -66,6 +66,16 @@ class Outbox:
         batch.ends.append((index, status))
         self._put(time_s, batch)
 
+    def again(self, index: int, status: int, time_s: float) -> None:
+        """Request ``index`` begins anew at ``time_s``: what is still on its way to its client is not sent,
+        since it comes once more."""
+        waiting = [batch for *_, batch in self._due]
+        waiting += (batch for held in self._held.values() for batch in held)
+        for batch in waiting:
+            if index in batch.tokens:
+                batch.tokens = [one for one in batch.tokens if one != index]
+        self.end(index, status, time_s)
+
     @property
     def next_s(self) -> float:
         """When to look again: something leaves then, or it will be known when."""

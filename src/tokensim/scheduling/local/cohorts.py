@@ -15,7 +15,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from tokensim.scheduling.local.decoding import DecodeSet, WindowedDecodeSet
-from tokensim.scheduling.local.flight import FlightStep, Row
+from tokensim.scheduling.local.flight import Flight, FlightStep, Row
 from tokensim.scheduling.local.request import Request
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def _take_turn(policy: PipelinedBatching, step: FlightStep, cohort: Cohort) -> N
     for request in sums.finishing.pop(turn, ()):
         sums.leave(request, turn)
         del cohort.members[request]
+        policy.flights[request].level = cohort.level
         step.last.append(request)
     if not sums.n:
         policy.cohorts.remove(cohort)
@@ -190,14 +191,25 @@ def join(policy: PipelinedBatching, step: FlightStep, request: Request) -> None:
         step.turn = 1
         cohort.level = 1
     nobody = not cohort.sums.n
-    policy.flights[request].cohort = cohort
+    flight = policy.flights[request]
+    flight.cohort = cohort
     if not cohort.join(request, request.computed):
+        flight.level = cohort.level
         step.last.append(request)
         return
     cohort.fresh += 1
     if nobody:
         policy.cohorts.append(cohort)
     policy.start_growing(request)
+
+
+def level_of(policy: PipelinedBatching, request: Request, flight: Flight, cohort: Cohort) -> int:
+    """Up to which turn of ``cohort`` the KV of ``request`` is in the prefix cache. Who has had its last turn
+    is given nothing by the later ones, only by what comes back (asynchronous scheduling)."""
+    if request in cohort.members:
+        return cohort.level
+    level = max(flight.level, cohort.received) if policy.asynchronous else flight.level
+    return min(level, request.finish_step)
 
 
 def scatter(policy: PipelinedBatching) -> None:
@@ -209,6 +221,7 @@ def scatter(policy: PipelinedBatching) -> None:
     everybody += [(r, cohort) for r, cohort in ended.items() if cohort is not None]
     for request, cohort in everybody:
         flight = policy.flights[request]
+        level = level_of(policy, request, flight, cohort)
         last = min(cohort.turn, request.finish_step)
         known = max(cohort.received, joined.get(request, 0) - 1)
         request.computed = computed = request.base + last
@@ -222,7 +235,7 @@ def scatter(policy: PipelinedBatching) -> None:
         )
         flight.eligible = flight.sampled_in + policy.every
         policy.stop_growing(request)
-        policy.enter(request, flight, request.base + min(cohort.level, last))
+        policy.enter(request, flight, request.base + min(level, last))
         if cohort.last_s is not None and joined.get(request, 0) <= cohort.received:
             request.last_token_s = cohort.last_s
     for step in flying:
@@ -316,6 +329,7 @@ def _gather_step(policy: PipelinedBatching, step: FlightStep) -> None:
         if cohort.join(request, request.computed):
             policy.start_growing(request)
         else:
+            flight.level = cohort.level
             step.last.append(request)
     if cohort.sums.n:
         policy.cohorts.append(cohort)

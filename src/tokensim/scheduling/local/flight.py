@@ -23,7 +23,8 @@ class Flight:
     ``drafts`` wait to be verified. ``eligible``: the first step in which it may decode again. ``chunk``: the
     last step that it was in left something of its prompt undone. ``full`` blocks are in the prefix cache.
     ``sampled_in``: the last step that sampled for it. ``cohort``: it decodes with these (all but ``tokens``
-    and ``full`` is theirs to say then).
+    and ``full`` is theirs to say then), or has had its last turn with them, when KV up to their turn
+    ``level`` was in the prefix cache.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class Flight:
         "drafts",
         "eligible",
         "full",
+        "level",
         "placeholders",
         "sampled_in",
         "stale",
@@ -46,6 +48,7 @@ class Flight:
         self.eligible = 0
         self.chunk = True
         self.full = 0
+        self.level = 0
         self.sampled_in = 0
         self.cohort: Cohort | None = None
 

@@ -272,12 +272,13 @@ class PipelinedBatching(InFlightBatching):
         for request in growers:
             assert isinstance(request, Request)
             flight = self.flights.get(request)
-            cohort = None if flight is None else flight.cohort
-            if cohort is None or request.content is None:
+            if flight is None or flight.cohort is None or request.content is None:
                 continue
-            level = cohort.level
+            cohort = flight.cohort
+            level = cohorts.level_of(self, request, flight, cohort)
             # In this step, who stands behind the prefill that registers has not had its turn yet.
-            if chunk is not None and request.seq > chunk.seq and cohort.sampled_in == self.index:
+            later = chunk is not None and request.seq > chunk.seq
+            if later and cohort.sampled_in == self.index and request.finish_step >= cohort.turn:
                 level = cohort.level_before
             tokens = request.base + min(level, request.finish_step)
             self.pool.register(request, request.content, tokens // self.block_size)
