@@ -64,6 +64,11 @@ class TimeAxis:
         those decided at this very instant."""
         return min(self._boundary(now, follows), self._run) - 1
 
+    def settle(self, now: float, follows: bool) -> bool:
+        """Somebody looks: let the scheduler stand where it stands at ``now`` (``follows``: after decisions of
+        this very instant). Whether it will move on without an event, other than along its run."""
+        return False
+
     def intake(self, now: float) -> float:
         """When the engine gets a request that arrives at ``now``: the front end takes it in first."""
         assert self.front_end is not None

@@ -231,7 +231,7 @@ class LiveSimulation(Simulation):
             return
         if self.requests.remade:
             for index in self.requests.remade:
-                self.outbox.again(index, AGAIN, now)
+                self.outbox.end(index, AGAIN, now)
             self.requests.remade.clear()
         super().dispatch(request, now, follows)
 

@@ -61,20 +61,16 @@ class Outbox:
         return batch
 
     def end(self, index: int, status: int, time_s: float) -> None:
-        """Request ``index`` ends at ``time_s`` in no instance."""
-        batch = Batch(time_s)
-        batch.ends.append((index, status))
-        self._put(time_s, batch)
-
-    def again(self, index: int, status: int, time_s: float) -> None:
-        """Request ``index`` begins anew at ``time_s``: what is still on its way to its client is not sent,
-        since it comes once more."""
+        """Request ``index`` ends at ``time_s`` in no instance, or begins anew: what is still on its way to
+        its client (its replica has died) is not sent."""
         waiting = [batch for *_, batch in self._due]
         waiting += (batch for held in self._held.values() for batch in held)
         for batch in waiting:
             if index in batch.tokens:
                 batch.tokens = [one for one in batch.tokens if one != index]
-        self.end(index, status, time_s)
+        batch = Batch(time_s)
+        batch.ends.append((index, status))
+        self._put(time_s, batch)
 
     @property
     def next_s(self) -> float:

@@ -145,6 +145,11 @@ class Pipeline(Instance):
         changes = self.scheduler.add(request)
         return changes and self._cut(now, follows)
 
+    def settle(self, now: float, follows: bool) -> bool:
+        """See ``TimeAxis.settle``."""
+        self._commit(now, follows)
+        return self._ahead is not None
+
     def intake(self, now: float) -> float:
         """See ``TimeAxis.intake``."""
         self._commit(now, False)

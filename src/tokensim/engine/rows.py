@@ -143,10 +143,13 @@ class Rows:
                 for axis in self._rows_of:
                     self._keep(axis, self._now)
             return
-        for axis in self._moved:
-            axis.in_view = True
+        moved, self._moved = self._moved, []
+        for axis in moved:
+            if axis.settle(self._now, self._follows):
+                self._moved.append(axis)  # a pipeline, whose steps are worked out already
+            else:
+                axis.in_view = True
             self._write(axis)
-        self._moved.clear()
 
     def _write(self, axis: TimeAxis) -> None:
         """What stands in the rows of ``axis``."""
