@@ -176,7 +176,10 @@ def check_same(seed: int) -> str:
         ours, theirs = getattr(own.requests, name), getattr(log.requests, name)
         np.testing.assert_allclose(ours, theirs, rtol=1e-9, atol=1e-12, err_msg=f"{seed} {name}")
     for index in np.flatnonzero((status == "finished") | (status == "truncated")).tolist():
-        assert listener.tokens[index] == log.requests.output_tokens[index], (seed, index)
+        got, wanted = listener.tokens[index], log.requests.output_tokens[index]
+        # Who begins anew where there is less room had more tokens than its answer has in the end.
+        cut_short = status[index] == "truncated" and log.retries is not None
+        assert got >= wanted if cut_short else got == wanted, (seed, index)
         if log.retries is None and log.handovers is None:  # else some tokens may come twice
             assert listener.first_s[index] == pytest.approx(log.requests.first_delivery_s[index], rel=1e-9)
             assert listener.last_s[index] == pytest.approx(log.requests.last_delivery_s[index], rel=1e-9)

@@ -165,3 +165,7 @@ def assert_same_story(seed: int, policy: str) -> None:
 @given(seed=st.integers(0, 1 << 40))
 def test_handing_over_loses_nothing_and_runs_equal_single_steps(policy: str, seed: int) -> None:
     assert_same_story(seed, policy)
+
+
+def test_who_is_swapped_out_gets_the_room_of_those_that_wait_behind_it() -> None:
+    assert_same_story(32912, "vllm-v0")

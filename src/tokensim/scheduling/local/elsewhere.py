@@ -57,13 +57,13 @@ def loaded(policy: ContinuousBatching, request: Request) -> None:
     policy._blocked = False
 
 
-def make_room(policy: ContinuousBatching) -> bool:
-    """The head of the queue does not fit though nothing runs, since requests behind it hold what was loaded
-    for them: the last of these gives it up. Returns whether there was one."""
+def make_room(policy: ContinuousBatching, blocked: Request | None = None) -> bool:
+    """The head of the queue (``blocked``: another one) does not fit though nothing runs, since requests
+    behind it hold what was loaded for them: the last of these gives it up. Returns whether there was one."""
     if policy.running:
         return False
     holders = [request for request in policy.waiting if request.loaded]
-    if not holders or holders[-1] is policy.waiting.head():
+    if not holders or holders[-1] is (blocked or policy.waiting.head()):
         return False
     last = holders[-1]
     last.recomputed_tokens += last.computed

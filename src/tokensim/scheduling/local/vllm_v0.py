@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 
 from tokensim.errors import InputError
 from tokensim.registry import register
-from tokensim.scheduling.local import walk
+from tokensim.scheduling.local import elsewhere, walk
 from tokensim.scheduling.local.base import Limits, Step
 from tokensim.scheduling.local.block_manager import WATERMARK, WatermarkedBatching
 from tokensim.scheduling.local.queues import Fifo, WaitingQueue
@@ -178,6 +178,8 @@ class VllmV0(WatermarkedBatching):
             computed = request.computed
             blocks = -(-(computed + 1) // size)
             if blocks > pool.free - (self.watermark if self.running else 0):
+                if self.source is not None and elsewhere.make_room(self, request):
+                    continue
                 return
             self.waiting.swap_in()
             held = -(-computed // size)
