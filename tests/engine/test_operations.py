@@ -158,6 +158,22 @@ def test_a_burst_that_has_passed_keeps_its_replicas_for_the_patience() -> None:
     assert all(gone_s >= 5.0 for gone_s in gone)
 
 
+@BOTH
+def test_what_runs_when_all_replicas_go_at_once_is_served_where_it_is(exact_steps: bool) -> None:
+    """Nobody waits, so that at 1 s both replicas go; neither is a place to move the other's requests to. A
+    move would begin the prompt of three steps anew, and again at every look, without end."""
+    made = cluster(
+        workload([0.0, 0.5], [2, 2], [2500, 2500]),
+        [scaler(least=0, patience_s=0.5, migrate=True)],
+        replicas=2,
+        exact_steps=exact_steps,
+    )
+    log = made.run()
+    assert log.requests.instance.tolist() == [0, 1]
+    assert log.requests.finish_s.tolist() == [4.0, 4.5]
+    assert [gone_s for _, _, gone_s in lives(made)] == [4.0, 4.5]
+
+
 @pytest.mark.parametrize("exact_steps", [True, False], ids=["walked", "runs"])
 def test_the_metrics_are_what_they_say(exact_steps: bool) -> None:
     """Two of five run, at 30.5 s with 39 tokens in ten blocks each; nobody is parked."""

@@ -38,8 +38,7 @@ def resize(hook: Hook, pool: ReplicaPool, replicas: int, migrate: bool) -> None:
     standing = pool.standing()
     for _ in range(len(standing), replicas):
         hook.control.add_replica(pool)
-    for replica in standing[replicas:]:
-        hook.control.remove_replica(replica, migrate=migrate)
+    hook.control.remove_replicas(standing[replicas:], migrate=migrate)
 
 
 class Autoscaler(Hook):

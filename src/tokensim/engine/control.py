@@ -199,20 +199,31 @@ class Control:
 
     def remove_replica(self, replica: Replica, *, migrate: bool = False) -> None:
         """``replica`` takes no more requests, and goes once it has served those it has; ``migrate``: they
-        move to other replicas of its role, by the router."""
+        move to other replicas of its role, by the router; without any, it serves them."""
+        self.remove_replicas((replica,), migrate=migrate)
+
+    def remove_replicas(self, replicas: Sequence[Replica], *, migrate: bool = False) -> None:
+        """The same for several at once: nothing moves from one of them to another."""
         simulation = self._simulation
-        if replica.state not in (State.STARTING, State.UP):
-            return
-        simulation.set_state(replica, State.DRAINING)
+        going = [replica for replica in replicas if replica.state in (State.STARTING, State.UP)]
+        for replica in going:
+            simulation.set_state(replica, State.DRAINING)
         if migrate:
-            others = [r for r in simulation.replicas if r.state is State.UP and r.role == replica.role]
-            for rank in replica.ranks if others else ():
-                scheduler = rank.scheduler
-                for request in (*scheduler.running, *scheduler.waiting):
-                    if not request.held and request.index not in simulation.passages:
-                        target = simulation.advise(request, others, self.now)
-                        self.migrate(request, replica, target)
-        simulation.look_at_drained(self.now)
+            for replica in going:
+                self._empty(replica)
+        if going:
+            simulation.look_at_drained(self.now)
+
+    def _empty(self, replica: Replica) -> None:
+        """What ``replica`` has moves to others of its role, if there are any."""
+        simulation = self._simulation
+        others = [r for r in simulation.replicas if r.state is State.UP and r.role == replica.role]
+        for rank in replica.ranks if others else ():
+            scheduler = rank.scheduler
+            for request in (*scheduler.running, *scheduler.waiting):
+                if not request.held and request.index not in simulation.passages:
+                    target = simulation.advise(request, others, self.now)
+                    self.migrate(request, replica, target)
 
     def throttle(self, replica: Replica, max_running: int | None) -> None:
         """``replica`` admits no request beyond ``max_running`` that run (its own limit: None)."""
