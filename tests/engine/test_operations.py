@@ -187,9 +187,10 @@ def test_the_metrics_are_what_they_say(exact_steps: bool) -> None:
             self.control.at(30.5, self.look)
 
         def look(self) -> None:
-            control, replicas = self.control, list(self.control.replicas)
+            control, pool = self.control, self.control.pool("serve")
+            none = ReplicaPool("none", pool.make)
             seen.append(
-                (queue(control, replicas), kv_use(control, replicas), queue(control, []), kv_use(control, []))
+                (queue(control, pool), kv_use(control, pool), queue(control, none), kv_use(control, none))
             )
 
     look = Look()
@@ -226,6 +227,19 @@ def test_what_becomes_of_the_requests_of_a_replica_that_dies(
         assert log.requests.output_tokens.tolist() == [10]
     done = operations_of(log, lives_of(made))
     assert done is not None and done.failures == 1
+
+
+@BOTH
+def test_what_a_dead_replica_leaves_misses_the_decisions_of_that_instant(exact_steps: bool) -> None:
+    """Two replicas in lockstep; what replica 0 has when its step ends at 4 s comes to replica 1 when that has
+    decided: it joins at 5 s, where it gets token 5 at 6 s and the tenth at 11 s."""
+    made = cluster(
+        workload([0.0, 0.0], [10, 10]),
+        [FailureAt("serve", 3.5, 0, "resume")],
+        replicas=2,
+        exact_steps=exact_steps,
+    )
+    assert made.run().requests.finish_s.tolist() == [11.0, 10.0]
 
 
 @BOTH

@@ -221,7 +221,7 @@ def draw_workload(rng: random.Random, lora: Section | None) -> Section:
     process = rng.choice(["poisson", "poisson", "constant", "gamma", "all-at-once", "closed-loop"])
     arrivals: Section = {"process": process}
     if process == "closed-loop":
-        arrivals |= {"concurrency": rng.randrange(1, 6), "think_time": rng.choice([0.0, 2 * STEP_S])}
+        arrivals |= {"concurrency": rng.randrange(1, 6), "think_time": rng.choice([0.0, 2.1 * STEP_S])}
     elif process != "all-at-once":
         arrivals["rate"] = rng.choice([0.05, 0.3, 2.0]) / STEP_S
         if process == "gamma":

@@ -2,11 +2,12 @@
 mean.
 
 At one instant the kinds go in this order, after the arrivals that were due then anyway: transfers that end;
-actions (of the control plane, and what follows from a finish in another instance); both count in a decision
-at that instant; instances deciding on their next step; outputs that reach a front end; arrivals that the
-client sends because something finished then (a round trip takes time, so they miss that decision), and what
-a gateway does about it; requests that a front end hands to its engine (they miss it too); instances that were
-idle and were woken by an arrival.
+actions (of the control plane, and what follows from something earlier in another instance); both count in a
+decision at that instant; instances deciding on their next step; what follows from these decisions in other
+instances at once (it misses theirs); outputs that reach a front end; arrivals that the client sends because
+something finished then (a round trip takes time, so they miss that decision), and what a gateway does about
+it; requests that a front end hands to its engine (they miss it too); instances that were idle and were woken
+by an arrival.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable
 from heapq import heappush
 from typing import Any
 
-TRANSFER, ACTION, DECISION, DELIVERY, FOLLOW_UP, RELEASE, INTAKE, WAKE = range(8)
+TRANSFER, ACTION, DECISION, REACTION, DELIVERY, FOLLOW_UP, RELEASE, INTAKE, WAKE = range(9)
 
 
 class Agenda:
@@ -35,6 +36,10 @@ class Agenda:
         """``act`` is called with ``time`` when it comes; first put, first taken."""
         self._put(time, ACTION, act)
 
+    def reaction(self, time: float, act: Callable[[float], None]) -> None:
+        """``act`` is called with ``time``, after the decisions of that instant; first put, first taken."""
+        self._put(time, REACTION, act)
+
     def decision(self, instance: Any) -> None:
         """``instance`` decides when it is due; of several at one instant, the one with the smallest index
         first."""
@@ -49,7 +54,7 @@ class Agenda:
         self._put(time, FOLLOW_UP, request)
 
     def release(self, time: float, act: Callable[[float], None]) -> None:
-        """``act`` is called with ``time``, after the decisions of that instant; first put, first taken."""
+        """A gateway acts at ``time``: ``act`` is called with it; first put, first taken."""
         self._put(time, RELEASE, act)
 
     def intake(self, time: float, request: Any, instance: Any) -> None:

@@ -101,10 +101,9 @@ class LiveRequests(Requests):
         self.present: dict[int, Request] = {}
         self.remade: list[int] = []
 
-    @property
-    def share(self) -> bool:
-        """See ``Requests.share``: the next prompt may have anything in common with those before."""
-        return True
+    def shares(self, index: int) -> bool:
+        """See ``Requests.shares``."""
+        return bool(self.arrivals[index].segments)
 
     def make(self, index: int, arrival_s: float) -> Request:
         """See ``Requests.make``."""
@@ -126,10 +125,9 @@ class LiveRequests(Requests):
     def identify(self, request: Request) -> None:
         """See ``Requests.identify``; the ids of arrivals tell adapters apart already."""
         arrival = self.arrivals[request.index]
-        if arrival.segments:
-            request.shared_output = arrival.output_id >= 0
-            answer = arrival.output_id if request.shared_output else -1 - request.index
-            request.content = Content.of_runs(arrival.segments, answer)
+        request.shared_output = arrival.output_id >= 0
+        answer = arrival.output_id if request.shared_output else -1 - request.index
+        request.content = Content.of_runs(arrival.segments, answer)
 
     def forget(self, index: int) -> None:
         """Request ``index`` is over."""

@@ -8,25 +8,27 @@ from math import ceil
 
 from tokensim.engine.control import Control
 from tokensim.engine.hooks import Hook
-from tokensim.engine.replica import Replica, ReplicaPool, State
+from tokensim.engine.replica import ReplicaPool
 
 TOLERANCE = 0.1
 """No change while metric / target is within this of 1 (Kubernetes, horizontal pod autoscaler)."""
 
-Metric = Callable[[Control, Sequence[Replica]], float]
-"""Of the replicas that are up: the mean of what is measured."""
+Metric = Callable[[Control, ReplicaPool], float]
+"""Of the replicas of a pool that are up: the mean of what is measured."""
 
 
-def queue(control: Control, replicas: Sequence[Replica]) -> float:
-    """Requests that wait, those that no replica could take among them, for each replica."""
+def queue(control: Control, pool: ReplicaPool) -> float:
+    """Requests that wait, those for which there is no replica among them, for each replica."""
+    replicas = pool.serving()
     waiting = sum(len(rank.scheduler.waiting) for replica in replicas for rank in replica.ranks)
-    return (control.parked + waiting) / max(1, len(replicas))
+    return (control.parked_for(pool) + waiting) / max(1, len(replicas))
 
 
-def kv_use(control: Control, replicas: Sequence[Replica]) -> float:
+def kv_use(control: Control, pool: ReplicaPool) -> float:
     """Share of the KV pools in use; 1 if requests wait and there is no replica at all."""
+    replicas = pool.serving()
     if not replicas:
-        return float(control.parked > 0)
+        return float(control.parked_for(pool) > 0)
     return sum(control.kv_use(replica) for replica in replicas) / len(replicas)
 
 
@@ -79,12 +81,11 @@ class Autoscaler(Hook):
         """Compare metric and target, and act."""
         control = self.control
         pool = control.pool(self.pool)
-        up = [replica for replica in pool.replicas if replica.state is State.UP]
         now, standing = control.now, len(pool.standing())
-        ratio = self.metric(control, up) / self.target
+        ratio = self.metric(control, pool) / self.target
         wanted = standing
-        if abs(ratio - 1) > TOLERANCE:
-            wanted = ceil(max(1, len(up)) * ratio)
+        if abs(ratio - 1) > TOLERANCE or not standing:
+            wanted = ceil(max(1, len(pool.serving())) * ratio)
         wanted = min(max(wanted, self.least), self.most)
         self._wanted = [entry for entry in self._wanted if entry[0] >= now - self.patience_s]
         self._wanted.append((now, wanted))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf, nan
 
-from tokensim.engine.agenda import ACTION, DECISION, TRANSFER, WAKE, Agenda
+from tokensim.engine.agenda import ACTION, DECISION, REACTION, TRANSFER, WAKE, Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.gateway import Gateway
@@ -152,12 +152,13 @@ class Cluster:
 
     @property
     def quiet(self) -> bool:
-        """Nothing is going to happen by itself but actions."""
+        """Nothing is going to happen by itself but actions, and decisions of instances that were idle."""
         return (
             self._soon is None
             and self.client.due_s == inf
             and all(
-                kind == ACTION or (kind in (DECISION, WAKE, TRANSFER) and who.due_s != time)  # out of date
+                kind in (ACTION, REACTION, WAKE)
+                or (kind in (DECISION, TRANSFER) and who.due_s != time)  # out of date
                 for time, kind, _, who in self.agenda.heap
             )
         )
@@ -281,7 +282,10 @@ class Cluster:
 
     def at(self, time: float, act: Callable[[float], None]) -> None:
         """``act`` happens at ``time``; what it brings misses the decisions of this instant if that is now."""
-        self.agenda.action(time, act if time > self.now else partial(self.follow, act))
+        if time > self.now:
+            self.agenda.action(time, act)
+        else:
+            self.agenda.reaction(time, partial(self.follow, act))
 
     def follow(self, act: Callable[[float], None], now: float) -> None:
         """``act`` happens because of a decision that was taken at this very instant."""
@@ -315,7 +319,7 @@ class Cluster:
         loads = self.loads
         if loads.counts:
             loads.at(now, follows)
-            if self.requests.share:
+            if self.requests.shares(request.index):
                 self.requests.identify(request)
                 self._identified = request
         replica = asked(router, request, replicas, now)
@@ -341,7 +345,7 @@ class Cluster:
                 self.give_up(request, REJECTED)
                 return False
             request.length = instance.max_model_len
-        if self.requests.share:
+        if self.requests.shares(request.index):
             if not instance.caching:
                 request.content, request.shared_output = None, False
             elif request is not self._identified:

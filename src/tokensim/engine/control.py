@@ -28,8 +28,8 @@ Fate = Literal["resume", "restart", "lose"]
 has, which are computed again as prompt; ``restart``: they begin anew; ``lose``: they fail."""
 
 MOST_FUTILE_TICKS = 10_000
-"""Ticks of ``at`` and ``every`` without any other event in between, after which nobody ticks any more:
-nothing will ever change."""
+"""Ticks of ``at`` and ``every`` without a step or any other event in between, after which nobody ticks any
+more: nothing will ever change."""
 
 
 class Control:
@@ -39,6 +39,7 @@ class Control:
         self._simulation = simulation
         self._retries: dict[int, int] = {}
         self._futile = 0
+        self._steps = 0  # size of their notes at the last tick
 
     # What there is.
 
@@ -59,8 +60,18 @@ class Control:
 
     @property
     def parked(self) -> int:
-        """Requests that wait because no replica can take them."""
-        return len(self._simulation.parked)
+        """Requests that wait because no replica can take them, or because none can decode them."""
+        return sum(self._parked())
+
+    def parked_for(self, pool: ReplicaPool) -> int:
+        """Those of them that a replica of ``pool`` could take."""
+        enter, decode = self._parked()
+        return enter * (pool.role != "decode") + decode * (pool.role != "prefill")
+
+    def _parked(self) -> tuple[int, int]:
+        """Those that wait for a replica to begin in, and for one to decode in."""
+        handover = self._simulation.handover
+        return len(self._simulation.parked), 0 if handover is None else handover.parked
 
     def pool(self, name: str) -> ReplicaPool:
         """The pool of this name; raises ``ValueError``."""
@@ -105,8 +116,10 @@ class Control:
         self._simulation.agenda.action(self.now + period_s if start_s is None else start_s, tick)
 
     def _in_vain(self) -> bool:
-        """Whether nothing but ticks happens any more."""
-        self._futile = self._futile + 1 if self._simulation.quiet else 0
+        """Whether nothing but ticks, and what they bring about without any step, happens any more."""
+        steps = len(self._simulation.recorder.steps)
+        self._futile = self._futile + 1 if self._simulation.quiet and steps == self._steps else 0
+        self._steps = steps
         return self._futile > MOST_FUTILE_TICKS
 
     # Requests.

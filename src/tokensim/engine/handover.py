@@ -66,6 +66,11 @@ class Handover:
                 if not passage.over:
                     self._choose(passage, self.simulation.now)
 
+    @property
+    def parked(self) -> int:
+        """Requests that nobody can decode just now."""
+        return len(self._parked)
+
     def give_up_parked(self, now: float) -> list[Request]:
         """Nobody will ever decode what waits for it: these end, and their KV goes."""
         parked, self._parked = self._parked, {}

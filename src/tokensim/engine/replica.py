@@ -53,6 +53,10 @@ class ReplicaPool:
         """Those that are starting or up."""
         return [replica for replica in self.replicas if replica.state in (State.STARTING, State.UP)]
 
+    def serving(self) -> list[Replica]:
+        """Those that are up."""
+        return [replica for replica in self.replicas if replica.state is State.UP]
+
 
 class Replica:
     """Replica ``number`` of ``pool``; ``index`` is that of its first rank among all ranks.

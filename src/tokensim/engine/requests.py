@@ -26,9 +26,8 @@ class Requests:
         answers = None if segments is None else segments.output_ids
         self._answers = None if answers is None else array("q", answers.tobytes())
 
-    @property
-    def share(self) -> bool:
-        """Whether prompts have parts in common that a prefix cache can find."""
+    def shares(self, index: int) -> bool:
+        """Whether request ``index`` may have parts in common with others that a prefix cache can find."""
         return self._offsets is not None
 
     def make(self, index: int, arrival_s: float) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from heapq import heappop
 from math import inf, nan, nextafter
 
-from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, RELEASE, TRANSFER, WAKE
+from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, REACTION, RELEASE, TRANSFER, WAKE
 from tokensim.engine.cluster import Cluster
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
@@ -125,7 +125,7 @@ class Simulation(Cluster):
                             self._astray(request, now)
                         elif not request.finished:
                             self._enter(request, instance, now, True)
-                    elif kind in (ACTION, RELEASE):
+                    elif kind in (ACTION, REACTION, RELEASE):
                         who(now)
                     else:
                         who.catch_up(nextafter(now, inf))
