@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from math import inf, nextafter
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from whole_clusters import draw_scenario, model_named
 
 from tokensim.assemble.cluster import build_simulation
 from tokensim.assemble.live import LiveCluster, live_cluster
+from tokensim.engine import control
 from tokensim.engine.arriving import Arrival
 from tokensim.engine.live import LiveSimulation
 from tokensim.errors import InputError, SimulationError
@@ -125,7 +127,8 @@ def offline(scenario: Scenario) -> RunLog:
     model = model_named(str(scenario.model))
     plans = [plan_pool(scenario, index, model) for index in range(len(scenario.cluster.pools))]
     workload = build_workload(scenario.workload, scenario.seed)
-    return build_simulation(scenario, model, plans, workload, exact_steps=False, hooks=[]).run()
+    with patch.object(control, "MOST_FUTILE_TICKS", 50):
+        return build_simulation(scenario, model, plans, workload, exact_steps=False, hooks=[]).run()
 
 
 def live_run(scenario: Scenario, seed: int, leave: float = 0.0) -> tuple[LiveCluster, Listener]:
@@ -165,7 +168,8 @@ def check_same(seed: int) -> str:
     except SimulationError:
         return "stuck"
     status = np.array(STATUSES)[log.requests.status]
-    cluster, listener = live_run(scenario, seed)
+    with patch.object(control, "MOST_FUTILE_TICKS", 50):
+        cluster, listener = live_run(scenario, seed)
     if cluster.simulation.present:  # it does not know that nobody will ever come to serve them
         assert (status == "failed").any(), f"{cluster.simulation.present} requests never end"
         return "waiting for replicas"
@@ -207,6 +211,8 @@ def check_leaving(seed: int) -> Counter[str]:
 @example(1772)  # a token is in the front end when its replica dies, and the request begins anew
 @example(2000202)  # the same, and it is rejected when it comes again
 @example(6000041)  # a pool that only decodes grows again from none for prompts that wait
+@example(8000058)  # a restart waits for those who wait for one another's memory
+@example(8005867)  # a first token is in a front end when its request moves on, and begins anew elsewhere
 @example(6000869)  # a prompt of which nothing is known comes back from where nothing is cached
 @example(2000355)  # a router looks at a pipeline whose next steps have been worked out
 def test_the_same_arrivals_tell_the_same_story_live_as_offline(seed: int) -> None:

@@ -104,6 +104,7 @@ def check(seed: int) -> RunLog | str:
 @example(8102369)  # all replicas go at one look, each with another's requests: a prompt begins anew for ever
 @example(9030155)  # failures go on and nobody can go on: only replicas come and die
 @example(9041550)  # replicas in lockstep, one of which dies: what it had misses the others' decisions
+@example(20013404)  # a request is withdrawn on its way into a replica that has died
 def test_whatever_a_scenario_asks_for_runs_equal_single_steps_and_nothing_is_lost(seed: int) -> None:
     with suppress(InputError):  # some of what is drawn is not simulated together, and refused
         check(seed)

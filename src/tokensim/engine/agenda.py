@@ -28,6 +28,14 @@ class Agenda:
         self.heap: list[tuple[float, int, int, Any]] = []
         self._numbered = 0
 
+    @property
+    def quiet(self) -> bool:
+        """Nothing is due but actions, and decisions of instances that were idle."""
+        return all(
+            kind in (ACTION, REACTION, WAKE) or (kind in (DECISION, TRANSFER) and who.due_s != time)
+            for time, kind, _, who in self.heap  # those that are not due at their time are out of date
+        )
+
     def transfer(self, time: float, network: Any) -> None:
         """A transfer of ``network`` ends, if it is due then."""
         self._put(time, TRANSFER, network)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from math import inf, nan
 
-from tokensim.engine.agenda import ACTION, DECISION, REACTION, TRANSFER, WAKE, Agenda
+from tokensim.engine.agenda import Agenda
 from tokensim.engine.client import Client
 from tokensim.engine.control import Control
 from tokensim.engine.gateway import Gateway
@@ -151,17 +151,14 @@ class Cluster:
         return len(self.workload) - self.done
 
     @property
+    def open(self) -> bool:
+        """Whether requests may come that nobody knows of yet."""
+        return False
+
+    @property
     def quiet(self) -> bool:
         """Nothing is going to happen by itself but actions, and decisions of instances that were idle."""
-        return (
-            self._soon is None
-            and self.client.due_s == inf
-            and all(
-                kind in (ACTION, REACTION, WAKE)
-                or (kind in (DECISION, TRANSFER) and who.due_s != time)  # out of date
-                for time, kind, _, who in self.agenda.heap
-            )
-        )
+        return self._soon is None and self.client.due_s == inf and self.agenda.quiet
 
     def all_ranks(self) -> Iterator[Instance]:
         """Every rank of every replica."""

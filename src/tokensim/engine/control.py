@@ -28,8 +28,8 @@ Fate = Literal["resume", "restart", "lose"]
 has, which are computed again as prompt; ``restart``: they begin anew; ``lose``: they fail."""
 
 MOST_FUTILE_TICKS = 10_000
-"""Ticks of ``at`` and ``every`` without a step or any other event in between, after which nobody ticks any
-more: nothing will ever change."""
+"""Ticks of ``at`` and ``every`` without a step or any other event in between, after which those who wait for
+one another's memory give it up; if there are none, nothing will ever change, and nobody ticks any more."""
 
 
 class Control:
@@ -117,10 +117,16 @@ class Control:
 
     def _in_vain(self) -> bool:
         """Whether nothing but ticks, and what they bring about without any step, happens any more."""
-        steps = len(self._simulation.recorder.steps)
-        self._futile = self._futile + 1 if self._simulation.quiet and steps == self._steps else 0
+        simulation = self._simulation
+        steps = len(simulation.recorder.steps)
+        self._futile = self._futile + 1 if simulation.quiet and steps == self._steps else 0
         self._steps = steps
-        return self._futile > MOST_FUTILE_TICKS
+        if self._futile <= MOST_FUTILE_TICKS:
+            return False
+        if simulation.handover is not None and simulation.handover.untangle(simulation.now):
+            self._futile = 0
+            return False
+        return not simulation.open
 
     # Requests.
 
@@ -160,13 +166,13 @@ class Control:
                 and target.can_load
                 and all(other.scheduler.kv_format == rank.scheduler.kv_format for other in target.ranks)
             )
+            _send_out(axis, now)  # what it has made is the client's, before somebody else makes more
             if not keep:
                 give_out(rank, request, now)
                 simulation.at(now, lambda now: simulation.resume(request, target, now))
                 return
             assert handover is not None
             rank.scheduler.remove(request, keep=True)
-            _send_out(axis, now)  # what it has made is the client's; from now on it is held
             request.held = True
             request.last_token_s = rank.last_token_s(request, now)
             if simulation.loads.counts:
@@ -183,6 +189,7 @@ class Control:
             rank = _holder(axis, request)
             if rank is None or request.held or request.index in simulation.passages:
                 return
+            _send_out(axis, now)
             give_out(rank, request, now)
             simulation.at(now, then)
 

@@ -198,8 +198,13 @@ class LiveSimulation(Simulation):
 
     @property
     def quiet(self) -> bool:
-        """See ``Cluster.quiet``: a request may come at any time."""
-        return False
+        """See ``Cluster.quiet``: its client is due at the end of every ``advance``."""
+        return self._soon is None and self.client.next_s == inf and self.agenda.quiet
+
+    @property
+    def open(self) -> bool:
+        """See ``Cluster.open``: a request may come at any time."""
+        return True
 
     def add_instance(self, runner: Runner, pool: ReplicaPool | None = None, up_s: float = 0.0) -> Replica:
         """See ``Cluster.add_instance``."""

@@ -121,9 +121,11 @@ class Simulation(Cluster):
                         instance.replica.coming -= 1
                         if self.loads.active:
                             self.loads.enters(request)
-                        if instance.down:
+                        if request.finished:  # withdrawn on its way
+                            pass
+                        elif instance.down:
                             self._astray(request, now)
-                        elif not request.finished:
+                        else:
                             self._enter(request, instance, now, True)
                     elif kind in (ACTION, REACTION, RELEASE):
                         who(now)
