@@ -213,6 +213,10 @@ def check_leaving(seed: int) -> Counter[str]:
 @example(6000041)  # a pool that only decodes grows again from none for prompts that wait
 @example(8000058)  # a restart waits for those who wait for one another's memory
 @example(8005867)  # a first token is in a front end when its request moves on, and begins anew elsewhere
+@example(10011437)  # a router is asked where a request goes on that decodes in a run of steps
+@example(10016939)  # all wait for one another's memory while requests are still to come
+@example(10017955)  # the same, while there is no replica just then
+@example(10019577)  # a request is retracted whose next token is in flight
 @example(6000869)  # a prompt of which nothing is known comes back from where nothing is cached
 @example(2000355)  # a router looks at a pipeline whose next steps have been worked out
 def test_the_same_arrivals_tell_the_same_story_live_as_offline(seed: int) -> None:

@@ -105,6 +105,7 @@ def check(seed: int) -> RunLog | str:
 @example(9030155)  # failures go on and nobody can go on: only replicas come and die
 @example(9041550)  # replicas in lockstep, one of which dies: what it had misses the others' decisions
 @example(20013404)  # a request is withdrawn on its way into a replica that has died
+@example(30003728)  # a tier with exactly as much on its way as it may have
 def test_whatever_a_scenario_asks_for_runs_equal_single_steps_and_nothing_is_lost(seed: int) -> None:
     with suppress(InputError):  # some of what is drawn is not simulated together, and refused
         check(seed)

@@ -152,13 +152,13 @@ class Cluster:
 
     @property
     def open(self) -> bool:
-        """Whether requests may come that nobody knows of yet."""
-        return False
+        """Whether requests may come."""
+        return self.client.due_s < inf
 
     @property
     def quiet(self) -> bool:
-        """Nothing is going to happen by itself but actions, and decisions of instances that were idle."""
-        return self._soon is None and self.client.due_s == inf and self.agenda.quiet
+        """Nothing is going to happen by itself but arrivals, actions, and decisions of idle instances."""
+        return self._soon is None and self.agenda.quiet
 
     def all_ranks(self) -> Iterator[Instance]:
         """Every rank of every replica."""
@@ -327,10 +327,12 @@ class Cluster:
         return replica
 
     def advise(self, request: Request, replicas: Sequence[Replica], now: float) -> Replica:
-        """The one of ``replicas`` that the router wants for ``request``, which stays as it is for now."""
-        content, shared_output = request.content, request.shared_output
+        """The one of ``replicas`` that the router wants for ``request``, which stays as it is for now; of its
+        answer, which is not counted while a run lasts, the router sees nothing."""
+        content, shared_output, tokens = request.content, request.shared_output, request.tokens
+        request.tokens = request.input_tokens
         replica = self.choose(self.router, request, replicas, now)
-        request.content, request.shared_output = content, shared_output
+        request.content, request.shared_output, request.tokens = content, shared_output, tokens
         self._identified = None
         return replica
 

@@ -29,7 +29,7 @@ has, which are computed again as prompt; ``restart``: they begin anew; ``lose``:
 
 MOST_FUTILE_TICKS = 10_000
 """Ticks of ``at`` and ``every`` without a step or any other event in between, after which those who wait for
-one another's memory give it up; if there are none, nothing will ever change, and nobody ticks any more."""
+one another's memory give it up. After as many more nothing will ever change, and nobody ticks any more."""
 
 
 class Control:
@@ -126,7 +126,7 @@ class Control:
         if simulation.handover is not None and simulation.handover.untangle(simulation.now):
             self._futile = 0
             return False
-        return not simulation.open
+        return self._futile > 2 * MOST_FUTILE_TICKS and not simulation.open
 
     # Requests.
 

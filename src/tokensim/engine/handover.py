@@ -94,8 +94,8 @@ class Handover:
                 stay(self.simulation, passage, now)
             else:
                 self._let_go(passage, now)
-        for rank in self.simulation.all_ranks():
-            if stuck and rank.scheduler.waiting:
+        for rank in self.simulation.all_ranks() if stuck else ():
+            if rank.scheduler.waiting:
                 self.simulation.rouse(rank.axis, now)
         return bool(stuck)
 

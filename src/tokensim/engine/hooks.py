@@ -47,6 +47,10 @@ class Hook:
     def on_token(self, request: Request, instance: Instance, time_s: float) -> None:
         """``request`` gets a token at ``time_s``."""
 
+    def on_token_lost(self, request: Request, instance: Instance, time_s: float) -> None:
+        """The token of ``time_s`` that ``on_token`` has told of is thrown away: ``request`` lost its place
+        while that step was in flight (SGLang retracts so)."""
+
     def on_preempt(self, request: Request, instance: Instance) -> None:
         """``request`` lost its place in the batch, for want of memory."""
 
@@ -77,6 +81,7 @@ class Hooks:
     after_step: Callable[[Instance, Step, float], None] | None
     on_operator: Callable[[Instance, Step, OperatorTime], None] | None
     on_token: Callable[[Request, Instance, float], None] | None
+    on_token_lost: Callable[[Request, Instance, float], None] | None
     on_preempt: Callable[[Request, Instance], None] | None
     on_transfer: Callable[[Request, Replica, Replica, float], None] | None
     on_finish: Callable[[Request, Replica, float], None] | None

@@ -163,6 +163,8 @@ class Instance(TimeAxis):
             self._note_interruptions(step, before_s)
         for request in step.lost:
             self._pauses.lose(request, before_s, now, self._outputs)
+        if step.lost and self.watch is not None:
+            self.watch.lost(self, step.lost, before_s)
         if step.paused:
             self._pauses.sit_out(step.paused, before_s)
         if unfinished:

@@ -49,6 +49,10 @@ class _Tokens(Hook):
         """See ``Hook``."""
         self.live.outbox.batch(instance.axis, time_s).tokens.append(request.index)
 
+    def on_token_lost(self, request: Request, instance: Instance, time_s: float) -> None:
+        """See ``Hook``."""
+        self.live.outbox.batch(instance.axis, time_s).tokens.remove(request.index)
+
     def on_preempt(self, request: Request, instance: Instance) -> None:
         """See ``Hook``."""
         self.live.preemptions += 1
@@ -197,13 +201,8 @@ class LiveSimulation(Simulation):
         return 1
 
     @property
-    def quiet(self) -> bool:
-        """See ``Cluster.quiet``: its client is due at the end of every ``advance``."""
-        return self._soon is None and self.client.next_s == inf and self.agenda.quiet
-
-    @property
     def open(self) -> bool:
-        """See ``Cluster.open``: a request may come at any time."""
+        """See ``Cluster.open``."""
         return True
 
     def add_instance(self, runner: Runner, pool: ReplicaPool | None = None, up_s: float = 0.0) -> Replica:

@@ -132,6 +132,13 @@ class Simulation(Cluster):
                     else:
                         who.catch_up(nextafter(now, inf))
             elif due < inf:
+                if (
+                    not heap
+                    and soon is None
+                    and self.handover is not None
+                    and self.handover.untangle(self.now)
+                ):
+                    continue  # no arrival would help those who wait for one another's memory
                 self.now = now = due
                 index = client.take()
                 if index >= 0:

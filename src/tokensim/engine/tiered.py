@@ -27,13 +27,16 @@ from tokensim.scheduling.local import LocalScheduler, Offer, Request, Step
 
 Decide = Literal["always", "faster", "never"]
 
+SLACK = 1e-9
+"""Relative: what is on its way, worked out from times that were summed in different order."""
+
 
 @dataclass(eq=False, slots=True)
 class Store:
     """One tier, of one instance or shared: ``number`` in the record, what it holds, how it is written.
 
     ``through``: copied to when KV is computed (else: when the level above evicts). ``most_in_flight_bytes``:
-    a copy that would wait behind more than that is not made. ``stored_bytes`` came from the device,
+    a copy that would wait behind as much as that is not made. ``stored_bytes`` came from the device,
     ``demoted_bytes`` from the tier above, ``promoted_bytes`` with loads from below; ``dropped_bytes`` were
     not stored, for too much was on its way.
     """
@@ -286,7 +289,7 @@ class TieredKv:
         start, end = -(-first // size), stop // size
         if start >= end:
             return 0.0
-        if lanes[0].backlog_bytes(now) >= store.most_in_flight_bytes:
+        if lanes[0].backlog_bytes(now) >= store.most_in_flight_bytes * (1 - SLACK):
             store.dropped_bytes += (end - start) * store.block_bytes
             return 0.0
         flight = Flight()

@@ -52,6 +52,12 @@ class Watch:
                 if not (request.held and self._keeps_first):
                     hooks.on_token(request, instance, start_s + seconds)
 
+    def lost(self, instance: Instance, requests: Sequence[Request], time_s: float) -> None:
+        """What each of ``requests`` was to get at ``time_s`` is thrown away."""
+        if self._hooks.on_token_lost is not None:
+            for request in requests:
+                self._hooks.on_token_lost(request, instance, time_s)
+
     def outputs(self, instance: Instance, requests: Sequence[tuple[Request, int]], time_s: float) -> None:
         """Each of ``requests`` gets so many tokens at ``time_s`` (where ``before`` could not know)."""
         if self._hooks.on_token is not None:

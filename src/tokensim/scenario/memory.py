@@ -59,7 +59,7 @@ class MemoryTier(Section):
     granularity: Literal["block", "token", "contiguous"] = "block"
     """What goes as one: a block, a token, or all that was last used together (a whole request)."""
     max_in_flight: Annotated[Size, Field(gt=0)] | None = None
-    """Copies to it that would wait behind more than this are not made; null: all are made."""
+    """Copies to it that would wait behind as much as this are not made; null: all are made."""
 
     @property
     def label(self) -> str:
