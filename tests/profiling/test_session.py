@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tokensim.errors import InputError
+from tokensim.profiling.bench import DeviceLost
 from tokensim.profiling.lines import Line, Point, interpolated
 from tokensim.profiling.plan import Plan
 from tokensim.profiling.session import Outcome, Progress, Session
@@ -164,11 +165,25 @@ def test_measurements_of_another_device_are_refused(tmp_path: Path) -> None:
         run(FakeBench(identity="Fake One; driver 1.3"), tmp_path, resume=True)
 
 
-def test_a_changed_file_is_refused_with_its_line(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('{"kind"', "seconds: 3"),
+        ('"gemm"', '"zzz"'),
+        ('"m": 1,', '"m": "one",'),
+        ('"m": 1,', '"m": 1, "rows": 2,'),
+        ('"coarse"', '"fine"'),
+        ('"seconds": ', '"seconds": -'),
+        ('"seconds": ', '"seconds": "abc", "x": '),
+        ('"seconds": ', '"seconds": NaN, "cost_s": '),
+    ],
+)
+def test_a_changed_file_is_refused_with_its_line(old: str, new: str, tmp_path: Path) -> None:
     run(FakeBench(), tmp_path)
     file = tmp_path / STORE_FILE
     lines = file.read_text().splitlines(keepends=True)
-    file.write_text("".join([lines[0], "seconds: 3\n", *lines[2:]]))
+    assert old in lines[1]
+    file.write_text("".join([lines[0], lines[1].replace(old, new), *lines[2:]]))
     with pytest.raises(InputError, match=r":2: is not a line"):
         run(FakeBench(), tmp_path, resume=True)
 
@@ -185,6 +200,43 @@ def test_a_place_that_is_refused_is_not_asked_for_again(tmp_path: Path) -> None:
     bench = FakeBench(refuse=lambda shape: "no" if shape["m"] not in LINE.coarse else "")
     run(bench, tmp_path)
     assert len(bench.asked) == len(set(bench.asked))
+
+
+def test_what_was_refused_is_tried_again_when_the_session_goes_on(tmp_path: Path) -> None:
+    run(FakeBench(refuse=lambda shape: "out of memory" if shape["m"] == 4096 else ""), tmp_path)
+    again = FakeBench()
+    outcome = run(again, tmp_path, resume=True)
+    assert LINE.at(4096) in again.asked
+    assert outcome.complete and outcome.refused == {}
+    third = FakeBench()
+    run(third, tmp_path, resume=True)
+    assert third.asked == []
+
+
+def test_a_session_that_measures_nothing_is_not_complete(tmp_path: Path) -> None:
+    outcome = run(FakeBench(refuse=lambda shape: "out of memory"), tmp_path)
+    assert not outcome.complete
+    assert outcome.ended == "nothing could be measured"
+
+
+def test_a_device_that_is_lost_ends_it_without_a_refusal(tmp_path: Path) -> None:
+    def seconds(shape: Shape) -> float:
+        if shape["m"] == 256:
+            raise DeviceLost("an illegal memory access")
+        return roofline(shape)
+
+    outcome = run(FakeBench(seconds), tmp_path)
+    assert not outcome.complete
+    assert outcome.ended == "an illegal memory access"
+    assert outcome.measured == 2 and outcome.refused == {}
+    assert run(FakeBench(), tmp_path, resume=True).complete
+
+
+def test_the_budget_counts_from_when_the_command_began(tmp_path: Path) -> None:
+    bench = FakeBench(cost_s=1.0)
+    bench.now_s = 4.0  # the device's rates took so long
+    assert run(bench, tmp_path, target=0.001, budget_s=6.0, began=0.0).elapsed_s <= 7.0
+    assert bench.now_s <= 7.0
 
 
 def test_what_a_point_needs_beside_it_is_measured_with_it(tmp_path: Path) -> None:

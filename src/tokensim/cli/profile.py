@@ -184,6 +184,7 @@ def _show_plan(bench: TorchBench, plan: Plan, expectation: Expectation, as_json:
                     "about_s": expectation.about_s,
                     "flops": dict(rates.flops),
                     "memory_bytes_per_s": rates.memory_bytes_per_s,
+                    "failed": dict(rates.failed),
                     "notes": list(plan.notes),
                 },
                 indent=2,
@@ -199,7 +200,7 @@ def _show_plan(bench: TorchBench, plan: Plan, expectation: Expectation, as_json:
         f"Coarse grid: {duration(expectation.coarse_s)}. With refinement and checks: about"
         f" {duration(expectation.about_s)}."
     )
-    for note in plan.notes:
+    for note in (*plan.notes, *(f"{what} is not measured: {why}" for what, why in rates.failed.items())):
         typer.echo(f"Note: {note}")
 
 

@@ -13,6 +13,11 @@ class Unmeasurable(Exception):
     """A shape cannot be measured on this device; the text says why."""
 
 
+class DeviceLost(Exception):
+    """The device measures nothing any more, until the process is started anew; the text says why. What was
+    measured before holds."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """The time of one call: the median of ``samples`` after ``rejected`` outliers.
@@ -66,7 +71,8 @@ class Facts:
 class Rates:
     """What the device reaches, measured: FLOP/s by compute dtype, bytes/s of its memory, seconds of the
     shortest kernel in a row of kernels, seconds that the host takes to launch one, and links as (name,
-    bytes/s, seconds of the smallest transfer). None: there is no such link, or it was not measured."""
+    bytes/s, seconds of the smallest transfer). None: there is no such link, or it was not measured.
+    ``failed``: what could not be measured, and why."""
 
     flops: Mapping[str, float]
     memory_bytes_per_s: float
@@ -74,6 +80,7 @@ class Rates:
     launch_s: float
     host_link: tuple[str, float, float] | None = None
     peer_link: tuple[str, float, float] | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Bench(Protocol):
@@ -86,7 +93,7 @@ class Bench(Protocol):
         ...
 
     def measure(self, shape: Shape) -> Measurement:
-        """Time one shape; raises ``Unmeasurable``."""
+        """Time one shape; raises ``Unmeasurable``, and ``DeviceLost``."""
         ...
 
     def throttled(self) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,6 +77,7 @@ def measure(
     ``told`` is asked at the end for what joins the provenance. Ctrl-C ends it early, as the end of the budget
     does. Raises ``InputError`` for a folder that holds other measurements.
     """
+    began = time.monotonic()
     with Store(request.folder / STORE_FILE, bench.facts.identity, resume=request.resume) as store:
         rates = bench.rates()
         session = Session(
@@ -86,6 +88,7 @@ def measure(
             budget_s=request.budget_s,
             estimates=Estimates(rates, policy, cold=request.cache != "hot"),
             progress=progress,
+            began=began,
         )
         outcome: Outcome | None = None
         with contextlib.suppress(KeyboardInterrupt):
@@ -95,6 +98,8 @@ def measure(
         extra = dict(told()) if told is not None else {}
         if throttled := bench.throttled():
             extra["throttled"] = ", ".join(f"{why} ({count} times)" for why, count in throttled.items())
+        if rates.failed:
+            extra["not measured"] = "; ".join(f"{what}: {why}" for what, why in rates.failed.items())
         extra["host launch"] = f"{1e6 * rates.launch_s:.2f} us a kernel"
         records = list(store.records.values())
         profile = profile_of(records, bench.facts, plan.what, outcome, extra)

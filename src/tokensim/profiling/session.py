@@ -18,7 +18,7 @@ from math import log
 from statistics import median
 
 from tokensim.cost.tables.base import AXES
-from tokensim.profiling.bench import Bench, Measurement, Rates, Unmeasurable
+from tokensim.profiling.bench import Bench, DeviceLost, Measurement, Rates, Unmeasurable
 from tokensim.profiling.lines import NOISE, Gap, Line, Point, gaps, interpolated, odd_middle
 from tokensim.profiling.plan import Plan
 from tokensim.profiling.shapes import Shape, work
@@ -40,10 +40,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a session ended. ``complete``: everything planned was measured, no interpolation is expected to be
-    off by more than the target, and every line passed its checks. ``checks``: relative errors of the table at
-    shapes that were measured to check it, before it took them in; ``noisy`` shapes have a median whose
-    standard error is above the target; ``refused``: reasons, with the number of shapes."""
+    """How a session ended. ``complete``: everything planned was measured (or refused, but not all of it), no
+    interpolation is expected to be off by more than the target, and every line passed its checks. ``checks``:
+    relative errors of the table at shapes that were measured to check it, before it took them in; ``noisy``
+    shapes have a median whose standard error is above the target; ``refused``: reasons, with the number of
+    shapes."""
 
     complete: bool
     ended: str
@@ -141,7 +142,7 @@ class _State:
 
 class Session:
     """Measures ``plan`` with ``bench`` into ``store``, until interpolation is off by less than ``target``, or
-    ``budget_s`` seconds have passed (0: no bound)."""
+    ``budget_s`` seconds have passed since ``began`` on the ``clock`` (0: no bound; None: now)."""
 
     def __init__(
         self,
@@ -154,11 +155,12 @@ class Session:
         estimates: Estimates,
         progress: Callable[[Progress], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        began: float | None = None,
     ) -> None:
         self._bench, self._plan, self._store = bench, plan, store
         self._target, self._budget_s = target, budget_s
         self._estimates, self._progress, self._clock = estimates, progress, clock
-        self._began = clock()
+        self._began = clock() if began is None else began
         self._states = {(line.shape, line.axis): _State(line) for line in plan.lines}
         for record in store.records.values():
             self._take(record)
@@ -166,21 +168,27 @@ class Session:
     def run(self) -> Outcome:
         """Measure until done or out of time. Ctrl-C (``KeyboardInterrupt``) comes through: what was measured
         is in the store, and ``outcome`` tells of it."""
-        for phase in (self._coarse, self._refine):
-            if not phase():
-                return self.outcome("time is up")
+        try:
+            for phase in (self._coarse, self._refine):
+                if not phase():
+                    return self.outcome("time is up")
+        except DeviceLost as error:
+            return self.outcome(str(error))
         return self.outcome("done")
 
     def outcome(self, ended: str) -> Outcome:
         """What there is now."""
         records = self._store.records.values()
         left = [shape for shape in self._plan.coarse() if shape not in self._store.records]
+        measured = sum(record.measurement is not None for record in records)
+        if ended == "done" and not measured:
+            ended = "nothing could be measured"
         error = self._error()
         checks = [error for state in self._states.values() for error in state.checks]
         return Outcome(
             complete=ended == "done" and not left and (error is None or error <= self._target),
             ended=ended,
-            measured=sum(record.measurement is not None for record in records),
+            measured=measured,
             error=error,
             checks=tuple(checks),
             noisy=sum(m.noise > self._target for record in records if (m := record.measurement)),

@@ -9,10 +9,12 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import asdict, dataclass
+from math import isfinite
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, get_args
 
+from tokensim.cost.tables.base import COLUMNS
 from tokensim.errors import InputError
 from tokensim.profiling.bench import Measurement
 from tokensim.profiling.shapes import Shape
@@ -20,6 +22,9 @@ from tokensim.profiling.shapes import Shape
 STORE_FILE = "measurements.jsonl"
 
 Role = Literal["coarse", "refined", "check"]
+
+KINDS: dict[str, type] = {"int": int, "str": str}
+"""Types of a shape's columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,19 +115,19 @@ class Store:
                     where=str(self.file),
                     hint=f"this is: {identity}; give another folder with --output",
                 )
-            if record is not None:
-                self.records[record.shape] = record
+            if record is not None and record.measurement is not None:
+                self.records[record.shape] = record  # what was refused is tried again
 
 
 def _record(row: dict[str, Any]) -> Record:
+    """Raises ``ValueError``, ``KeyError`` or ``TypeError`` for a row that a store does not write."""
     measured = row.pop("measured", None)
     guess, line = row.pop("guess", None), row.pop("line", "")
     refusal, role, kind = row.pop("refusal", ""), row.pop("role"), row.pop("kind")
-    return Record(
-        Shape.of(kind, **row),
-        role,
-        None if measured is None else Measurement(**measured),
-        refusal,
-        guess,
-        line,
-    )
+    if role not in get_args(Role) or any(type(row[name]) is not KINDS[COLUMNS[kind][name]] for name in row):
+        raise ValueError("not a shape")
+    found = None if measured is None else Measurement(**measured)
+    times = [guess] if found is None else [guess, found.seconds, found.hot_seconds]
+    if not all(time is None or (isfinite(time) and time > 0.0) for time in times):
+        raise ValueError("not a time")
+    return Record(Shape.of(kind, **row), role, found, refusal, guess, line)

@@ -14,8 +14,8 @@ import torch
 SLICES = 4096
 """Slices at most: with smaller operands a row of calls ends before it would come round."""
 
-OVER_CACHE = 2.0
-"""The region, in last-level caches."""
+OVER_CACHE = 4.0
+"""The region, in last-level caches: a GPU's do not strictly keep what was used last."""
 
 SCALE = 0.1
 """Standard deviation of the numbers: products stay finite in every format."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
 
-from tokensim.profiling.bench import Facts, Measurement, Rates, Unmeasurable
+from tokensim.profiling.bench import DeviceLost, Facts, Measurement, Rates, Unmeasurable
 from tokensim.profiling.kernels.arena import Arena
 from tokensim.profiling.kernels.attention import attention_calls
 from tokensim.profiling.kernels.clocks import Clocks
@@ -18,12 +19,12 @@ from tokensim.profiling.kernels.experts import expert_calls
 from tokensim.profiling.kernels.facts import facts_of
 from tokensim.profiling.kernels.gemm import gemm_calls
 from tokensim.profiling.kernels.rates import measured_rates
-from tokensim.profiling.kernels.runner import Call, Runner
+from tokensim.profiling.kernels.runner import Runner, Variants, first_line
 from tokensim.profiling.shapes import Shape
-from tokensim.profiling.timing import Policy, timed
+from tokensim.profiling.timing import Policy, Sample, timed
 
-Calls = Mapping[str, list[Call]]
-"""Calls by the kernel that runs them."""
+GPU_SAMPLE_S = 1e-3
+"""Least length of a sample on a GPU: what a launch of a graph adds is then a small part of it."""
 
 
 class TorchBench:
@@ -36,8 +37,9 @@ class TorchBench:
         self._device = device
         if device.type != "cpu":
             torch.cuda.set_device(device)
-        self.policy = policy or Policy()
-        self.facts: Facts = facts_of(device, ranks, slug)
+        self.policy = policy or (Policy() if device.type == "cpu" else Policy(sample_s=GPU_SAMPLE_S))
+        facts = facts_of(device, ranks, slug)
+        self.facts: Facts = replace(facts, identity=f"{facts.identity}; operands {cache}")
         self.cache = cache
         self._runner, self._clocks = Runner(device), Clocks(device)
         size = self.facts.cache_bytes
@@ -45,7 +47,9 @@ class TorchBench:
         self._hot = Arena(device, size, cold=False) if cache == "both" else None
         self._rates: Rates | None = None
         self._ranks: dict[int, Ranks] = {}
+        self._broken: dict[tuple[int, str], str] = {}  # collectives that failed among so many ranks, and why
         self._chosen: dict[str, dict[str, int]] = {}
+        self._failed: dict[str, str] = {}
 
     def rates(self) -> Rates:
         """See ``Bench.rates``."""
@@ -57,25 +61,19 @@ class TorchBench:
 
     def measure(self, shape: Shape) -> Measurement:
         """See ``Bench.measure``."""
-        try:
-            if shape.kind == "collective":
-                measured = self._collective(shape)
-            else:
-                with torch.inference_mode():
-                    measured = self._timed(shape, self._cold)
-                    if self._hot is not None:
-                        hot = self._timed(shape, self._hot)
-                        measured = replace(
-                            measured, hot_seconds=hot.seconds, cost_s=measured.cost_s + hot.cost_s
-                        )
-        except (torch.OutOfMemoryError, MemoryError):
-            self._free()
-            raise Unmeasurable("out of memory") from None
-        except (RuntimeError, NotImplementedError, TypeError, ValueError) as error:
-            self._free()
-            said = str(error).strip().split("\n")[0][:120]
-            raise Unmeasurable(f"{shape.kind}: {said or type(error).__name__}") from None
-        return replace(measured, clock_mhz=self._clocks.now())
+        for _ in range(2):  # once more without what shapes before this one needed
+            try:
+                return self._measured(shape)
+            except (torch.OutOfMemoryError, MemoryError):
+                pass
+            except (Unmeasurable, DeviceLost):
+                raise
+            except Exception as error:  # whatever a kernel that does not take the shape raises
+                self._runner.check()
+                self._free()
+                raise Unmeasurable(f"{shape.kind}: {first_line(error)}") from None
+            self._free()  # not while the error is handled, which holds on to what there was
+        raise Unmeasurable("out of memory")
 
     def throttled(self) -> Mapping[str, int]:
         """See ``Bench.throttled``."""
@@ -88,6 +86,8 @@ class TorchBench:
             said[f"kernel of {kind}"] = ", ".join(
                 f"{name} ({count})" for name, count in sorted(names.items(), key=lambda pair: -pair[1])
             )
+        if self._failed:
+            said["kernels that failed"] = "; ".join(f"{name}: {why}" for name, why in self._failed.items())
         if self._device.type != "cpu":
             said["launches"] = "CUDA graphs" + (
                 f", {self._runner.eager} shapes one by one" if self._runner.eager else ""
@@ -101,26 +101,59 @@ class TorchBench:
         self._ranks.clear()
         self._free()
 
+    def _measured(self, shape: Shape) -> Measurement:
+        if shape.kind == "collective":
+            return replace(self._collective(shape), clock_mhz=self._clocks.now())
+        with torch.inference_mode():
+            measured = self._timed(shape, self._cold)
+            if self._hot is None:
+                return measured
+            hot = self._timed(shape, self._hot)
+        return replace(measured, hot_seconds=hot.seconds, cost_s=measured.cost_s + hot.cost_s)
+
     def _timed(self, shape: Shape, arena: Arena) -> Measurement:
-        """The time by the fastest kernel: each has one warm and one timed row of calls to show itself."""
-        calls = self._calls(shape, arena)
-        samplers = {name: self._runner.sampler(row) for name, row in calls.items()}
-        if len(samplers) > 1:
-            name = min(samplers, key=lambda name: _glance(samplers[name], self.policy))
-        else:
-            (name,) = samplers
+        """The time by the fastest kernel."""
+        name, sample = self._fastest(shape, self._variants(shape, arena))
         if arena is self._cold:
             names = self._chosen.setdefault(shape.kind, {})
             names[name] = names.get(name, 0) + 1
-        return timed(samplers[name], self.policy)
+        measured = timed(sample, self.policy)
+        if self._device.type == "cpu":
+            return replace(measured, clock_mhz=self._clocks.now())
+        busy = max(1, round(self.policy.sample_s / measured.seconds))  # clocks fall as soon as nothing runs
+        return replace(measured, clock_mhz=self._clocks.now(lambda: sample(busy)))
 
-    def _calls(self, shape: Shape, arena: Arena) -> Calls:
+    def _fastest(self, shape: Shape, variants: Variants) -> tuple[str, Sample]:
+        """The kernel that is fastest at a glance, and its sampler; one that fails is left out and told of."""
+        if len(variants) == 1:
+            ((name, make),) = variants.items()
+            return name, self._runner.sampler(make())
+        fastest: tuple[float, str, Sample] | None = None
+        failure: Exception | None = None
+        for name, make in variants.items():
+            try:
+                sample = self._runner.sampler(make())
+                once = _glance(sample, self.policy)
+            except DeviceLost:
+                raise
+            except Exception as error:
+                self._runner.check()
+                failure = error.with_traceback(None)  # which would keep the operands
+                self._failed.setdefault(f"{shape.kind}, {name}", first_line(error))
+                continue
+            if fastest is None or once < fastest[0]:
+                fastest = once, name, sample
+        if fastest is None:
+            raise failure or Unmeasurable(f"{shape.kind}: there is no kernel for it")
+        return fastest[1:]
+
+    def _variants(self, shape: Shape, arena: Arena) -> Variants:
         match shape.kind:
             case "gemm":
                 kernel = self.facts.kernels.get(f"gemm {shape['dtype']}")
                 if kernel is None:
                     raise Unmeasurable(f"{shape['dtype']}: not on this device")
-                return {kernel: gemm_calls(shape, arena, self._device)}
+                return {kernel: lambda: gemm_calls(shape, arena, self._device)}
             case "experts":
                 return expert_calls(shape, arena, self._device)
             case "elementwise":
@@ -132,18 +165,28 @@ class TorchBench:
         ranks = shape["ranks"]
         if ranks > self.facts.devices:
             raise Unmeasurable(f"{ranks} ranks: there are {self.facts.devices} devices")
-        if ranks not in self._ranks:
-            backend = "gloo" if self._device.type == "cpu" else "nccl"  # ROCm's library has that name, too
-            self._ranks[ranks] = Ranks(self._device.type, backend, ranks)
-        group = self._ranks[ranks]
-        return timed(lambda count: group.sample(shape, count), self.policy)
+        which = ranks, shape["collective"]
+        if which in self._broken:
+            raise Unmeasurable(self._broken[which])
+        try:
+            if ranks not in self._ranks:
+                backend = "gloo" if self._device.type == "cpu" else "nccl"  # so is ROCm's called, too
+                self._ranks[ranks] = Ranks(self._device.type, backend, ranks)
+            group = self._ranks[ranks]
+            return timed(lambda count: group.sample(shape, count), self.policy)
+        except (Unmeasurable, OSError) as error:  # others may go on, among new processes
+            self._broken[which] = f"{shape['collective']} among {ranks} ranks: {first_line(error)}"
+            if (left := self._ranks.pop(ranks, None)) is not None:
+                left.close()
+            raise Unmeasurable(self._broken[which]) from None
 
     def _free(self) -> None:
         self._cold.clear()
         if self._hot is not None:
             self._hot.clear()
         if self._device.type != "cpu":
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # of a device that is lost
+                torch.cuda.empty_cache()
 
 
 _CACHES = {
@@ -153,7 +196,7 @@ _CACHES = {
 }
 
 
-def _glance(sample: Callable[[int], float], policy: Policy) -> float:
+def _glance(sample: Sample, policy: Policy) -> float:
     """Seconds of a call, at a glance."""
     once = max(sample(1), 1e-9)
     count = max(1, min(16, round(policy.sample_s / once)))

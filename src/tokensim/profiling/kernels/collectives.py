@@ -5,24 +5,37 @@ Each rank is a process. The parent says what to run and how often; a sample is w
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 import time
-from multiprocessing.connection import Connection
+from collections.abc import Callable
+from datetime import timedelta
+from functools import partial
+from math import ceil
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from tokensim.profiling.bench import Unmeasurable
+from tokensim.profiling.kernels.runner import HEAD_CYCLES, busy, first_line
 from tokensim.profiling.shapes import Shape
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 """Starting ranks, or one sample, must not take longer."""
+
+GRAPH_CALLS = 16
+"""Collectives in a CUDA graph, so that what is timed is the devices and not the hosts that launch."""
+
+GRAPH_BYTES = 4 << 20
+"""One that is larger has a graph of its own: it takes longer than a launch."""
 
 
 class Ranks:
-    """Processes that run collectives; the first ``ranks`` devices of ``kind``, one each."""
+    """Processes that run collectives; the first ``ranks`` devices of ``kind``, one each. Raises
+    ``Unmeasurable`` where they do not start."""
 
     def __init__(self, kind: str, backend: str, ranks: int) -> None:
         context = torch.multiprocessing.get_context("spawn")
@@ -30,19 +43,24 @@ class Ranks:
         meeting = Path(self._folder.name) / "meeting"
         self._pipes: list[Connection] = []
         self._processes: list[Any] = []
-        for rank in range(ranks):
-            mine, theirs = context.Pipe()
-            process = context.Process(
-                target=_serve, args=(theirs, kind, backend, rank, ranks, str(meeting)), daemon=True
-            )
-            process.start()
-            theirs.close()
-            self._pipes.append(mine)
-            self._processes.append(process)
-        self._answers()
+        try:
+            for rank in range(ranks):
+                mine, theirs = context.Pipe()
+                process = context.Process(
+                    target=_serve, args=(theirs, kind, backend, rank, ranks, str(meeting)), daemon=True
+                )
+                process.start()
+                theirs.close()
+                self._pipes.append(mine)
+                self._processes.append(process)
+            self._answers()
+        except BaseException:
+            self.close()
+            raise
 
     def sample(self, shape: Shape, count: int) -> float:
-        """Seconds of ``count`` collectives; raises ``Unmeasurable`` where a rank fails."""
+        """Seconds of ``count`` collectives; raises ``Unmeasurable`` or ``OSError`` where a rank fails, after
+        which the others may wait for it: ``close`` them."""
         for pipe in self._pipes:
             pipe.send((shape["collective"], shape["bytes"], count))
         return max(self._answers())
@@ -52,23 +70,33 @@ class Ranks:
         for pipe in self._pipes:
             pipe.close()
         for process in self._processes:
-            process.join(5.0)
-            if process.is_alive():
-                process.terminate()
+            process.join(0.5)
+            if process.is_alive():  # it waits for another rank
+                process.kill()
+                process.join()
         self._folder.cleanup()
 
     def _answers(self) -> list[float]:
+        """What the ranks say, in the order in which they say it: one that fails is heard before those that
+        wait for it."""
         answers: list[float] = []
-        for pipe in self._pipes:
-            if not pipe.poll(PATIENCE_S):
+        until = time.monotonic() + PATIENCE_S
+        waiting = list(self._pipes)
+        while waiting:
+            ready = wait(waiting, max(0.0, until - time.monotonic()))
+            if not ready:
                 raise Unmeasurable(f"a rank of a collective did not answer for {PATIENCE_S:.0f} s")
-            try:
-                answer = pipe.recv()
-            except EOFError:
-                raise Unmeasurable("a rank of a collective ended") from None
-            if isinstance(answer, str):
-                raise Unmeasurable(answer)
-            answers.append(float(answer))
+            for pipe in waiting[:]:
+                if pipe not in ready:
+                    continue
+                try:
+                    answer = pipe.recv()
+                except EOFError:
+                    raise Unmeasurable("a rank of a collective ended") from None
+                if isinstance(answer, str):
+                    raise Unmeasurable(answer)
+                answers.append(float(answer))
+                waiting.remove(pipe)
         return answers
 
 
@@ -76,45 +104,86 @@ def _serve(pipe: Connection, kind: str, backend: str, rank: int, ranks: int, mee
     """One rank: run what the parent asks for until it closes the pipe."""
     import torch.distributed as dist
 
+    rows: dict[tuple[str, int], Row] = {}
     try:
         if kind == "cpu":
             torch.set_num_threads(max(1, (os.cpu_count() or 1) // ranks))
         else:
             torch.cuda.set_device(rank)
-        dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=ranks)
+        dist.init_process_group(
+            backend,
+            init_method=f"file://{meeting}",
+            rank=rank,
+            world_size=ranks,
+            timeout=timedelta(seconds=PATIENCE_S),
+        )
         device = torch.device(kind, rank) if kind != "cpu" else torch.device("cpu")
-        buffers: dict[tuple[str, int], Any] = {}
         pipe.send(0.0)
         while True:
             collective, size, count = pipe.recv()
             key = (collective, size)
-            if key not in buffers:
-                buffers.clear()
-                buffers[key] = _call(dist, collective, size, ranks, device)
-            pipe.send(_timed(dist, buffers[key], count, device))
+            if key not in rows:
+                rows.clear()
+                rows[key] = _row(_call(dist, collective, size, ranks, device), size, device)
+            dist.barrier()
+            pipe.send(rows[key](count))
     except (EOFError, KeyboardInterrupt, BrokenPipeError):
-        return
-    except (RuntimeError, ValueError, NotImplementedError) as error:
-        pipe.send(str(error).strip().split("\n")[0][:200])
-    finally:
+        rows.clear()
         if dist.is_initialized():
             dist.destroy_process_group()
+    except Exception as error:  # whatever a library without the collective raises: the parent tells of it
+        with contextlib.suppress(OSError):
+            pipe.send(first_line(error))  # the others may wait for this rank: the parent ends them
 
 
-def _timed(dist: Any, call: Any, count: int, device: torch.device) -> float:
-    dist.barrier()
+Row = Callable[[int], float]
+"""Seconds that so many collectives take."""
+
+
+def _row(call: Any, size: int, device: torch.device) -> Row:
     if device.type == "cpu":
-        began = time.perf_counter_ns()
-        for _ in range(count):
+        return partial(_on_host, call)
+    for _ in range(3):  # libraries connect the ranks, and choose algorithms, at their first calls
+        call()
+    torch.cuda.synchronize(device)
+    length = GRAPH_CALLS if size <= GRAPH_BYTES else 1  # the same for all ranks, captured or not
+
+    def one_by_one() -> None:
+        for _ in range(length):
             call()
-        return (time.perf_counter_ns() - began) / 1e9
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    start.record()
+
+    try:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.stream(torch.cuda.Stream(device)):
+            graph.capture_begin(capture_error_mode="thread_local")  # NCCL's watchdog asks meanwhile
+            try:
+                one_by_one()
+            finally:
+                graph.capture_end()
+    except RuntimeError:
+        return partial(_on_device, call, one_by_one, length)
+    return partial(_on_device, call, graph.replay, length)
+
+
+def _on_host(call: Any, count: int) -> float:
+    began = time.perf_counter_ns()
     for _ in range(count):
         call()
+    return (time.perf_counter_ns() - began) / 1e9
+
+
+def _on_device(call: Any, many: Any, length: int, count: int) -> float:
+    """After one that brings the ranks together; while they spin, the host launches."""
+    times = ceil(count / length)
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    busy(HEAD_CYCLES)
+    call()
+    start.record()
+    for _ in range(times):
+        many()
     end.record()
     end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3
+    return float(start.elapsed_time(end)) / 1e3 * count / (times * length)
 
 
 def _call(dist: Any, collective: str, size: int, ranks: int, device: torch.device) -> Any:

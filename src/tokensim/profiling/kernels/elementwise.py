@@ -5,7 +5,6 @@ Their operands are hot: a step's elementwise operators work on what the operator
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -14,8 +13,9 @@ import torch
 import torch.nn.functional as F
 
 from tokensim.profiling.kernels.arena import Arena, random_numbers
-from tokensim.profiling.kernels.gemm import TORCH_DTYPES
-from tokensim.profiling.kernels.runner import Call
+from tokensim.profiling.kernels.gemm import torch_dtype
+from tokensim.profiling.kernels.optional import optional
+from tokensim.profiling.kernels.runner import Call, Variants
 from tokensim.profiling.shapes import Shape
 
 HEAD = 128
@@ -25,29 +25,29 @@ EMBEDDINGS = 32_768
 """Rows of the embedding table at most: look-ups are spread over more than a cache holds."""
 
 
-def elementwise_calls(shape: Shape, arena: Arena, device: torch.device) -> dict[str, list[Call]]:
+def elementwise_calls(shape: Shape, arena: Arena, device: torch.device) -> Variants:
     """Calls by the kernel that runs them."""
-    dtype = TORCH_DTYPES[shape["dtype"]]
+    dtype = torch_dtype(shape["dtype"], device)
     rows, each = shape["rows"], shape["row_bytes"] / dtype.itemsize
     match shape["operator"]:
         case "norm":  # input and residual in, sum and normalised out
             hidden = max(1, round(each / 4))
             x, residual = (_numbers(rows, hidden, dtype, device) for _ in range(2))
             weight = random_numbers(hidden, dtype, device)
-            calls = _variants(_norm, (x, residual, weight), device)
+            variants = _variants(_norm, (x, residual, weight), device)
             fused = _vllm_ops(device, "fused_add_rms_norm")
             if fused is not None:
-                calls["vLLM fused_add_rms_norm"] = [lambda: fused(x, residual, weight, 1e-6)]
-            return calls
+                variants["vLLM fused_add_rms_norm"] = lambda: [lambda: fused(x, residual, weight, 1e-6)]
+            return variants
         case "activation":  # gate and up in, product out
             width = max(1, round(each / 3))
             both = _numbers(rows, 2 * width, dtype, device)
-            calls = _variants(_activation, (both,), device)
+            variants = _variants(_activation, (both,), device)
             silu = _vllm_ops(device, "silu_and_mul")
             if silu is not None:
                 out = torch.empty(rows, width, dtype=dtype, device=device)
-                calls["vLLM silu_and_mul"] = [lambda: silu(out, both)]
-            return calls
+                variants["vLLM silu_and_mul"] = lambda: [lambda: silu(out, both)]
+            return variants
         case "rotary":  # in and out
             heads = max(1, round(each / 2 / HEAD))
             x = random_numbers(rows * heads * HEAD, dtype, device).view(rows, heads, HEAD)
@@ -57,7 +57,7 @@ def elementwise_calls(shape: Shape, arena: Arena, device: torch.device) -> dict[
             hidden = max(1, round(each / 2))
             (table,) = arena.slices((min(EMBEDDINGS, max(1024, (1 << 28) // hidden)), hidden), dtype, most=1)
             tokens = torch.randint(0, len(table), (rows,), device=device)
-            return {"torch.nn.functional.embedding": [lambda: F.embedding(tokens, table)]}
+            return {"torch.nn.functional.embedding": lambda: [lambda: F.embedding(tokens, table)]}
         case _:  # sampling: logits in, and 32 bytes a logit in float32 (see model.shards)
             vocab = max(2, round(shape["row_bytes"] / (dtype.itemsize + 32)))
             return _variants(_sample, (_numbers(rows, vocab, dtype, device),), device)
@@ -86,13 +86,12 @@ def _sample(logits: torch.Tensor) -> torch.Tensor:
 
 def _variants(
     kernel: Callable[..., Any], operands: tuple[Any, ...], device: torch.device
-) -> dict[str, list[Call]]:
+) -> dict[str, Callable[[], list[Call]]]:
     """The operation in PyTorch's own kernels, and fused by its compiler where there is one for the device."""
-    calls: dict[str, list[Call]] = {"PyTorch": [lambda: kernel(*operands)]}
+    variants: dict[str, Callable[[], list[Call]]] = {"PyTorch": lambda: [lambda: kernel(*operands)]}
     if device.type != "cpu" and _triton():
-        fused = _compiled(kernel)
-        calls["torch.compile"] = [lambda: fused(*operands)]
-    return calls
+        variants["torch.compile"] = lambda: [lambda: _compiled(kernel)(*operands)]
+    return variants
 
 
 @cache
@@ -102,11 +101,7 @@ def _compiled(kernel: Callable[..., Any]) -> Any:
 
 @cache
 def _triton() -> bool:
-    try:
-        importlib.import_module("triton")
-    except ImportError:
-        return False
-    return True
+    return optional("triton") is not None
 
 
 def _numbers(rows: int, width: int, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
@@ -115,10 +110,6 @@ def _numbers(rows: int, width: int, dtype: torch.dtype, device: torch.device) ->
 
 def _vllm_ops(device: torch.device, name: str) -> Any:
     """One of vLLM's compiled operators, where it is installed."""
-    if device.type == "cpu":
+    if device.type == "cpu" or optional("vllm._custom_ops") is None:
         return None
-    try:
-        importlib.import_module("vllm._custom_ops")
-        return getattr(torch.ops._C, name)
-    except (ImportError, AttributeError, RuntimeError):
-        return None
+    return getattr(torch.ops._C, name, None)

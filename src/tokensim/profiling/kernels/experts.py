@@ -5,7 +5,7 @@ Tokens choose their experts at random. The choice itself is the router's and not
 
 from __future__ import annotations
 
-import importlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -13,16 +13,17 @@ import torch.nn.functional as F
 
 from tokensim.profiling.bench import Unmeasurable
 from tokensim.profiling.kernels.arena import Arena, random_numbers
-from tokensim.profiling.kernels.gemm import TORCH_DTYPES
-from tokensim.profiling.kernels.runner import Call
+from tokensim.profiling.kernels.gemm import torch_dtype
+from tokensim.profiling.kernels.optional import optional
+from tokensim.profiling.kernels.runner import Call, Variants
 from tokensim.profiling.shapes import Shape
 
 
-def expert_calls(shape: Shape, arena: Arena, device: torch.device) -> dict[str, list[Call]]:
+def expert_calls(shape: Shape, arena: Arena, device: torch.device) -> Variants:
     """Calls by the kernel that runs them; raises ``Unmeasurable`` for formats without one."""
     if shape["dtype"] not in ("bfloat16", "float16", "float32"):
         raise Unmeasurable(f"experts in {shape['dtype']}: PyTorch has no kernel for them")
-    dtype = TORCH_DTYPES[shape["dtype"]]
+    dtype = torch_dtype(shape["dtype"], device)
     local = -(-shape["experts"] // shape["expert"])
     width, hidden = shape["intermediate"] // shape["tensor"], shape["hidden"]
     routed = _Routed(shape["tokens"], shape["experts"], shape["top_k"], local, device)
@@ -35,13 +36,15 @@ def expert_calls(shape: Shape, arena: Arena, device: torch.device) -> dict[str, 
         )
         for s in slices
     ]
-    calls = {"a GEMM an expert": [_one_by_one(x, routed, *layer) for layer in layers]}
+    variants: dict[str, Callable[[], list[Call]]] = {
+        "a GEMM an expert": lambda: [_one_by_one(x, routed, *layer) for layer in layers]
+    }
     if _has_grouped(device, dtype):
-        calls["torch._grouped_mm"] = [_grouped(x, routed, *layer) for layer in layers]
+        variants["torch._grouped_mm"] = lambda: [_grouped(x, routed, *layer) for layer in layers]
     fused = _vllm(device)
     if fused is not None and local == shape["experts"]:
-        calls["vLLM fused_experts"] = [_fused(fused, x, routed, *layer) for layer in layers]
-    return calls
+        variants["vLLM fused_experts"] = lambda: [_fused(fused, x, routed, *layer) for layer in layers]
+    return variants
 
 
 class _Routed:
@@ -100,13 +103,17 @@ def _fused(fused: Any, x: torch.Tensor, routed: _Routed, up: torch.Tensor, down:
 
 
 def _has_grouped(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether PyTorch has the grouped GEMM here; found out by trying."""
+    """Whether PyTorch has the grouped GEMM here; found out by trying. On NVIDIA's devices before Hopper, and
+    for other formats than bfloat16, it is a GEMM an expert that waits for the host."""
+    nvidia = device.type != "cpu" and not torch.version.hip
+    if nvidia and (dtype != torch.bfloat16 or torch.cuda.get_device_capability(device) < (9, 0)):
+        return False
     try:
         x = torch.zeros(32, 64, dtype=dtype, device=device)
         w = torch.zeros(2, 64, 64, dtype=dtype, device=device)
         offsets = torch.tensor([16, 32], dtype=torch.int32, device=device)
         torch._grouped_mm(x, w.transpose(1, 2), offs=offsets)
-    except (RuntimeError, NotImplementedError, AttributeError):
+    except Exception:  # whatever an operator that is not there for the device raises
         return False
     return True
 
@@ -115,7 +122,4 @@ def _vllm(device: torch.device) -> Any:
     """vLLM's fused kernel, where it is installed."""
     if device.type == "cpu":
         return None
-    try:
-        return importlib.import_module("vllm.model_executor.layers.fused_moe").fused_experts
-    except (ImportError, AttributeError):
-        return None
+    return getattr(optional("vllm.model_executor.layers.fused_moe"), "fused_experts", None)

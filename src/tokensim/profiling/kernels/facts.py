@@ -29,11 +29,19 @@ ARCHITECTURES = {
 }
 """Names of compute capabilities (NVIDIA, "CUDA GPU Compute Capability")."""
 
+MEMORY_SIDE_CACHE = {"gfx940": 256, "gfx941": 256, "gfx942": 256, "gfx950": 256, "gfx1100": 96}
+"""MiB of the cache before the memory of AMD's devices, larger than the L2 that they report (AMD CDNA 3 and
+CDNA 4 white papers: 256 MB of Infinity Cache; Radeon RX 7900 XTX product page: 96 MB)."""
+
 CORE_W = 6.25
 """Power of a core of a server's CPU: 350 W for 56 (Intel Xeon Platinum 8480+ product page, 2023)."""
 
 CPU_CACHE = 32 << 20
 """Last-level cache of a CPU whose system does not tell: a usual desktop's."""
+
+
+IDENTIFYING = ("driver", "threads", "vllm", "flash-attn", "flashinfer-python")
+"""What measurements of one store have in common, beside the device, PyTorch and its runtime."""
 
 
 def facts_of(device: torch.device, ranks: int, slug: str | None) -> Facts:
@@ -55,8 +63,8 @@ def facts_of(device: torch.device, ranks: int, slug: str | None) -> Facts:
     on_cpu = device.type == "cpu"
     facts = _of_cpu(ranks, host, provenance) if on_cpu else _of_gpu(device, provenance)
     name, vendor, architecture, memory, cache, devices, tdp, tdp_source = facts
-    identity = [name, f"PyTorch {provenance['torch']}", provenance.get("driver", "")]
-    identity += [f"{key} {value}" for key, value in provenance.items() if key in ("vllm", "flash-attn")]
+    identity = [name, f"PyTorch {provenance['torch']}", provenance.get("runtime", "")]
+    identity += [f"{key} {provenance[key]}" for key in IDENTIFYING if key in provenance]
     return Facts(
         slug=slug or slugged(name),
         name=name,
@@ -117,6 +125,10 @@ def _of_gpu(device: torch.device, provenance: dict[str, str]) -> _Device:
         except ValueError:
             tdp = 0.0
     cache = float(getattr(properties, "L2_cache_size", 0) or 64 << 20)
+    if hip:
+        cache = max(cache, float(MEMORY_SIDE_CACHE.get(architecture, 0) << 20))
+        if driver := _amdgpu_version():
+            provenance["driver"] = driver
     provenance["cache"] = f"{cache / 2**20:.0f} MiB"
     return (
         str(properties.name),
@@ -128,6 +140,14 @@ def _of_gpu(device: torch.device, provenance: dict[str, str]) -> _Device:
         tdp,
         source,
     )
+
+
+def _amdgpu_version() -> str:
+    """Of the kernel module, where it is not the kernel's own."""
+    try:
+        return Path("/sys/module/amdgpu/version").read_text("utf-8").strip()
+    except OSError:
+        return ""
 
 
 def _cpu_name() -> str:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from tokensim.profiling.kernels.arena import Arena, random_numbers
-from tokensim.profiling.kernels.runner import Call
+from tokensim.profiling.kernels.runner import Call, first_line
 from tokensim.profiling.shapes import Shape
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -23,11 +23,21 @@ TORCH_DTYPES: dict[str, torch.dtype] = {
 }
 """What weights in the tables' formats are to PyTorch."""
 
+
+def torch_dtype(name: str, device: torch.device) -> torch.dtype:
+    """What the format ``name`` of the tables is on ``device``: the matrix cores of AMD's CDNA 3 (gfx94*) take
+    fp8 without negative zero (hipBLASLt's table of data types), all others OCP's."""
+    if name == "fp8" and device.type != "cpu" and torch.version.hip:
+        architecture = str(torch.cuda.get_device_properties(device).gcnArchName)
+        return torch.float8_e4m3fnuz if architecture.startswith("gfx94") else torch.float8_e4m3fn
+    return TORCH_DTYPES[name]
+
+
 KERNELS = {
     "float32": "torch.nn.functional.linear",
     "bfloat16": "torch.nn.functional.linear",
     "float16": "torch.nn.functional.linear",
-    "fp8": "torch._scaled_mm, one scale a tensor",
+    "fp8": "torch._scaled_mm, one scale a tensor, fast accumulation",
     "int8_wo": "torch._weight_int8pack_mm",
     "int8": "torch._int_mm",
 }
@@ -37,27 +47,31 @@ FORMATS = ("float32", "bfloat16", "float16", "fp8", "int8_wo")
 
 
 EMULATED = 100.0
-"""A small GEMM that takes so many times as long as in the fastest format does not run on units for it (fp8 of
+"""A GEMM that takes so many times as long as in the fastest format does not run on units for it (fp8 of
 PyTorch 2.13 on a CPU: 1,000 times)."""
+
+TRIED = {"cpu": 64, "cuda": 2048}
+"""Rows and columns of that GEMM: large enough to tell units from emulation on the kind of device."""
 
 
 def gemm_calls(shape: Shape, arena: Arena, device: torch.device) -> list[Call]:
     """Calls of one GEMM, each with weights of its own."""
-    weights = arena.slices((shape["n"], shape["k"]), TORCH_DTYPES[shape["dtype"]])
+    weights = arena.slices((shape["n"], shape["k"]), torch_dtype(shape["dtype"], device))
     return linear_calls(weights, shape["m"], shape["dtype"], device)
 
 
 def linear_calls(weights: Sequence[torch.Tensor], m: int, dtype: str, device: torch.device) -> list[Call]:
     """``x[m, k]`` times each of ``weights`` [n, k]."""
     n, k = weights[0].shape
-    kept = TORCH_DTYPES[dtype] if dtype != "int8_wo" else torch.bfloat16
+    kept = weights[0].dtype if dtype != "int8_wo" else torch.bfloat16
     x = random_numbers(m * k, kept, device).view(m, k)
     if dtype == "fp8":
         one = torch.ones((), device=device)
         scaled: Any = torch._scaled_mm
+        options = {"use_fast_accum": True} if device.type != "cpu" else {}  # as engines' kernels on Hopper
 
         def of_fp8(w: torch.Tensor) -> Call:
-            return lambda: scaled(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16)
+            return lambda: scaled(x, w.t(), scale_a=one, scale_b=one, out_dtype=torch.bfloat16, **options)
 
         return [of_fp8(w) for w in weights]
     if dtype == "int8_wo":
@@ -96,15 +110,16 @@ def _tried(device: torch.device) -> tuple[tuple[str, ...], dict[str, str]]:
     known: list[str] = []
     took: dict[str, float] = {}
     lacking: dict[str, str] = {}
+    size = TRIED[device.type]
     for dtype in (*FORMATS, "int8"):
         try:
-            w = random_numbers(64 * 64, TORCH_DTYPES[dtype], device).view(64, 64)
-            (call,) = linear_calls([w], 32, dtype, device)
+            w = random_numbers(size * size, torch_dtype(dtype, device), device).view(size, size)
+            (call,) = linear_calls([w], size, dtype, device)
             _once(call, device)
             known.append(dtype)
             took[dtype] = min(_once(call, device) for _ in range(5))
-        except (RuntimeError, NotImplementedError, TypeError, AttributeError) as error:
-            lacking[dtype] = str(error).strip().split("\n")[0][:120]
+        except Exception as error:  # whatever a library that lacks the format raises
+            lacking[dtype] = first_line(error)
     for dtype in [name for name in known if took[name] > EMULATED * min(took.values())]:
         known.remove(dtype)
         lacking[dtype] = (

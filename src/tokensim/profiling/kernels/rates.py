@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from statistics import median
+from typing import TypeVar
 
 import torch
 
-from tokensim.profiling.bench import Facts, Rates
-from tokensim.profiling.kernels.arena import random_numbers
-from tokensim.profiling.kernels.gemm import TORCH_DTYPES, linear_calls
-from tokensim.profiling.kernels.runner import Call, Runner
+from tokensim.errors import InputError
+from tokensim.profiling.bench import DeviceLost, Facts, Rates
+from tokensim.profiling.kernels.arena import OVER_CACHE, random_numbers
+from tokensim.profiling.kernels.gemm import linear_calls, torch_dtype
+from tokensim.profiling.kernels.runner import Call, Runner, first_line
 from tokensim.profiling.timing import Policy, timed
 
 QUICK = Policy(width=0.02, most=9, cap_s=0.2, warm_up_s=0.1)
@@ -26,47 +30,78 @@ COPIED = 256 << 20
 """Bytes of a copy between memories: launching it does not count any more."""
 
 READ = 1 << 28
-"""Bytes read to measure the memory's bandwidth, at least; and one and a half times the cache."""
+"""Bytes read to measure the memory's bandwidth, at least; and ``OVER_CACHE`` times the cache."""
+
+Found = TypeVar("Found")
 
 
 def measured_rates(device: torch.device, facts: Facts, runner: Runner) -> Rates:
-    """The rates, in some seconds."""
-    flops = {dtype: _flops(dtype, device, runner) for dtype in facts.dtypes if dtype != "int8_wo"}
+    """The rates, in some seconds. A format or a link that cannot be measured is left out, and told of; raises
+    ``InputError`` where nothing can be multiplied at all."""
+    failed: dict[str, str] = {}
+
+    def tried(what: str, measure: Callable[[], Found]) -> Found | None:
+        try:
+            return measure()
+        except DeviceLost:
+            raise
+        except Exception as error:  # out of memory on a device that is in use, a format without a kernel, ...
+            runner.check()
+            failed[what] = first_line(error)
+            return None
+
+    formats = [dtype for dtype in facts.dtypes if dtype != "int8_wo"]
     if "int8" not in facts.lacking:
-        flops["int8"] = _flops("int8", device, runner)
+        formats.append("int8")
     if device.type != "cpu" and not torch.version.hip and facts.architecture not in ("volta", "turing"):
-        before = torch.backends.cuda.matmul.allow_tf32
-        torch.backends.cuda.matmul.allow_tf32 = True
-        flops["tf32"] = _flops("float32", device, runner)
-        torch.backends.cuda.matmul.allow_tf32 = before
+        formats.append("tf32")
+    found = {dtype: tried(dtype, partial(_flops, dtype, device, runner)) for dtype in formats}
+    flops = {dtype: rate for dtype, rate in found.items() if rate is not None}
     tiny = torch.zeros(1, device=device)
-    kernel = timed(runner.sampler([lambda: tiny.add_(1.0)]), QUICK).seconds
+    bandwidth = tried("memory", lambda: _bandwidth(device, facts, runner))
+    if not flops or bandwidth is None:
+        raise InputError(
+            f"cannot be measured: {next(iter(failed.values()))}",
+            where=facts.name,
+            hint="does something else use the device?",
+        )
     return Rates(
         flops=flops,
-        memory_bytes_per_s=_bandwidth(device, facts, runner),
-        kernel_s=kernel,
+        memory_bytes_per_s=bandwidth,
+        kernel_s=timed(runner.sampler([lambda: tiny.add_(1.0)]), QUICK).seconds,
         launch_s=_launch(tiny, runner),
-        host_link=_host_link(device, runner),
-        peer_link=_peer_link(device, facts, runner),
+        host_link=tried("host link", lambda: _host_link(device, runner)),
+        peer_link=tried("peer copies", lambda: _peer_link(device, runner)),
+        failed=failed,
     )
 
 
 def _flops(dtype: str, device: torch.device, runner: Runner) -> float:
-    """FLOP/s of a square multiplication, doubled in size until it lasts."""
-    size = 512
-    while True:
-        weights = random_numbers(size * size, TORCH_DTYPES[dtype], device).view(size, size)
-        seconds = timed(runner.sampler(linear_calls([weights], size, dtype, device)), QUICK).seconds
-        if seconds >= LONG_S or size >= LARGEST:
-            return 2.0 * size**3 / seconds
-        size *= 2
-
-    return TORCH_DTYPES[dtype]
+    """FLOP/s of a square multiplication, doubled in size until it lasts, or the memory is full."""
+    kept = torch_dtype("float32" if dtype == "tf32" else dtype, device)
+    before = torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = dtype == "tf32"
+    size, rate = 512, 0.0
+    try:
+        while True:
+            weights = random_numbers(size * size, kept, device).view(size, size)
+            name = "float32" if dtype == "tf32" else dtype
+            seconds = timed(runner.sampler(linear_calls([weights], size, name, device)), QUICK).seconds
+            rate = 2.0 * size**3 / seconds
+            if seconds >= LONG_S or size >= LARGEST:
+                return rate
+            size *= 2
+    except torch.OutOfMemoryError:
+        if rate:
+            return rate
+        raise
+    finally:
+        torch.backends.cuda.matmul.allow_tf32 = before
 
 
 def _bandwidth(device: torch.device, facts: Facts, runner: Runner) -> float:
     """Bytes/s: the faster of reading and of copying (which reads and writes)."""
-    size = int(min(max(READ, 1.5 * facts.cache_bytes), facts.memory_bytes / 8))
+    size = int(min(max(READ, OVER_CACHE * facts.cache_bytes), facts.memory_bytes / 8))
     source = torch.ones(size // 4, dtype=torch.float32, device=device)
     target = torch.empty_like(source)
     read = timed(runner.sampler([lambda: source.sum()]), QUICK).seconds
@@ -105,7 +140,7 @@ def _host_link(device: torch.device, runner: Runner) -> tuple[str, float, float]
     )
 
 
-def _peer_link(device: torch.device, facts: Facts, runner: Runner) -> tuple[str, float, float] | None:
+def _peer_link(device: torch.device, runner: Runner) -> tuple[str, float, float] | None:
     """From this device to the next of the node."""
     if device.type == "cpu" or torch.cuda.device_count() < 2:
         return None
