@@ -128,6 +128,8 @@ def step_rows(**changes: object) -> StepRows:
         "running": ints(1, 2, 3, 1, 1),
         "waiting": ints(0, 1, 2, 0, 0),
         "used_blocks": ints(10, 20, 40, 5, 10),
+        "first_blocks": ints(10, 20, 40, 5, 10),
+        "waited_s": floats(0.0, 0.4, 1.0, 0.0, 0.0),
         "prefill_tokens": ints(100, 0, 0, 300, 0),
         "what": step_columns(),
     }
@@ -165,8 +167,9 @@ def empty_log() -> RunLog:
             names=None,
         ),
         steps=StepRows(
-            **dict.fromkeys(("start_s", "end_s", "first_step_s", "last_step_s"), no_float),
-            **dict.fromkeys(("instance", "running", "waiting", "used_blocks", "prefill_tokens"), no_int),
+            **dict.fromkeys(("start_s", "end_s", "first_step_s", "last_step_s", "waited_s"), no_float),
+            **dict.fromkeys(("instance", "running", "waiting", "prefill_tokens"), no_int),
+            **dict.fromkeys(("used_blocks", "first_blocks"), no_int),
             what=StepColumns(
                 **dict.fromkeys(
                     ("context", "window_context", "window_growth", "longest", "clock_share", "seconds"),

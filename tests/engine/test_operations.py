@@ -227,6 +227,7 @@ def test_what_becomes_of_the_requests_of_a_replica_that_dies(
         assert log.requests.output_tokens.tolist() == [10]
     done = operations_of(log, lives_of(made))
     assert done is not None and done.failures == 1
+    assert done.replicas[0].gone_s == log.steps.end_s[log.steps.instance == 0].max() == 4.0
 
 
 @BOTH
@@ -340,3 +341,15 @@ def test_the_account_says_how_many_there_were() -> None:
     assert (done.started, done.removed, done.failures, done.retries) == (1, 0, 0, 0)
     assert [(size.pool, size.least, size.most) for size in done.pools] == [("serve", 1, 2)]
     assert done.pools[0].mean == pytest.approx(1.8)
+
+
+@BOTH
+def test_time_ends_with_the_last_request(exact_steps: bool) -> None:
+    """What was planned for later is not waited for: two until 2 s, one until 10 s."""
+    hooks = [Schedule("serve", [(2.0, 1), (50.0, 3)]), FailureAt("serve", 70.0, 0, "resume")]
+    made = cluster(workload([0.0], [10]), hooks, replicas=2, exact_steps=exact_steps)
+    log = made.run()
+    assert log.end_s == 10.0
+    done = operations_of(log, lives_of(made))
+    assert done is not None and (done.started, done.removed, done.failures) == (0, 1, 0)
+    assert done.pools[0].mean == pytest.approx(1.2)

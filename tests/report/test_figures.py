@@ -44,6 +44,11 @@ def test_means_and_maxima_of_a_step_function() -> None:
     assert interval_maxima(edges, start, end, [4, 8]).tolist() == [4.0, 8.0, 0.0]
 
 
+def test_means_of_a_line() -> None:
+    edges, start, end = floats(0, 1, 2, 3), floats(0.0, 2.5), floats(2.0, 2.5)
+    assert interval_means(edges, start, end, [8, 1], [0, 1]).tolist() == [2.0, 6.0, 0.0]
+
+
 def test_a_row_over_many_intervals_is_the_maximum_of_each() -> None:
     edges = np.linspace(0, 1, 5)
     assert interval_maxima(edges, floats(0.1), floats(0.9), [3]).tolist() == [3, 3, 3, 3]

@@ -64,7 +64,10 @@ def test_slices_in_a_row_touch_to_the_nanosecond_and_do_not_overlap() -> None:
         step_rows(),
         **{
             name: np.resize(getattr(step_rows(), name), 400)
-            for name in ("running", "waiting", "used_blocks", "prefill_tokens", "first_step_s", "last_step_s")
+            for name in (
+                *("running", "waiting", "used_blocks", "prefill_tokens", "first_step_s", "last_step_s"),
+                *("first_blocks", "waited_s"),
+            )
         },
         what=replace(
             step_rows().what,

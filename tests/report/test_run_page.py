@@ -110,7 +110,8 @@ def test_the_page_of_a_big_run_is_small() -> None:
         start_s=starts,
         end_s=starts + width,
         **dict.fromkeys(("first_step_s", "last_step_s"), np.full(steps, width / 10)),
-        **dict.fromkeys(("running", "waiting", "used_blocks"), whole * 5),
+        **dict.fromkeys(("running", "waiting", "used_blocks", "first_blocks"), whole * 5),
+        waited_s=whole * 0.0,
         prefill_tokens=whole * 0,
         what=step_columns(
             steps=whole * 10,

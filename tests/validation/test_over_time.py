@@ -47,12 +47,14 @@ def recorded(folder: Path) -> Path:
     steps, at = result.log.steps, np.linspace(0.0, result.log.end_s, 5000, endpoint=False)
     now = np.searchsorted(steps.end_s, at, side="right").clip(max=len(steps.end_s) - 1)
     busy = (steps.start_s[now] <= at) & (at < steps.end_s[now])
+    share = (at - steps.start_s[now]) / (steps.end_s - steps.start_s)[now]
+    blocks = steps.first_blocks[now] + share * (steps.used_blocks - steps.first_blocks)[now]
     zero = float(case.measured.arrival_s[0])
     pl.DataFrame(
         {
             "time_s": at + zero,
             "running": np.where(busy, steps.running[now], 0).astype(float),
-            "kv_usage": np.where(busy, steps.used_blocks[now] / result.log.num_blocks[0], 0.0),
+            "kv_usage": np.where(busy, blocks / result.log.num_blocks[0], 0.0),
         }
     ).write_parquet(folder / "server.parquet")
     lines = [json.loads(line) for line in case.trace.read_text(encoding="utf-8").splitlines()]

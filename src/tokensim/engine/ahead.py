@@ -75,7 +75,8 @@ def rows_of(ahead: Ahead, first: int, steps: int, index: int, counts: tuple[int,
     rows["steps"] = 1
     running, waiting, used = counts
     rows["running"], rows["waiting"] = running, waiting
-    rows["used_blocks"] = (used + ahead.blocks[first:steps])[:, None]
+    rows["used_blocks"] = rows["first_blocks"] = (used + ahead.blocks[first:steps])[:, None]
+    rows["waited_s"] = waiting * rows["first_step_s"]
     period = len(rotation.places)
     for at in range(min(period, len(rows))):
         own = rows[at::period]

@@ -32,6 +32,19 @@ MOST_FUTILE_TICKS = 10_000
 one another's memory give it up. After as many more nothing will ever change, and nobody ticks any more."""
 
 
+class Tick:
+    """An action that a clock brings: after the last request time does not go on for it."""
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[float], None]) -> None:
+        self._act = act
+
+    def __call__(self, now: float) -> None:
+        """It is ``now``."""
+        self._act(now)
+
+
 class Control:
     """A handle on the cluster of one simulation."""
 
@@ -99,7 +112,7 @@ class Control:
             if self._simulation.left and not self._in_vain():
                 _do(act)
 
-        self._simulation.agenda.action(max(time_s, self.now), tick)
+        self._simulation.agenda.action(max(time_s, self.now), Tick(tick))
 
     def every(self, period_s: float, act: Callable[[], None], start_s: float | None = None) -> None:
         """Call ``act`` every ``period_s`` seconds, from ``start_s`` (a period from now) on, until the last
@@ -111,9 +124,10 @@ class Control:
             if not self._simulation.left or self._in_vain():
                 return
             _do(act)
-            self._simulation.agenda.action(now + period_s, tick)
+            self._simulation.agenda.action(now + period_s, again)
 
-        self._simulation.agenda.action(self.now + period_s if start_s is None else start_s, tick)
+        again = Tick(tick)
+        self._simulation.agenda.action(self.now + period_s if start_s is None else start_s, again)
 
     def _in_vain(self) -> bool:
         """Whether nothing but ticks, and what they bring about without any step, happens any more."""
@@ -262,8 +276,9 @@ class Control:
         recovery_s: float = inf,
         max_retries: int = 3,
     ) -> None:
-        """``replica`` dies, and all KV in it; a new one of its pool is there ``recovery_s`` and a start-up
-        later. A request that has been through this ``max_retries`` times fails."""
+        """``replica`` takes nothing any more and dies with its step in flight, and all KV in it; a new one of
+        its pool is there ``recovery_s`` and a start-up after now. A request that has been through this
+        ``max_retries`` times fails."""
         simulation = self._simulation
         if replica.state is State.DOWN:
             return
@@ -285,6 +300,7 @@ class Control:
 
         def die(axis: Instance | RankGroup, now: float) -> None:
             axis.down = True
+            replica.gone_s = max(replica.gone_s, now)
             _send_out(axis, now)  # before somebody else sends anything of its requests
             simulation.at(now, lambda now: retry(_evict(axis, simulation.handover, now), now))
 

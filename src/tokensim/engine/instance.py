@@ -21,6 +21,7 @@ from tokensim.engine.encoder import Encoder
 from tokensim.engine.front_end import FrontEnd, Outputs
 from tokensim.engine.pauses import Pauses
 from tokensim.engine.tiered import TieredKv
+from tokensim.engine.waiting import Waiting
 from tokensim.errors import SimulationError
 from tokensim.metrics.recorder import (
     FINISHED,
@@ -103,6 +104,8 @@ class Instance(TimeAxis):
         self._compute_time = cost.compute_time
         self._compute_s = 0.0  # of each step of the run, where the clock wants to know
         self._preemptions = 0  # since the last finish
+        self._first_blocks = 0  # in use after the last decision
+        self.waiting = Waiting()
         self._step: Step | None = None  # in flight: the first of the run
 
     def wake(self, request: Request, now: float) -> None:
@@ -111,6 +114,7 @@ class Instance(TimeAxis):
             self.before_change(self, now)
         if self.tiers is not None:
             self.tiers.identify(request)
+        self.waiting.came_s += now
         self.scheduler.add(request)
         self.due_s = max(now, self._ready_s)
 
@@ -122,6 +126,7 @@ class Instance(TimeAxis):
             self.before_change(self, now)
         if self.tiers is not None:
             self.tiers.identify(request)
+        self.waiting.came_s += now
         if not self.scheduler.add(request) or self._run == 1:
             return False
         return self._cut(now, follows)
@@ -131,6 +136,7 @@ class Instance(TimeAxis):
         if self.in_view:
             self.before_change(self, now)
         scheduler = self.scheduler
+        self.waiting.count(now, len(scheduler.waiting))
         flying = self._step
         if flying is not None:
             if self._run > 1:
@@ -169,6 +175,7 @@ class Instance(TimeAxis):
             self._pauses.sit_out(step.paused, before_s)
         if unfinished:
             self._finish(last)
+        self.look(now)
         decode, chunks = step.decode, step.chunks
         if not (decode or chunks):
             self._step = None
@@ -243,6 +250,12 @@ class Instance(TimeAxis):
             self.watch.before(self, step, start, self._first_s)
         if step.came_back or self._pauses:
             self._note_returns(step)
+
+    def look(self, now: float) -> None:
+        """How things stand after the decision at ``now``."""
+        scheduler = self.scheduler
+        self.waiting.look(now, len(scheduler.waiting))
+        self._first_blocks = scheduler.pool.num_blocks - scheduler.pool.free
 
     def _with_copies(self, seconds: float, step: Step) -> float:
         """How long ``step`` lasts, which would take ``seconds`` if nothing were copied for it."""
@@ -372,6 +385,8 @@ class Instance(TimeAxis):
                 len(scheduler.running),
                 len(scheduler.waiting),
                 pool.num_blocks - pool.free,
+                self._first_blocks,
+                self.waiting.take(),
                 len(chunks),
                 step.adapters,
                 step.copies_s,

@@ -389,6 +389,8 @@ class Pipeline(Instance):
                     len(scheduler.running),
                     len(scheduler.waiting),
                     used_blocks,
+                    used_blocks,
+                    len(scheduler.waiting) * seconds,
                     len(step.chunks),
                     step.adapters,
                     step.copies_s,

@@ -226,11 +226,14 @@ class RankGroup(TimeAxis):
         if rank.tiers is not None:
             rank.tiers.identify(request)
         rank.scheduler.add(request)
+        rank.waiting.came_s += now
 
     def decide(self, now: float) -> None:
         """A decision is due: process the output of the steps before, schedule the next ones."""
         if self.in_view:
             self.before_change(self, now)
+        for rank in self.ranks:
+            rank.waiting.count(now, len(rank.scheduler.waiting))
         flying = self._running is not None
         before_s = self.end_s
         if self._running is not None:
@@ -254,6 +257,8 @@ class RankGroup(TimeAxis):
         planned = [rank.plan(now, before_s) for rank in self.ranks]
         if unfinished:
             self._finish()
+        for rank in self.ranks:
+            rank.look(now)
         self._balancer.report(
             before_s if flying else now,
             [(len(rank.scheduler.waiting), len(rank.scheduler.running)) for rank in self.ranks],

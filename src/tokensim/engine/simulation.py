@@ -9,6 +9,7 @@ from math import inf, nan, nextafter
 
 from tokensim.engine.agenda import ACTION, DECISION, FOLLOW_UP, INTAKE, REACTION, RELEASE, TRANSFER, WAKE
 from tokensim.engine.cluster import Cluster
+from tokensim.engine.control import Tick
 from tokensim.errors import SimulationError
 from tokensim.metrics.log import RunLog
 from tokensim.metrics.recorder import FAILED, UNFINISHED
@@ -111,7 +112,7 @@ class Simulation(Cluster):
                     if who.due_s == now:  # else its rate has changed since
                         self.now = now
                         who.fire(now)
-                else:
+                elif type(who) is not Tick or self.left:  # these end with the last request
                     self.now = now
                     if kind == FOLLOW_UP:
                         if client.lets_go(who, now):

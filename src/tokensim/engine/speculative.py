@@ -47,6 +47,7 @@ class SpeculativeInstance(Instance):
         """A decision is due: process the output of the step before, schedule the next one."""
         if self.in_view:
             self.before_change(self, now)
+        self.waiting.count(now, len(self.scheduler.waiting))
         flying = self._flying
         if flying is not None:
             self._record(flying)
@@ -75,6 +76,7 @@ class SpeculativeInstance(Instance):
             self._check_progress(step)
         if unfinished is not None:
             self._hand_out(unfinished)
+        self.look(now)
         if step.empty:
             self._flying = None
             self.scheduler.update(step.index)

@@ -1,7 +1,7 @@
 """Step functions of time, told by equal intervals: the mean and the greatest value in each.
 
 A function is given by rows that neither overlap nor go back in time: it is ``value[i]`` on
-``[start[i], end[i])`` and zero elsewhere.
+``[start[i], end[i])``, or a line from ``first[i]`` to there, and zero elsewhere.
 """
 
 from __future__ import annotations
@@ -12,17 +12,21 @@ import numpy.typing as npt
 from tokensim.workload.base import Floats
 
 
-def interval_means(edges: Floats, start: Floats, end: Floats, value: npt.ArrayLike) -> Floats:
-    """The mean over each interval between two ``edges``.
-
-    The integral is linear between the borders of the rows, so it is read off at the edges and differenced.
-    """
+def interval_means(
+    edges: Floats, start: Floats, end: Floats, value: npt.ArrayLike, first: npt.ArrayLike | None = None
+) -> Floats:
+    """The mean over each interval between two ``edges``: the integral up to each, differenced."""
     if not len(start):
         return np.zeros(len(edges) - 1)
-    borders = np.column_stack([start, end]).ravel()
-    area = np.cumsum((end - start) * np.asarray(value, dtype=np.float64))
-    integral = np.column_stack([np.concatenate([[0.0], area[:-1]]), area]).ravel()
-    means: Floats = np.diff(np.interp(edges, borders, integral)) / np.diff(edges)
+    last = np.asarray(value, dtype=np.float64)
+    begin = last if first is None else np.asarray(first, dtype=np.float64)
+    lasts = end - start
+    area = np.concatenate([[0.0], np.cumsum(lasts * (begin + last) / 2)])
+    row = np.maximum(np.searchsorted(start, edges, side="right") - 1, 0)  # the last that began by then
+    passed = np.clip(edges - start[row], 0.0, lasts[row])
+    share = np.divide(passed, lasts[row], out=np.zeros(len(edges)), where=lasts[row] > 0)
+    integral = area[row] + passed * (begin[row] + share * (last - begin)[row] / 2)
+    means: Floats = np.diff(integral) / np.diff(edges)
     return means
 
 

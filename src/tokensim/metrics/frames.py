@@ -100,6 +100,8 @@ def steps_frame(log: RunLog) -> pl.DataFrame:
             "running": s.running,
             "waiting": s.waiting,
             "used_blocks": s.used_blocks,
+            "first_blocks": s.first_blocks,
+            "waited_s": s.waited_s,
             "context": what.context,
             "window_context": what.window_context,
             "window_growth": what.window_growth,

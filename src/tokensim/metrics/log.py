@@ -58,8 +58,10 @@ class StepRows:
 
     The run starts at ``start_s`` and ends at ``end_s``; its first step lasts ``first_step_s``, its last
     ``last_step_s``, those between lie on the line between them. ``running``/``waiting`` requests and
-    ``used_blocks`` are as of the end of the run. ``what`` holds the shapes (``StepColumns``). ``idle``: how
-    many of its decodes are rows of requests that have finished, and give no token (absent: none anywhere).
+    ``used_blocks`` are as of the end of the run; ``first_blocks`` are those in use with its first step, from
+    where they grow evenly; ``waited_s`` is what all requests together waited meanwhile. ``what`` holds the
+    shapes (``StepColumns``). ``idle``: how many of its decodes are rows of requests that have finished, and
+    give no token (absent: none anywhere).
     """
 
     instance: Ints
@@ -70,9 +72,28 @@ class StepRows:
     running: Ints
     waiting: Ints
     used_blocks: Ints
+    first_blocks: Ints
+    waited_s: Floats
     prefill_tokens: Ints
     what: StepColumns
     idle: Ints | None = None
+
+    @property
+    def mean_waiting(self) -> Floats:
+        """Waiting requests, over the time of each run."""
+        lasts = self.end_s - self.start_s
+        mean: Floats = np.divide(self.waited_s, lasts, np.zeros(len(lasts)), where=lasts > 0)
+        return mean
+
+    @property
+    def mean_blocks(self) -> Floats:
+        """KV blocks in use, over the time of each run: they grow with its steps, which get longer."""
+        grown, both_s = self.used_blocks - self.first_blocks, self.first_step_s + self.last_step_s
+        longer = np.divide(
+            self.last_step_s - self.first_step_s, both_s, np.zeros(len(both_s)), where=both_s > 0
+        )
+        mean: Floats = (self.first_blocks + self.used_blocks) / 2 + grown * longer / 6
+        return mean
 
 
 @dataclass(frozen=True, slots=True)

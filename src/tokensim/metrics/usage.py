@@ -128,7 +128,7 @@ def usage_of(
     stood_s = np.full(size, duration_s) if stood_s is None else stood_s
     seconds = rows.end_s - rows.start_s
     blocks = np.maximum(np.asarray(log.num_blocks, dtype=np.float64), 1.0)
-    kv = rows.used_blocks / blocks[rows.instance]
+    kv, kv_most = rows.mean_blocks / blocks[rows.instance], rows.used_blocks / blocks[rows.instance]
     prefilled_on = requests.instance if log.prefilled_on is None else log.prefilled_on
     instances = []
     for i, num_blocks in enumerate(log.num_blocks):
@@ -144,7 +144,7 @@ def usage_of(
                 busy_s=busy_s,
                 busy_share=_share(busy_s, float(stood_s[i])),
                 kv_mean=_mean(kv[own], seconds[own]),
-                kv_max=float(kv[own].max()) if own.any() else None,
+                kv_max=float(kv_most[own].max()) if own.any() else None,
                 batch_mean=_mean(rows.running[own], seconds[own]),
                 batch_max=int(rows.running[own].max(initial=0)),
                 waiting_max=int(rows.waiting[own].max(initial=0)),
@@ -159,7 +159,7 @@ def usage_of(
             instances_mean=_share(float(stood_s[heads].sum()), duration_s),
             busy_share=_share(float(seconds[own].sum()), float(stood_s[members].sum())),
             kv_mean=_mean(kv[own], seconds[own]),
-            kv_max=float(kv[own].max()) if own.any() else None,
+            kv_max=float(kv_most[own].max()) if own.any() else None,
             batch_mean=_mean(rows.running[own], seconds[own]),
             batch_max=int(rows.running[own].max(initial=0)),
             waiting_max=int(rows.waiting[own].max(initial=0)),
@@ -196,10 +196,10 @@ def series_of(log: RunLog, points: int = SERIES_POINTS, standing: Standing | Non
         own = np.flatnonzero(rows.instance == i)
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
-        used += interval_means(edges, start, end, rows.used_blocks[own])
+        used += interval_means(edges, start, end, rows.used_blocks[own], rows.first_blocks[own])
         if i not in log.later_stages:
             running += interval_means(edges, start, end, rows.running[own])
-            waiting += interval_means(edges, start, end, rows.waiting[own])
+            waiting += interval_means(edges, start, end, rows.mean_waiting[own])
         busy += interval_means(edges, start, end, np.ones(len(own)))
         part = np.minimum(edges[1:], there.to_s[i]) - np.maximum(edges[:-1], there.from_s[i])
         present = np.maximum(part, 0.0) / np.diff(edges)

@@ -174,8 +174,12 @@ def _load(edges: Floats, log: RunLog, name: str) -> Floats:
             continue
         own = np.flatnonzero(rows.instance == instance)
         own = own[np.argsort(rows.start_s[own], kind="stable")]
-        value = rows.used_blocks[own] / blocks if name == "kv_usage" else getattr(rows, name)[own]
-        total += interval_means(edges, rows.start_s[own], rows.end_s[own], value)
+        between = edges, rows.start_s[own], rows.end_s[own]
+        if name == "kv_usage":
+            total += interval_means(*between, rows.used_blocks[own] / blocks, rows.first_blocks[own] / blocks)
+        else:
+            value = rows.mean_waiting if name == "waiting" else rows.running
+            total += interval_means(*between, value[own])
     return total
 
 

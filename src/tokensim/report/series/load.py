@@ -59,12 +59,16 @@ def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int], there: S
         own = np.flatnonzero(rows.instance == i)
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
-        share = rows.used_blocks[own] / max(log.num_blocks[i], 1)
-        kv.append(_told(edges, start, end, share))
+        blocks = max(log.num_blocks[i], 1)
+        means = interval_means(
+            edges, start, end, rows.used_blocks[own] / blocks, rows.first_blocks[own] / blocks
+        )
+        kv.append((means, interval_maxima(edges, start, end, rows.used_blocks[own] / blocks)))
         if i not in log.later_stages:
             stood_first += present
             running.append(_told(edges, start, end, rows.running[own]))
-            waiting.append(_told(edges, start, end, rows.waiting[own]))
+            means = interval_means(edges, start, end, rows.mean_waiting[own])
+            waiting.append((means, interval_maxima(edges, start, end, rows.waiting[own])))
     told = {"kv": (kv, stood), "running": (running, stood_first), "waiting": (waiting, stood_first)}
     bins = len(edges) - 1
     table = columns(time_s=(edges[:-1] + edges[1:]) / 2, instance=[name] * bins)
