@@ -65,6 +65,8 @@ MEANINGS: dict[type[BaseModel], dict[str, str]] = {
         "format": "`auto`: recognised by its columns. Else `azure`, `burstgpt`, `mooncake`, `sharegpt`, "
         "`qwen-bailian`, `generic`, or a plug-in's.",
         "rate_scale": "2.0 sends at twice the trace's rate: every time is divided by it.",
+        "time_zero": "`first`: the first request comes at 0. `file`: each comes at its own time, beside "
+        "failures and the like at theirs, for traces whose zero is a run's (`tokensim serve` leaves them).",
         "start": "Requests from then on, counted from the trace's first one; this becomes time zero.",
         "end": "Requests before then, counted from the trace's first one.",
         "limit": "The first so many requests of the window.",

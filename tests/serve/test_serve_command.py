@@ -14,6 +14,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import polars as pl
@@ -97,6 +98,34 @@ def test_a_served_run_is_left_as_files_and_can_be_repeated_offline(scenario: Pat
         assert (offline[name] - live[name]).abs().max() < 1e-6  # type: ignore[operator]
 
 
+def test_what_happens_at_a_time_of_its_own_finds_the_same_requests_offline(tmp_path: Path) -> None:
+    file, folder, again = tmp_path / "scenario.yaml", tmp_path / "run", tmp_path / "again"
+    pools = "pools: [{name: serve, hardware: h100-sxm-80gb, replicas: 2}]"
+    failures = "failures: [{pool: serve, at: 6s, recovery: 1s}]"
+    file.write_text(SCENARIO.replace("pools: [{hardware: h100-sxm-80gb}]", f"{pools}, {failures}"))
+    process, line = start(str(file), "--time-scale", "4", "--output", str(folder))
+    time.sleep(0.3)  # 1.2 simulated seconds: the first request does not come at 0
+    asked = [
+        threading.Thread(target=post, args=(url_of(line),), kwargs={"prompt": "a", "max_tokens": 1500})
+        for _ in range(6)
+    ]
+    for thread in asked:
+        thread.start()
+    for thread in asked:
+        thread.join(30)
+    process.send_signal(signal.SIGTERM)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+    command = [sys.executable, "-m", "tokensim", "run", str(folder / "scenario.yaml"), "-q", "-o", str(again)]
+    subprocess.run(command, check=True, timeout=60)
+    live, offline = (pl.read_parquet(one / "requests.parquet") for one in (folder, again))
+    assert live["arrival_s"][0] > 1.0
+    assert live["retries"].sum() > 0, "some were moved"
+    assert offline["retries"].to_list() == live["retries"].to_list()
+    for name in ("arrival_s", "first_token_s", "finish_s"):
+        assert (offline[name] - live[name]).abs().max() < 2e-9  # type: ignore[operator]
+
+
 def test_the_first_signal_lets_answers_end_and_refuses_new_ones(scenario: Path) -> None:
     process, line = start(str(scenario), "--time-scale", "1")
     url = url_of(line)
@@ -111,24 +140,55 @@ def test_the_first_signal_lets_answers_end_and_refuses_new_ones(scenario: Path) 
     assert answers[0].json()["usage"]["completion_tokens"] == 300
 
 
-def test_the_second_signal_ends_at_once(scenario: Path) -> None:
-    process, line = start(str(scenario), "--time-scale", "0.01")
+@pytest.mark.parametrize(("drain", "signals"), [("30s", 2), ("0s", 1), ("0.3s", 1)])
+def test_answers_that_the_end_of_the_server_cuts_off_are_told_so(
+    scenario: Path, drain: str, signals: int
+) -> None:
+    process, line = start(str(scenario), "--time-scale", "0.05", "--drain", drain)
     url = url_of(line)
+    answers: dict[bool, httpx.Response] = {}
 
-    def ask() -> None:
-        with pytest.raises(httpx.HTTPError):
-            post(url, prompt="a", max_tokens=3000).raise_for_status()
+    def ask(stream: bool) -> None:
+        answers[stream] = post(url, prompt="a", max_tokens=3000, stream=stream)
 
-    thread = threading.Thread(target=ask)
-    thread.start()
+    threads = [threading.Thread(target=ask, args=(stream,)) for stream in (False, True)]
+    for thread in threads:
+        thread.start()
     time.sleep(0.7)
-    process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
-    assert process.poll() is None, "it drains"
-    process.send_signal(signal.SIGTERM)
-    told, _ = process.communicate(timeout=10)
-    thread.join(10)
+    where = urlsplit(url)
+    with socket.create_connection((where.hostname, where.port)) as slow:  # of its body nothing has come
+        slow.sendall(b"POST /v1/completions HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n")
+        for number in range(signals):
+            if number:
+                time.sleep(0.3)
+                assert process.poll() is None, "it drains"
+            process.send_signal(signal.SIGTERM)
+        told, _ = process.communicate(timeout=20)
+    for thread in threads:
+        thread.join(10)
     assert process.returncode == 0, told
+    assert "Traceback" not in told and "rror" not in told, told
+    assert answers[False].status_code == 503
+    assert answers[False].json()["error"]["type"] == "ServiceUnavailableError"
+    assert answers[True].status_code == 200
+    *_, last, done = [line for line in answers[True].text.split("\n") if line]
+    assert "shut down" in json.loads(last.removeprefix("data: "))["error"]["message"]
+    assert done == "data: [DONE]"
+
+
+def test_no_signal_interrupts_the_writing_of_the_files(scenario: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    process, line = start(str(scenario), "--time-scale", "10", "--output", str(folder))
+    assert post(url_of(line), prompt="a", max_tokens=20).status_code == 200
+    while process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.003)
+    told, _ = process.communicate()
+    assert process.returncode == 0, told
+    assert f"Files: {folder}" in told
+    assert json.loads((folder / "summary.json").read_text())["requests"]["finished"] == 1
+    assert not list(folder.glob(".*.partial"))
 
 
 def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
@@ -136,7 +196,9 @@ def refused(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
     with pytest.raises(SystemExit) as end:
         cli.main()
     assert end.value.code == cli.REFUSED
-    return capsys.readouterr().err
+    told = capsys.readouterr()
+    assert not told.out, "nothing else is said"
+    return told.err
 
 
 @pytest.mark.parametrize(
@@ -164,11 +226,12 @@ def test_what_cannot_be_served_is_refused(
 def test_a_port_that_somebody_listens_on_is_refused(
     scenario: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    output = scenario.parent / "run"
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        assert f"127.0.0.1:{port}: Address already in use" in refused(
-            capsys, monkeypatch, str(scenario), "--port", port
-        )
+        told = refused(capsys, monkeypatch, str(scenario), "--port", port, "--output", str(output))
+        assert f"127.0.0.1:{port}: Address already in use" in told
+        assert not output.exists()
     with closing(_bind("127.0.0.1", 0)) as other:  # of a second server that has only just started
         port = str(other.getsockname()[1])
         assert f"127.0.0.1:{port}: Address already in use" in refused(

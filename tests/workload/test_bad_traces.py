@@ -248,3 +248,18 @@ def test_json_values_of_any_shape_are_refused_and_never_a_traceback(tmp_path: Pa
                     build_workload(WorkloadSpec.model_validate({"trace": {"path": "t"}}), 0, tmp_path)
                 except InputError as error:
                     assert "line" in str(error) or key in str(error)
+
+
+@pytest.mark.parametrize(
+    ("data", "spec", "says"),
+    [
+        (HEADER + A1, {}, "begin years after its zero, as dates"),
+        (OURS + "-1,5,5\n2,5,5\n", {}, "begin before its zero"),
+        (TALK, {"arrivals": {"process": "poisson", "rate": 2}}, "no arrivals, so time_zero means nothing"),
+    ],
+)
+def test_a_zero_that_the_file_does_not_have(
+    tmp_path: Path, data: str, spec: dict[str, Any], says: str
+) -> None:
+    text = refusal(tmp_path, data, spec, time_zero="file")
+    assert "workload.trace.time_zero" in text and says in text and "leave it out" in text

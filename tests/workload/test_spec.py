@@ -111,6 +111,8 @@ def test_joint_lengths_need_one_source(lengths: dict[str, Any], says: str) -> No
         ({"format": "azur"}, "unknown trace format 'azur'; did you mean 'azure'"),
         ({"rate_scale": 0}, "greater than 0"),
         ({"start": "10s", "end": "5s"}, "end 5 s is not after start 10 s"),
+        ({"start": "10s", "time_zero": "file"}, "start becomes time zero"),
+        ({"resample": 5, "time_zero": "file"}, "time_zero: file keeps times"),
         ({"limit": 0}, "greater than"),
         ({"columns": {"input_token": "in"}}, "did you mean 'input_tokens'"),
         ({"tokenizer": "t.json", "characters_per_token": 3}, "not both"),

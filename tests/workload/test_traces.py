@@ -287,6 +287,15 @@ def test_a_rate_scale_of_two_is_twice_the_rate(tmp_path: Path) -> None:
     assert load(ten(tmp_path), rate_scale=0.5, start=2, limit=2).arrival_s.tolist() == [0, 2]
 
 
+def test_the_files_own_zero_may_be_that_of_the_run(tmp_path: Path) -> None:
+    path = tmp_path / write(tmp_path, "arrival_s,input_tokens,output_tokens\n3,5,5\n4.5,5,6\n9,5,7\n")
+    assert load(path).arrival_s.tolist() == [0, 1.5, 6]
+    assert load(path, time_zero="file").arrival_s.tolist() == [3, 4.5, 9]
+    assert load(path, time_zero="file", end=9, rate_scale=2).arrival_s.tolist() == [1.5, 2.25]
+    given = {"arrivals": {"process": "constant", "rate": 4}}
+    assert load(path, spec=given, time_zero="file").arrival_s.tolist() == [0, 0.25, 0.5]
+
+
 def test_given_arrivals_replace_the_traces_own(tmp_path: Path) -> None:
     path = ten(tmp_path)
     workload = load(path, spec={"arrivals": {"process": "constant", "rate": 4}, "max_in_flight": 3})

@@ -112,9 +112,11 @@ def serve(
         typer.echo(f"Serving {next(iter(endpoint.models))} at http://{shown}:{port}/v1{speed}")
 
     try:
-        run_server(endpoint, ready)
-    finally:
-        _deliver(endpoint, target)
+        run_server(endpoint, ready, lambda: _deliver(endpoint, target))
+    except InputError:
+        if target:
+            target.withdraw()
+        raise
 
 
 def _document(scenario: Path, overrides: list[str]) -> Document:

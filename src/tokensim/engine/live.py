@@ -143,6 +143,11 @@ class LiveSimulation(Simulation):
         """Requests that have come and are not over."""
         return len(self.requests.arrivals)
 
+    @property
+    def deserted(self) -> bool:
+        """Nobody takes requests, and nothing is planned that could change it: those that come fail."""
+        return not self.entries and self._soon is None and not self.agenda.heap
+
     def intake(self, index: int) -> Intake:
         """How request ``index`` got into the batch, which it did; asked once."""
         request = self.requests.present.get(index)

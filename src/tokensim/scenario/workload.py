@@ -49,6 +49,11 @@ class TraceSpec(Section):
     keeps the first so many requests. ``resample`` draws so many with replacement, to lengthen (or thin) the
     trace: each brings its lengths and the gap before it, so rate and mix stay and longer trends go.
 
+    ``time_zero``: ``first``, the first request comes at 0; ``file``, each comes at the time that the file
+    says. That is for traces whose zero is that of a run, in which something else happens at a time of its own
+    (failures, restarts, an autoscaler's looks). ``end`` counts from that zero too, and ``rate_scale`` divides
+    what is before the first request as well.
+
     ``columns`` (format ``generic``) maps our names to the file's: ``{arrival_s: ts, input_tokens: in}``, and
     ``time_unit`` says what a number in the arrival column counts. ``tokenizer`` and ``characters_per_token``
     (``sharegpt``) turn text into lengths: a Hugging Face ``tokenizer.json``, or a rule of thumb.
@@ -63,6 +68,7 @@ class TraceSpec(Section):
     path: str
     format: str = "auto"
     rate_scale: Rate = 1.0
+    time_zero: Literal["first", "file"] = "first"
     start: Duration | None = None
     end: PositiveDuration | None = None
     limit: Requests | None = None
@@ -103,6 +109,11 @@ class TraceSpec(Section):
             raise ValueError(
                 f"the window is empty: end {self.end:g} s is not after start {self.start or 0:g} s"
             )
+        if self.time_zero == "file":
+            if self.start is not None:
+                raise ValueError("start becomes time zero, and time_zero: file is the file's; leave one out")
+            if self.resample is not None:
+                raise ValueError("resample draws gaps, and time_zero: file keeps times; leave one out")
         if self.answer_tpot is not None and not self.sessions:
             raise ValueError("answer_tpot says how pauses follow from the trace; it needs sessions: true")
         if self.sessions and self.resample is not None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any
 
 from fastapi import FastAPI
 
+from tokensim.engine.instance import Instance
 from tokensim.engine.replica import Replica, State
 from tokensim.errors import SimulationError
 from tokensim.serve.asking import ApiError
@@ -48,8 +49,8 @@ def add_admin(app: FastAPI, pacer: Pacer) -> None:
                 "pool": replica.pool.name,
                 "role": replica.role,
                 "state": replica.state.value,
-                "running": sum(len(rank.scheduler.running) for rank in replica.ranks),
-                "waiting": sum(len(rank.scheduler.waiting) for rank in replica.ranks),
+                "running": sum(len(rank.scheduler.running) for rank in _serving(replica)),
+                "waiting": sum(len(rank.scheduler.waiting) for rank in _serving(replica)),
             }
             for replica in live.replicas
         ]
@@ -90,3 +91,9 @@ def add_admin(app: FastAPI, pacer: Pacer) -> None:
         except ValueError as error:
             raise ApiError(404, str(error)) from None
         return done(lambda: control.add_replica(pool))
+
+
+def _serving(replica: Replica) -> Sequence[Instance]:
+    """The ranks of ``replica``; none if it is down: what a dead one had leaves it when its step would have
+    ended."""
+    return () if replica.state is State.DOWN else replica.ranks

@@ -104,6 +104,13 @@ class Choice:
             answer.error = _error_of(status, answer.admission)
         answer.wake()
 
+    def break_off(self, error: ApiError) -> None:
+        """See ``Listener``."""
+        answer = self.answer
+        if answer.error is None:
+            answer.error = error
+        answer.wake()
+
 
 def _error_of(status: int, admission: bool) -> ApiError:
     if status == REJECTED and admission:
@@ -233,7 +240,7 @@ class Answer:
         """Tokens of all prompts and answers."""
         prompts = sum(map(len, self.asked.prompts))
         answers = sum(choice.taken for choice in self.choices)
-        cached = sum(choice.cached for choice in self.choices)
+        cached = sum(choice.cached for choice in self.choices[:: self.asked.n])  # a prompt counts once
         return _usage(prompts, answers, cached)
 
     def _usage_of(self, choice: Choice, sent: int) -> dict[str, Any]:

@@ -11,14 +11,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
 
 from tokensim.assemble.live import LiveCluster
 from tokensim.engine.arriving import Arrival
 from tokensim.serve.admin import add_admin
 from tokensim.serve.answers import Answer
 from tokensim.serve.asking import ApiError, Asked, Desk
+from tokensim.serve.errors import add_error_handlers
 from tokensim.serve.gate import CAME, Gate
 from tokensim.serve.metrics import Metrics
 from tokensim.serve.pacer import Pacer
@@ -32,7 +31,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     404: {"model": ErrorBody, "description": "No such model."},
     413: {"model": ErrorBody, "description": "The body is too large."},
     429: {"model": ErrorBody, "description": "Too many requests, or rejected by admission control."},
-    503: {"model": ErrorBody, "description": "The server drains, or the replica was lost."},
+    503: {"model": ErrorBody, "description": "The server ends, or the replica was lost, or all are."},
 }
 
 
@@ -57,7 +56,7 @@ class Rules:
 
 
 class Service:
-    """What the routes share."""
+    """What the routes share; ``root`` is the model that is served, whatever clients call it."""
 
     def __init__(
         self,
@@ -67,12 +66,14 @@ class Service:
         metrics: Metrics,
         index: PromptIndex | None,
         rules: Rules,
+        root: str,
     ) -> None:
         self.cluster = cluster
         self.desk = desk
         self.pacer = pacer
         self.metrics = metrics
         self.rules = rules
+        self.root = root
         self.draining = False
         self.started = int(time.time())
         self.index = index
@@ -124,6 +125,13 @@ class Service:
             choice.index = self.pacer.send(arrival, choice, now)
         return answer
 
+    def end_answers(self) -> None:
+        """Those who still wait for tokens are told that none will come."""
+        error = self.pacer.error
+        told = "The server has shut down." if error is None else f"The simulation has ended: {error}"
+        for listener in self.pacer.listeners():
+            listener.break_off(ApiError(503, told))
+
 
 def _number(text: str | None, plain: int) -> int:
     """A whole number ≥ 0 from a header; any other text by its checksum."""
@@ -153,7 +161,8 @@ class AnswerResponse(Response):
                 await answer.wait()
                 if answer.gone:
                     return
-                if answer.error is not None and not answer.pending and not begun:
+                partly = begun or (answer.asked.stream and answer.pending)  # what has come is sent first
+                if answer.error is not None and not partly:
                     await _send_json(send, answer.error.status, json.dumps(answer.error.body).encode())
                 elif answer.asked.stream:
                     if not begun:
@@ -210,9 +219,7 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
         lifespan=lifespan,
     )
     app.add_middleware(Gate, api_key=service.rules.api_key, max_bytes=service.rules.max_request_bytes)
-    app.add_exception_handler(ApiError, _api_error)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http_error)
+    add_error_handlers(app)
     desk = service.desk
 
     @app.post("/v1/completions", responses=ANSWERS, response_class=Response)
@@ -237,7 +244,7 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
                     "object": "model",
                     "created": service.started,
                     "owned_by": "tokensim",
-                    "root": name,
+                    "root": service.root if adapter < 0 else name,
                     "parent": None if adapter < 0 else base,
                     "max_model_len": desk.max_model_len,
                 }
@@ -247,9 +254,12 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
 
     @app.get("/health", response_class=Response, responses={503: ERRORS[503]})
     async def health() -> Response:
-        """200 while requests are taken."""
+        """200 while requests are taken, or will be."""
+        service.pacer.tick()
         if service.draining or service.pacer.error is not None:
             raise ApiError(503, "not taking requests")
+        if service.cluster.simulation.deserted:
+            raise ApiError(503, "all replicas are down, and no other is to come")
         return Response()
 
     @app.get("/version")
@@ -266,33 +276,3 @@ def make_app(service: Service, lifespan: Any = None) -> FastAPI:
     if service.rules.admin:
         add_admin(app, service.pacer)
     return app
-
-
-def error_response(error: ApiError) -> Response:
-    """``error`` as JSON, of ASCII only: a message may quote half a surrogate pair."""
-    headers = {"WWW-Authenticate": "Bearer"} if error.status == 401 else {}
-    return Response(json.dumps(error.body), error.status, headers, "application/json")
-
-
-async def _api_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, ApiError)
-    return error_response(error)
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    found = error.errors()
-    told = []
-    for one in found[:5]:
-        place = "" if one["type"] == "json_invalid" else ".".join(map(str, one["loc"][1:]))
-        told.append(f"{place}: {one['msg']}" if place else str(one["msg"]))
-    more = f" (and {len(found) - 5} more)" if len(found) > 5 else ""
-    names = [str(one["loc"][1]) for one in found if len(one["loc"]) > 1 and one["type"] != "json_invalid"]
-    return error_response(ApiError(400, "; ".join(told) + more, param=names[0] if names else None))
-
-
-async def _http_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, HTTPException)
-    answer = error_response(ApiError(error.status_code, str(error.detail)))
-    answer.headers.update(error.headers or {})
-    return answer

@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 
-from tokensim.serve.schemas import UNSIMULATED, ChatRequest, CompletionRequest, Message, Sampling
+from tokensim.serve.schemas import (
+    COMPLETION_TOKENS,
+    UNSIMULATED,
+    ChatRequest,
+    CompletionRequest,
+    Message,
+    Sampling,
+)
 from tokensim.serve.tokens import Tokens
 
 IM_START, IM_END, NEW_LINE = -1, -2, -3
@@ -106,7 +113,8 @@ class Desk:
         else:
             for one in [prompt] if isinstance(prompt[0], int) else prompt:
                 prompts.append(self.tokens.encode(one, special) if isinstance(one, str) else list(one))
-        return self._asked(body, prompts, body.max_tokens, False)
+        limit = COMPLETION_TOKENS if body.max_tokens is None else body.max_tokens
+        return self._asked(body, prompts, limit, False)
 
     def chat(self, body: ChatRequest) -> Asked:
         """What ``body`` asks for; raises ``ApiError``."""

@@ -33,7 +33,7 @@ class Gate:
 
     def __init__(self, app: Any, api_key: str | None, max_bytes: int) -> None:
         self._app = app
-        self._token = None if api_key is None else b"Bearer " + api_key.encode()
+        self._key = None if api_key is None else api_key.encode()
         self._max_bytes = max_bytes
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -43,8 +43,8 @@ class Gate:
             return
         scope[CAME] = scope.get("state", {}).get(CAME) or perf_counter()
         headers = dict(scope["headers"])
-        guarded = self._token is not None and scope["path"].startswith(GUARDED)
-        if guarded and not compare_digest(headers.get(b"authorization", b""), self._token or b""):
+        guarded = self._key is not None and scope["path"].startswith(GUARDED)
+        if guarded and not compare_digest(_bearer(headers.get(b"authorization", b"")), self._key or b""):
             await _refuse(send, ApiError(401, "Unauthorized"))
             return
         length = headers.get(b"content-length", b"0")
@@ -74,6 +74,12 @@ class Gate:
 
     def _too_large(self) -> ApiError:
         return ApiError(413, f"The body is larger than {self._max_bytes} bytes.")
+
+
+def _bearer(authorization: bytes) -> bytes:
+    """The token of the header; nothing if it is of another scheme, whose name may be in any case."""
+    scheme, _, token = authorization.partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else b""
 
 
 async def _refuse(send: Any, error: ApiError) -> None:

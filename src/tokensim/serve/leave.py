@@ -1,8 +1,9 @@
 """What a server leaves in the end: the files of a run, and its arrivals as a trace, so that the run can be
 repeated offline.
 
-The trace says of every prompt which segments it is made of, and which segment its answer is, so that the
-prefix cache finds offline what it found live.
+The trace counts from the server's start, as failures, restarts and autoscalers do. It says of every prompt
+which segments it is made of, and which segment its answer is, so that the prefix cache finds offline what it
+found live.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def leave_run(result: Result, workload: Workload, folder: Path) -> None:
 
 def replayed(scenario: Scenario) -> Scenario:
     """``scenario`` with the arrivals as its trace."""
-    trace = TraceSpec(path=ARRIVALS, format="generic")
+    trace = TraceSpec(path=ARRIVALS, format="generic", time_zero="file")
     return scenario.model_copy(update={"workload": WorkloadSpec(trace=trace)})
 
 

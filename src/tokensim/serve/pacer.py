@@ -14,6 +14,7 @@ from typing import Protocol
 from tokensim.assemble.live import LiveCluster
 from tokensim.engine.arriving import Arrival
 from tokensim.engine.live import AGAIN
+from tokensim.serve.asking import ApiError
 from tokensim.serve.clock import Clock
 from tokensim.serve.histogram import Histogram
 
@@ -40,6 +41,10 @@ class Listener(Protocol):
 
     def end(self, status: int, time_s: float) -> None:
         """The request is over (``metrics.recorder``: FINISHED, …); after its last token, if it has any."""
+        ...
+
+    def break_off(self, error: ApiError) -> None:
+        """Nobody goes on serving: what has not come will not."""
         ...
 
 
@@ -83,6 +88,10 @@ class Pacer:
     def streams(self) -> int:
         """Requests that somebody waits for."""
         return len(self._listeners)
+
+    def listeners(self) -> list[Listener]:
+        """All who wait for something."""
+        return list(self._listeners.values())
 
     def ring(self) -> None:
         """Something has changed: look as soon as the event loop can."""

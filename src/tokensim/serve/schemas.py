@@ -15,6 +15,9 @@ Seed = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 Whole = Annotated[int, Field(ge=0, lt=2**31)]
 Positive = Annotated[int, Field(ge=1, lt=2**31)]
 
+COMPLETION_TOKENS = 16
+"""Of a completion, where the request does not say (vLLM's default)."""
+
 
 class Body(BaseModel):
     """A JSON object; unknown fields are kept and ignored."""
@@ -74,8 +77,7 @@ class CompletionRequest(Sampling):
         | str
         | Annotated[list[str], Field(min_length=1)]
     )
-    max_tokens: Positive | None = 16
-    """vLLM's default."""
+    max_tokens: Positive | None = COMPLETION_TOKENS
     best_of: Positive | None = None
     echo: bool | None = False
     suffix: str | None = None

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from math import gcd
@@ -35,6 +34,12 @@ MOST_BLOCKS = 1 << 20
 """Blocks of prompts that are remembered at most: 200 MB of real memory."""
 
 FEWEST_BLOCKS = 1 << 16
+
+LOOK_S = 0.05
+"""Real seconds between two looks at whether answers have had their time."""
+
+PARTING_S = 1.0
+"""Real seconds that a client gets to read the end of its answer when the server ends."""
 
 BACKLOG = 2048
 """Connections that may wait to be accepted (uvicorn's default)."""
@@ -87,7 +92,9 @@ class Endpoint:
         )
         self.pacer = Pacer(self.cluster, Clock(options.time_scale), self._broke_down)
         metrics = Metrics(self.cluster, next(iter(self.models)))
-        self.service = Service(self.cluster, desk, self.pacer, metrics, index_of(self.cluster), options.rules)
+        index = index_of(self.cluster)
+        root = model_id(scenario)
+        self.service = Service(self.cluster, desk, self.pacer, metrics, index, options.rules, root)
         self.app = make_app(self.service, self._lifespan)
         self.on_failure: Callable[[], None] = lambda: None
 
@@ -124,12 +131,15 @@ def with_real_client(scenario: Scenario) -> Scenario:
     return scenario.model_copy(update={"performance": performance})
 
 
+def model_id(scenario: Scenario) -> str:
+    """What the scenario calls its model."""
+    given = scenario.model
+    return given if isinstance(given, str) else scenario.name or "model"
+
+
 def models_of(scenario: Scenario, name: str | None) -> dict[str, int]:
     """The names of the model (first) and of its adapters, with their numbers."""
-    if name is None:
-        given = scenario.model
-        name = given if isinstance(given, str) else scenario.name or "model"
-    models = {name: -1}
+    models = {model_id(scenario) if name is None else name: -1}
     engines = [scenario.pool_engine(pool) for pool in scenario.cluster.pools]
     if all(engine.lora is not None for engine in engines):
         asked = scenario.workload.adapters
@@ -159,7 +169,8 @@ def index_of(cluster: LiveCluster) -> PromptIndex | None:
 
 
 class Server(uvicorn.Server):
-    """Stops taking requests at the first signal and lets answers end; at the second one it stops at once."""
+    """Stops taking requests at the first signal and lets answers end, for so long as the options say; at the
+    second one those that are left end with an error."""
 
     def __init__(self, config: uvicorn.Config, endpoint: Endpoint, ready: Callable[[int], None]) -> None:
         super().__init__(config)
@@ -167,6 +178,7 @@ class Server(uvicorn.Server):
         config.http_protocol_class = stamping(config.http_protocol_class)
         self._endpoint = endpoint
         self._ready = ready
+        self._hurried = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """See ``uvicorn.Server``."""
@@ -174,30 +186,54 @@ class Server(uvicorn.Server):
         if self.started:
             self._ready(self.servers[0].sockets[0].getsockname()[1])
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See ``uvicorn.Server``, which would cancel what lasts too long, and tell clients nothing."""
+        ending = asyncio.ensure_future(self._end_answers())
+        await super().shutdown(sockets)
+        ending.cancel()
+
+    async def _end_answers(self) -> None:
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + self._endpoint.options.drain_s
+        while loop.time() < end_s and not self._hurried and self._endpoint.pacer.error is None:
+            await asyncio.sleep(LOOK_S)
+        self._endpoint.service.end_answers()
+        await asyncio.sleep(PARTING_S)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()  # its client sends, or reads, too slowly
+        await asyncio.sleep(PARTING_S)
+        self.force_exit = True
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Take both signals, and give them back; they end nothing but the server."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {one: signal.signal(one, self.handle_exit) for one in (signal.SIGINT, signal.SIGTERM)}
+        """Signals are ``heeded`` for longer than uvicorn would."""
+        yield
+
+    @contextlib.contextmanager
+    def heeded(self) -> Iterator[None]:
+        """Take both signals: they end nothing but the server. Afterwards they are ignored, as the process is
+        about to end by itself."""
+        if self._endpoint.options.keep:
+            import polars  # noqa: F401  (takes Ctrl-C when it is imported, and would as the files are written)
+        for one in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(one, self.handle_exit)
         try:
             yield
         finally:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for one in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(one, signal.SIG_IGN)
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         """The first signal, or another one."""
         self._endpoint.service.draining = True
-        if self.should_exit:
-            self.force_exit = True
+        self._hurried = self.should_exit
         self.should_exit = True
 
 
-def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
-    """Serve until a signal comes; ``ready`` is called with the port. Raises ``SimulationError`` if the
-    simulation breaks down, ``InputError`` if the address is taken."""
+def run_server(endpoint: Endpoint, ready: Callable[[int], None], ended: Callable[[], None]) -> None:
+    """Serve until a signal comes; ``ready`` is called with the port, and ``ended`` when nobody is served any
+    more: no signal interrupts that. Raises ``SimulationError`` if the simulation breaks down, ``InputError``
+    if the address is taken: then neither is called."""
     options = endpoint.options
     _allow_connections(options.rules.max_streams)
     sock = _bind(options.host, options.port)
@@ -205,7 +241,6 @@ def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
         endpoint.app,
         log_level="info" if options.access_log else "warning",
         access_log=options.access_log,
-        timeout_graceful_shutdown=max(1, round(options.drain_s)),
         timeout_keep_alive=75,
         server_header=False,
         date_header=False,
@@ -216,11 +251,13 @@ def run_server(endpoint: Endpoint, ready: Callable[[int], None]) -> None:
         server.should_exit = True
 
     endpoint.on_failure = stop
-    try:
-        with asyncio.Runner(loop_factory=fine_loop) as runner:
-            runner.run(server.serve([sock]))
-    finally:
-        sock.close()
+    with server.heeded():
+        try:
+            with asyncio.Runner(loop_factory=fine_loop) as runner:
+                runner.run(server.serve([sock]))
+        finally:
+            sock.close()
+            ended()
     if endpoint.pacer.error is not None:
         error = endpoint.pacer.error
         if isinstance(error, SimulationError):

@@ -22,6 +22,9 @@ from tokensim.workload.traces.base import TRAITS
 from tokensim.workload.traces.rounds import gaps_as_pauses, numbered, with_answers
 from tokensim.workload.traits import with_traits
 
+LONGEST_LEAD_NS = 10**8 * 10**9
+"""Three years. A trace whose own times begin later has no zero of its own: they are dates."""
+
 
 def build_workload(spec: WorkloadSpec, seed: int, base_dir: Path | None = None) -> Workload:
     """The requests that ``spec`` asks for; the same ``spec``, files and ``seed`` give the same bytes.
@@ -41,7 +44,7 @@ def build_workload(spec: WorkloadSpec, seed: int, base_dir: Path | None = None) 
 
 def _from_trace(spec: WorkloadSpec, trace: TraceSpec, streams: Streams, folder: Path) -> Workload:
     path = resolve(trace.path, folder)
-    rows = _served(read_trace(path, trace, folder), path)
+    rows = _served(read_trace(path, trace, folder), trace, path)
     if rows.arrival_ns is None and spec.arrivals is None:
         raise InputError(
             "the trace has no arrivals",
@@ -122,10 +125,20 @@ def _sent_otherwise(rows: TraceRows, spec: WorkloadSpec, streams: Streams) -> tu
     return rows.take(order), Arrivals(arrivals.arrival_s[session], arrivals.concurrency, think_s)
 
 
-def _served(rows: TraceRows, path: Path) -> TraceRows:
-    """The rows that ran, with time zero at the first row of the trace; what is dropped is noted."""
+def _served(rows: TraceRows, trace: TraceSpec, path: Path) -> TraceRows:
+    """The rows that ran, with time zero at the first row of the trace, unless the file's own is wanted; what
+    is dropped is noted."""
     if rows.arrival_ns is not None:
-        rows = replace(rows, arrival_ns=rows.arrival_ns - rows.arrival_ns[0])
+        first_ns = int(rows.arrival_ns[0])
+        if trace.time_zero == "first":
+            rows = replace(rows, arrival_ns=rows.arrival_ns - first_ns)
+        elif not 0 <= first_ns <= LONGEST_LEAD_NS:
+            told = "before its zero" if first_ns < 0 else "years after its zero, as dates and Unix times do"
+            raise InputError(
+                f"the times of {path.name} begin {told}",
+                where="workload.trace.time_zero",
+                hint="leave it out: the first request then comes at 0",
+            )
     kept = (rows.input_tokens > 0) & (rows.output_tokens > 0)
     dropped = len(rows) - int(kept.sum())
     if not dropped:
@@ -138,10 +151,10 @@ def _served(rows: TraceRows, path: Path) -> TraceRows:
 
 def _window(rows: TraceRows, trace: TraceSpec, path: Path) -> TraceRows:
     """The rows from ``start`` on and before ``end``, with time zero at ``start``."""
-    if trace.start is None and trace.end is None and trace.rate_scale == 1.0:
+    if (trace.start, trace.end, trace.rate_scale, trace.time_zero) == (None, None, 1.0, "first"):
         return rows
     if rows.arrival_ns is None:
-        key = next(k for k in ("start", "end", "rate_scale") if k in trace.model_fields_set)
+        key = next(k for k in ("start", "end", "rate_scale", "time_zero") if k in trace.model_fields_set)
         raise InputError(
             f"the trace has no arrivals, so {key} means nothing",
             where=f"workload.trace.{key}",
