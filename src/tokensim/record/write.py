@@ -117,7 +117,8 @@ def _rows(recording: Recording, good: list[Outcome]) -> list[dict[str, Any]]:
     lengths = [recording.input_tokens(outcome) for outcome in good]
     ids = None
     if shares(workload):
-        ids = hash_ids(workload, [o.index for o in good], lengths, _block(recording))
+        answers = {outcome.index: outcome.output_tokens for outcome in good}
+        ids = hash_ids(workload, [o.index for o in good], lengths, answers, _block(recording))
     rows = []
     for number, outcome in enumerate(good):
         row: dict[str, Any] = {
