@@ -39,6 +39,7 @@ class Behaviour:
     key: str | None = None
     chat_only: bool = False
     owner: str = "vllm"
+    models: tuple[dict[str, Any], ...] = ({"id": "tiny"},)
     metrics: bool = True
     stream: Callable[[FakeServer, dict[str, Any], asyncio.StreamWriter], Awaitable[None]] | None = None
     spared: int = 2  # requests answered well before ``stream`` takes over: the recorder's first questions
@@ -76,8 +77,8 @@ class FakeServer:
         if own.key is not None and headers.get("authorization") != f"bearer {own.key}".lower():
             return await page(writer, 401, {"error": {"message": "Unauthorized"}})
         if path == "/v1/models":
-            entry = {"id": "tiny", "owned_by": own.owner, "max_model_len": 4096}
-            return await page(writer, 200, {"object": "list", "data": [entry]})
+            same = {"owned_by": own.owner, "max_model_len": 4096}
+            return await page(writer, 200, {"object": "list", "data": [{**same, **m} for m in own.models]})
         if path == "/version":
             return await page(writer, 200, {"version": "0.33.0"})
         if path == "/metrics" and own.metrics:

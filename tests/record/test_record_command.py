@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -174,6 +175,31 @@ def test_sessions_are_recorded_with_who_waits_for_whom(
     assert tokensim("validate", folder, "-q")[0] == 0
 
 
+def test_rounds_of_text_share_in_the_case_what_they_share_at_the_server(
+    tokensim: Command, scenario: Path, tmp_path: Path
+) -> None:
+    """Words are not tokens, and every turn of a chat brings some of its own."""
+    workload = tmp_path / "workload.yaml"
+    workload.write_text(
+        "arrivals: {process: poisson, rate: 50}\ninput_tokens: 100\noutput_tokens: 16\n"
+        "sessions: {count: 3, rounds: 3, think_time: 10ms}\nshared_prefix: {groups: 1, tokens: 200}\n"
+    )
+    folder = tmp_path / "case"
+    with running(Behaviour(first_s=0.0, every_s=0.001, chat_only=True, words_per_token=0.7)) as server:
+        code, _, err = tokensim("record", server.url, "-s", scenario, "--workload", workload, "-o", folder)
+    assert (code, err) == (0, "")
+    lines = (folder / "requests.jsonl").read_text().splitlines()
+    rows = {row["request_id"]: row for row in map(json.loads, lines)}
+    assert sum(bool(row["after"]) for row in rows.values()) == 6
+    for row in rows.values():
+        above = rows.get(row["after"])
+        whole = [] if above is None else above["hash_ids"]
+        assert row["hash_ids"][: len(whole)] == whole
+        assert len(row["hash_ids"]) == row["input_tokens"] // 16
+    begins = {tuple(row["hash_ids"][: 190 // 16]) for row in rows.values()}
+    assert len(begins) == 1
+
+
 def test_failures_are_exit_code_1_and_kept(tokensim: Command, tmp_path: Path) -> None:
     calls = iter(range(100))
 
@@ -227,6 +253,96 @@ def test_ctrl_c_writes_what_is_there(tmp_path: Path) -> None:
     assert any(note.startswith("PARTIAL") for note in read_case(folder).facts.notes)
 
 
+async def ctrl_c_while_asked(server: FakeServer, body: object, writer: object) -> None:
+    """It gives no answer, and the first time that it is here somebody presses Ctrl-C."""
+    if len(server.bodies) == server.behaviour.spared + 1:
+        os.kill(os.getpid(), signal.SIGINT)
+    await asyncio.sleep(60)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
+@pytest.mark.parametrize("spared", [0, 2], ids=["trial", "warm-up"])
+def test_ctrl_c_before_the_load_ends_it_at_once_with_nothing(
+    tokensim: Command, tmp_path: Path, spared: int
+) -> None:
+    folder = tmp_path / "case"
+    with running(Behaviour(stream=ctrl_c_while_asked, spared=spared)) as server:
+        load = (*LOAD, "--warmup", "1", "--timeout", "20", "-o", folder)
+        began = time.monotonic()
+        code, out, err = tokensim("record", server.url, *load)
+    assert time.monotonic() - began < 15  # it does not wait for the answer
+    assert (code, err) == (1, "error: interrupted before anything was measured\n")
+    assert "TTFT" not in out and not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT to a process")
+def test_ctrl_c_before_the_first_answer_prints_no_figures(tokensim: Command, tmp_path: Path) -> None:
+    with running(Behaviour(stream=ctrl_c_while_asked)) as server:
+        load = ("--rate", "1", "--num-requests", "3", "--input-tokens", "9", "--output-tokens", "2")
+        code, out, err = tokensim("record", server.url, *load, "-o", tmp_path / "case")
+    assert code == 1 and "no request of 3 succeeded" in err
+    assert "PARTIAL" in out and "0 of 3 requests answered" in out
+    assert "TTFT" not in out and "throughput" not in out
+
+
+SERVED = (
+    {"id": "prod", "root": "meta-llama/Llama-3.1-8B", "parent": None},
+    {"id": "adapter-0", "root": "/adapters/0", "parent": "prod"},
+)
+
+
+@pytest.mark.parametrize(
+    ("models", "asked", "model", "noted"),
+    [
+        (SERVED, (), "meta-llama/Llama-3.1-8B", None),
+        (
+            SERVED,
+            ("--model", "adapter-0"),
+            "meta-llama/Llama-3.1-8B",
+            "adapter-0 is an adapter of",
+        ),
+        (({"id": "Qwen/Qwen3-8B", "root": "/weights/qwen"},), (), "Qwen/Qwen3-8B", None),
+        (({"id": "prod", "root": "/weights/own"},), (), "prod", "no model 'prod' is known.*--set model=ID"),
+        (({"id": "prod", "root": 7, "parent": ["x"]},), (), "prod", "no model 'prod' is known here"),
+        (SERVED, ("--set", "model=Qwen/Qwen3-8B"), "Qwen/Qwen3-8B", None),
+    ],
+)
+def test_a_case_has_the_model_behind_the_servers_name_for_it(
+    tokensim: Command,
+    tmp_path: Path,
+    models: tuple[dict[str, object], ...],
+    asked: tuple[str, ...],
+    model: str,
+    noted: str | None,
+) -> None:
+    folder = tmp_path / "case"
+    load = (*LOAD, *asked, "--hardware", "h100-sxm-80gb", "-o", folder)
+    with running(Behaviour(models=models)) as server:
+        code, out, err = tokensim("record", server.url, *load)
+    assert (code, err) == (0, "")
+    facts = read_case(folder).facts
+    assert facts.scenario["model"] == model
+    told = [note for note in facts.notes if "adapter" in note or "known here" in note]
+    if noted is None:
+        assert not told
+    else:
+        assert len(told) == 1 and re.match(noted, told[0])
+        assert " ".join(told[0].split()[:3]) in out
+    assert tokensim("validate", folder, "-q")[0] == (2 if model == "prod" else 0)
+
+
+def test_metrics_that_are_not_there_are_told_once(
+    tokensim: Command, server: FakeServer, tmp_path: Path
+) -> None:
+    folder = tmp_path / "case"
+    code, out, _ = tokensim("record", server.url, *LOAD, "--metrics-path", "/nometrics", "-o", folder)
+    assert code == 0
+    assert out.count("no known metrics at /nometrics") == 1
+    assert re.search(r"metrics +0 polls, [1-9]", out)
+    assert sum("no known metrics at /nometrics" in note for note in read_case(folder).facts.notes) == 1
+    assert not (folder / "server.parquet").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -242,6 +358,9 @@ def test_ctrl_c_writes_what_is_there(tmp_path: Path) -> None:
         ((*LOAD, "--tokenizer", "absent.json"), "not a tokenizer"),
         ((*LOAD, "--flavour", "sglan"), "sglang"),
         ((*LOAD, "--set", "workload.priorities=[1, 1]"), "priorities are not sent"),
+        ((*LOAD, "--hardware", "h100-sxm-80g"), "did you mean 'h100-sxm-80gb'"),
+        ((*LOAD, "--set", "model=meta-llama/Llama-3.1-9B"), "did you mean 'meta-llama/Llama-3.1-8B'"),
+        ((*LOAD, "--set", "engine.max_num_seqs=many"), "must be a whole number"),
     ],
 )
 def test_what_cannot_be_is_refused(
@@ -252,6 +371,17 @@ def test_what_cannot_be_is_refused(
     assert said in err
     assert not (tmp_path / "case").exists()
     assert not [body for body in server.bodies if body["max_tokens"] == 8]
+
+
+@pytest.mark.parametrize("inside", ["", "further/down"])
+def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_sent(
+    tokensim: Command, server: FakeServer, tmp_path: Path, inside: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = tokensim("record", server.url, *LOAD, "-o", tmp_path / "file" / inside)
+    assert code == 2
+    assert "cannot be written to" in err or "is a file" in err
+    assert not server.paths
 
 
 def test_the_key_may_stand_in_the_environment(

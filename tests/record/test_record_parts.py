@@ -8,7 +8,6 @@ import json
 import math
 import socket
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from hypothesis import strategies as st
 
 from tokensim.errors import InputError
 from tokensim.record.answer import Answer, error_text, shortened
-from tokensim.record.blocks import fitted, hash_ids, shares
 from tokensim.record.clock import Stamps, runner
 from tokensim.record.dialect import Dialect
 from tokensim.record.exposition import Wanted, labels_of
@@ -228,23 +226,6 @@ def test_a_body_is_json_with_the_answers_where_they_belong() -> None:
     assert turns[1]["content"] == 'He said "no"\n'
     texts = Dialect("completions", "m", False)
     assert 'He said "no"\n' in json.loads(texts.body(words.pieces[1], 5, {0: said}))["prompt"]
-
-
-def test_equal_beginnings_have_equal_ids_of_blocks() -> None:
-    assert shares(conversation())
-    ids = hash_ids(conversation(), [0, 1, 2], [20, 45, 20], block=4)
-    assert [len(own) for own in ids] == [5, 11, 5]
-    assert ids[1][:5] == ids[0]
-    assert ids[2][:3] == ids[0][:3] and ids[2][3] != ids[0][3]
-    assert not shares(replace(conversation(), segments=None))
-
-
-@given(st.lists(st.integers(1, 300), min_size=1, max_size=6), st.integers(1, 2000))
-def test_runs_are_fitted_to_the_length_that_was_served(sizes: list[int], length: int) -> None:
-    runs = fitted(list(enumerate(sizes)), length)
-    assert sum(tokens for _, tokens in runs) == length
-    assert [run for run, _ in runs] == sorted(run for run, _ in runs)
-    assert all(tokens > 0 for _, tokens in runs)
 
 
 PAGE = """# HELP vllm:num_requests_running x

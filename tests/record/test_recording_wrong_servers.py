@@ -9,8 +9,10 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_server import Behaviour, FakeServer, choice, event, finish, page, raw, running, start, usage
 from whole_recordings import QUICK, load, recorded
@@ -18,6 +20,7 @@ from whole_recordings import QUICK, load, recorded
 from tokensim.errors import InputError
 from tokensim.record.run import Options, record
 from tokensim.record.trial import Wish
+from tokensim.record.write import write_recording
 
 pytest.importorskip("aiohttp", reason="the extra 'record' is not installed")
 
@@ -182,6 +185,35 @@ def test_retries_are_for_those_who_ask_and_are_told() -> None:
     assert any("sent more than once" in note for note in found.notes())
 
 
+@pytest.mark.parametrize("in_session", [False, True])
+def test_what_was_sent_again_counts_and_is_replayed_from_its_last_attempt(
+    in_session: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tokensim.record.load.RETRY_PAUSE_S", 0.3)
+    calls = itertools.count()
+
+    async def second_busy(server: FakeServer, body: dict[str, Any], writer: asyncio.StreamWriter) -> None:
+        if next(calls) == 1:
+            await busy(server, body, writer)
+        else:
+            await server.answer(body, writer)
+
+    rounds = {"after": np.array([-1, 0]), "delay_s": np.array([0.0, 0.1])} if in_session else {}
+    found, _ = recorded(
+        Behaviour(stream=second_busy), load(2, gap_s=0.1, **rounds), replace(QUICK, retries=1)
+    )
+    first, again = found.usable
+    assert (first.attempts, again.attempts) == (1, 2)
+    assert again.sent_s >= 0.4
+    write_recording(tmp_path, found, {}, name="retried")
+    rows = [json.loads(line) for line in (tmp_path / "requests.jsonl").read_text().splitlines()]
+    assert rows[0]["arrival_s"] == 0.0
+    arrival_s = first.ended_s + rows[1]["delay_s"] if in_session else rows[1]["arrival_s"]
+    assert arrival_s == pytest.approx(again.sent_s, abs=1e-5)
+    assert rows[1]["sent_s"] == pytest.approx(again.sent_s, abs=1e-5)
+    assert rows[1]["ttft_s"] == pytest.approx(again.times_s[0] - again.sent_s, abs=1e-5)
+
+
 @pytest.fixture
 def key_server() -> Iterator[FakeServer]:
     with running(Behaviour(key="secret")) as server:
@@ -212,6 +244,22 @@ def test_nobody_there_is_told_at_once() -> None:
         url = server.url
     with pytest.raises(InputError, match="no answer"):
         list(record(url, load(2), QUICK))
+
+
+def test_the_time_limit_holds_for_the_first_question_too() -> None:
+    began = time.monotonic()
+    quick = replace(QUICK, timeout_s=0.2)
+    with (
+        running(Behaviour(stream=silent, spared=0)) as server,
+        pytest.raises(InputError, match=r"(?s)no end within 0.2 s.*--timeout"),
+    ):
+        list(record(server.url, load(2), quick))
+    assert time.monotonic() - began < 15  # a server that says nothing would keep it for a minute
+
+
+def test_a_watcher_may_stop_it_before_the_load() -> None:
+    with running(Behaviour(stream=silent, spared=0)) as server:
+        assert list(record(server.url, load(2), QUICK, watch=lambda count: bool(server.bodies))) == []
 
 
 def test_requests_too_long_for_the_server_are_refused() -> None:

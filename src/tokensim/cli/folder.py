@@ -6,8 +6,9 @@ Hours of simulation must not end at a folder that cannot be written, nor overwri
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from tokensim.errors import InputError
@@ -37,7 +38,9 @@ def prepare_folder(path: Path, *, force: bool) -> OutputFolder:
     from tokensim.report.files import RUN_FILES
 
     hint = f"{OTHER}, or --force to write beside them"
-    return _prepared(path, None if force else (RUN_FILES, "summary.json", hint))
+    if force:
+        return _prepared(path)
+    return _prepared(path, partial(_check_contents, files=RUN_FILES, last="summary.json", hint=hint))
 
 
 def answer_folder(path: Path | None, answer: str) -> Path | None:
@@ -46,18 +49,24 @@ def answer_folder(path: Path | None, answer: str) -> Path | None:
 
     if path is None:
         return None
-    return _prepared(path, ((answer, REPORT_FILE, SCENARIO_FILE), answer, OTHER)).path
+    files = (answer, REPORT_FILE, SCENARIO_FILE)
+    return _prepared(path, partial(_check_contents, files=files, last=answer, hint=OTHER)).path
 
 
-def _prepared(path: Path, held: tuple[Sequence[str], str, str] | None) -> OutputFolder:
-    """See ``prepare_folder``; ``held``: what may be in the folder, the file without which nothing else may,
-    and a hint."""
+def case_folder(path: Path, *, force: bool) -> OutputFolder:
+    """The same for the folder of a recorded case: other files may be in it, an earlier case only with
+    ``force``."""
+    return _prepared(path) if force else _prepared(path, _check_no_case)
+
+
+def _prepared(path: Path, check: Callable[[Path], None] | None = None) -> OutputFolder:
+    """See ``prepare_folder``; ``check`` refuses what is in a folder that exists."""
     where, hint = str(path), OTHER
     try:
         if path.exists() and not path.is_dir():
             raise InputError("is a file, not a folder", where=where, hint=hint)
-        if path.is_dir() and held is not None:
-            _check_contents(path, *held)
+        if path.is_dir() and check is not None:
+            check(path)
         made = tuple(folder for folder in (path, *path.parents) if not folder.exists())
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".write-test"
@@ -66,6 +75,14 @@ def _prepared(path: Path, held: tuple[Sequence[str], str, str] | None) -> Output
     except OSError as error:
         raise InputError(f"cannot be written to: {error.strerror or error}", where=where, hint=hint) from None
     return OutputFolder(path, made)
+
+
+def _check_no_case(path: Path) -> None:
+    """Refuse a folder in which a recording left a case."""
+    from tokensim.record.write import FILES
+
+    if any((path / name).exists() for name in FILES):
+        raise InputError("there is a case in it already", where=str(path), hint="--force replaces it")
 
 
 def _check_contents(path: Path, files: Sequence[str], last: str, hint: str) -> None:

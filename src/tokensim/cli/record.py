@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,9 +117,9 @@ def record(
     The server must be OpenAI-compatible and stream. Ctrl-C stops it; what was measured is written, marked
     partial. Exit codes: 0 done, 1 requests failed or it was stopped, 2 the input or the server was refused.
     """
+    from tokensim.cli.folder import case_folder
     from tokensim.cli.interrupt import Interrupt
     from tokensim.record.run import check_workload
-    from tokensim.record.write import check_folder
 
     load_plugins(plugin)
     document = document_of(
@@ -143,8 +143,6 @@ def record(
     check_workload(load)
     folder = output or Path("cases") / "recorded"
     folders = [folder] if repeat == 1 else [folder / str(number) for number in range(1, repeat + 1)]
-    for one in folders:
-        check_folder(one, force=force)
     options = options_of(
         endpoint,
         prompts,
@@ -162,7 +160,9 @@ def record(
         metrics_path=metrics_path,
     )
     title = name or folder.resolve().name
-    with Interrupt() as interrupt:
+    with Interrupt() as interrupt, ExitStack() as stack:
+        for one in folders:
+            stack.callback(case_folder(one, force=force).withdraw)
         code = _record(url, document, load, options, folders, title, interrupt, json_, quiet=quiet)
     raise typer.Exit(code)
 
@@ -201,13 +201,14 @@ def _record(
     ):
         for number, recording in enumerate(passes):
             name = title if len(folders) == 1 else f"{title} {number + 1}"
+            tree, notes = scenario_of(document, recording)
             try:
-                write_recording(folders[number], recording, scenario_of(document, recording), name=name)
+                write_recording(folders[number], recording, tree, name=name, notes=notes)
             except SimulationError as error:
                 failed = error
-            told.append({"folder": None if failed else str(folders[number]), **as_dict(recording)})
+            told.append({"folder": None if failed else str(folders[number]), **as_dict(recording, notes)})
             if talks:
-                print_plain(render(recording, name))
+                print_plain(render(recording, name, notes))
                 if failed is None:
                     typer.echo(f"Case: {folders[number]}")
             if not recording.complete:
@@ -222,6 +223,9 @@ def _record(
             write_text(Path(json_), text)
     if failed is not None:
         raise failed
+    if not told:
+        print("error: interrupted before anything was measured", file=sys.stderr)
+        return INCOMPLETE
     if code == INCOMPLETE:
         print("error: the recording is not complete: requests failed, or it was stopped", file=sys.stderr)
     return code

@@ -12,18 +12,51 @@ if TYPE_CHECKING:
     from tokensim.record.recording import Recording
     from tokensim.record.run import Options
     from tokensim.scenario.loading import Document
+    from tokensim.scenario.schema import Scenario
     from tokensim.workload.base import Workload
 
 KEY = "TOKENSIM_API_KEY"
 """The environment variable that may hold the server's key, so that it stands in no list of processes."""
 
+STAND_INS: Mapping[str, Any] = {"model": "unknown", "cluster": {"pools": [{"hardware": "unknown"}]}}
+"""What a recording does without: a server runs, whatever it runs on."""
 
-def scenario_of(document: Document, recording: Recording) -> dict[str, Any]:
-    """The scenario of the case: the user's, with the model's name from the server where it has none."""
+
+def scenario_of(document: Document, recording: Recording) -> tuple[dict[str, Any], list[str]]:
+    """The scenario of the case, the user's with the server's model where it has none, and notes on that.
+
+    A server may call a model as it likes: what it loaded, or what the model is an adapter of, comes first.
+    """
     tree = {key: value for key, value in document.data.items() if key not in ("workload", "seed", "slo")}
-    if "model" not in tree and recording.facts.model:
-        tree = {"model": recording.facts.model, **tree}
-    return tree
+    facts = recording.facts
+    if "model" in tree or not facts.model:
+        return tree, []
+    names = (facts.root, facts.parent, facts.model)
+    known = next((name for name in names if _is_model(name)), None)
+    notes = []
+    if known is None:
+        notes.append(
+            f"no model '{facts.model}' is known here: record with --set model=ID (or a config.json), or write"
+            " it into case.yaml (scenario, model)"
+        )
+    elif facts.parent:
+        notes.append(f"{facts.model} is an adapter of {known}: the scenario is of the model without it")
+    return {"model": known or facts.model, **tree}, notes
+
+
+def _is_model(name: str) -> bool:
+    """Whether ``name``, which a server tells, is a model here: of the catalog, registered, or a path that is
+    here too."""
+    from tokensim.errors import InputError
+    from tokensim.model.load import catalog_names, load_model
+    from tokensim.registry import register
+
+    if name in register.model.names() or name.lower() in map(str.lower, catalog_names()):
+        return True
+    try:
+        return Path(name).is_absolute() and bool(load_model(name))
+    except InputError:
+        return False
 
 
 def document_of(
@@ -71,14 +104,9 @@ def document_of(
 
 def workload_of(document: Document) -> tuple[int, Workload]:
     """The seed and the requests; what is given of the scenario is checked with them, as a whole."""
-    from pydantic import ValidationError
-
     from tokensim.cli.flags import DEFAULT_NUM_REQUESTS
     from tokensim.errors import InputError
     from tokensim.scenario.loading import absolute_paths
-    from tokensim.scenario.problems import Problem, from_validation, refuse
-    from tokensim.scenario.schema import Scenario
-    from tokensim.scenario.workload import WorkloadSpec
     from tokensim.workload.build import build_workload
 
     section = document.data["workload"]
@@ -90,21 +118,29 @@ def workload_of(document: Document) -> tuple[int, Workload]:
     if isinstance(section, dict) and not {"trace", "sessions", "num_requests", "duration"} & section.keys():
         document.set(("workload", "num_requests"), DEFAULT_NUM_REQUESTS, "default")
     document.data = absolute_paths(document.data, Path.cwd())
-    if "cluster" in document.data and "model" in document.data:
-        checked = document.check()
-        return checked.seed, build_workload(checked.workload, checked.seed, Path.cwd())
+    checked = _checked(document)
+    return checked.seed, build_workload(checked.workload, checked.seed, Path.cwd())
+
+
+def _checked(document: Document) -> Scenario:
+    """What is given of the scenario, checked with stand-ins for what is not: the devices and the model that
+    it names are looked up, so that a case does not turn out wrong after the load."""
+    from tokensim.errors import InputError
+    from tokensim.hardware import load_device
+    from tokensim.model.load import load_model
+    from tokensim.scenario.loading import Document
+
+    given = document.data
+    whole = {**STAND_INS, **given}
+    checked = Document(whole, document.where, document.origins).check()
     try:
-        spec = WorkloadSpec.model_validate(document.data["workload"])
-    except ValidationError as error:
-        problems = [
-            Problem(("workload", *problem.path), problem.message, problem.hint)
-            for problem in from_validation(error, WorkloadSpec, document.data["workload"])
-        ]
-        raise refuse(problems, document.where, document.origins) from None
-    seed = document.data.get("seed", Scenario.model_fields["seed"].default)
-    if type(seed) is not int or seed < 0:
-        raise InputError(f"{seed!r} is no seed", where="--seed", hint="a whole number")
-    return seed, build_workload(spec, seed, Path.cwd())
+        for number, pool in enumerate(checked.cluster.pools if "cluster" in given else ()):
+            load_device(pool.hardware, f"cluster.pools[{number}].hardware")
+        if "model" in given:
+            load_model(checked.model)
+    except InputError as error:
+        raise document.locate(error) from None
+    return checked
 
 
 def options_of(

@@ -65,7 +65,8 @@ async def probe(
     chosen = model or (names[0] if names else "")
     entry = models[names.index(chosen)] if chosen in names else {}
     kind = flavour or _kind(text, trees, entry)
-    return _facts(kind, chosen, entry, text, trees)
+    parent = next((other for other in models if other.get("id") == entry.get("parent")), None)
+    return _facts(kind, chosen, entry, parent, text, trees)
 
 
 def _kind(text: str, trees: Mapping[str, dict[str, Any]], entry: Mapping[str, Any]) -> str:
@@ -83,8 +84,14 @@ def _kind(text: str, trees: Mapping[str, dict[str, Any]], entry: Mapping[str, An
 
 
 def _facts(
-    kind: str, model: str, entry: Mapping[str, Any], text: str, trees: Mapping[str, dict[str, Any]]
+    kind: str,
+    model: str,
+    entry: Mapping[str, Any],
+    parent: Mapping[str, Any] | None,
+    text: str,
+    trees: Mapping[str, dict[str, Any]],
 ) -> ServerFacts:
+    """What all pages say; ``entry`` is that of the model, ``parent`` that of the one it is an adapter of."""
     props, info, tgi = trees["/props"], trees["/get_server_info"], trees["/info"]
     cache = labels_of(text, "vllm:cache_config_info")
     own = props.get("default_generation_settings")
@@ -103,10 +110,13 @@ def _facts(
     )
     pool = info.get("max_total_num_tokens")
     caching = {"True": True, "False": False}.get(cache.get("enable_prefix_caching", ""))
+    root = _text((parent or entry).get("root"))
     return ServerFacts(
         flavour=kind,
         version=next((str(version) for version in versions if version), ""),
         model=model,
+        root=root if root != model else "",
+        parent=_text(entry.get("parent")),
         max_model_len=next((length for value in lengths if (length := _whole(value))), None),
         num_gpu_blocks=_whole(cache.get("num_gpu_blocks")) or _whole(pool),
         block_size=_whole(cache.get("block_size"))
@@ -115,6 +125,10 @@ def _facts(
         enable_prefix_caching=caching,
         metrics=begins_with(text, PREFIXES) is not None,
     )
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
 
 
 def _whole(value: object) -> int | None:

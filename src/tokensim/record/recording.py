@@ -113,10 +113,18 @@ class Recording:
             )
         again = sum(outcome.attempts > 1 for outcome in driven.outcomes)
         if again:
-            notes.append(f"{again:,} requests were sent more than once: the load is not the planned one")
+            notes.append(
+                f"{again:,} requests were sent more than once: the load is not the planned one; what was"
+                " answered counts, and arrives in a replay, from its last attempt"
+            )
         if good and self.manner.usage and not all(outcome.counts_known for outcome in good):
             notes.append(
                 "some chunks hold several tokens, and the server does not say which: they are spread evenly"
+            )
+        if self.series.missed and not len(self.series.time_s):
+            notes.append(
+                f"no known metrics at {self.series.path}, polled {self.series.missed:,} times: the case does"
+                " not have what the server ran and held over time"
             )
         lied = sum(self.input_tokens(outcome) != outcome.input_tokens >= 0 for outcome in good)
         if lied:

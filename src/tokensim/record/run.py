@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -14,7 +14,7 @@ from tokensim.errors import InputError
 from tokensim.record.clock import Stamps, no_pauses, runner
 from tokensim.record.exposition import Wanted
 from tokensim.record.http import base_url, session_of
-from tokensim.record.load import LEAD_S, Load, Watch
+from tokensim.record.load import LEAD_S, WATCH_S, Count, Load, Watch
 from tokensim.record.probe import ServerFacts, probe
 from tokensim.record.prompts import prompts_of
 from tokensim.record.recording import Recording
@@ -49,6 +49,7 @@ class Options:
 
 
 Told = Callable[[str], None]
+T = TypeVar("T")
 
 
 def record(
@@ -61,9 +62,9 @@ def record(
 ) -> Generator[Recording, None, None]:
     """Send ``workload`` to the server at ``url`` and time the answers: one ``Recording`` for each repeat.
 
-    ``watch`` is called ten times a second and may stop the pass (what is there is returned, and no further
-    pass follows); ``tell`` gets a line on what is found out. Raises ``InputError`` for a server that cannot
-    be asked and a workload that cannot be sent.
+    ``watch`` is called ten times a second and may stop the pass: what is there is returned (nothing, if the
+    load had not begun), and no further pass follows. ``tell`` gets a line on what is found out. Raises
+    ``InputError`` for a server that cannot be asked and a workload that cannot be sent.
     """
     chosen = options or Options()
     base = base_url(url)
@@ -73,6 +74,8 @@ def record(
         found: tuple[ServerFacts, Manner] | None = None
         for number in range(chosen.repeat):
             recording = loop.run(_pass(base, workload, chosen, number, found, stamps, watch, tell))
+            if recording is None:
+                return
             found = (recording.facts, recording.manner)
             yield recording
             if not recording.driven.complete:
@@ -88,28 +91,17 @@ async def _pass(
     stamps: Stamps,
     watch: Watch,
     tell: Told,
-) -> Recording:
-    """One pass: ask what the server is (the first time), warm it up, send the load."""
+) -> Recording | None:
+    """One pass: ask what the server is and warm it up (the first time), send the load; None if it was stopped
+    before the load."""
     loop = asyncio.get_running_loop()
     async with session_of(base, options.headers) as session:
         if found is None:
-            facts = await probe(session, base, options.flavour, options.model)
-            manner = await find_manner(
-                session, base, facts, options.wish, loop.time, with_answers=holds_answers(workload)
-            )
-            tell(describe(facts, manner))
-        else:
-            facts, manner = found
-        check_room(workload, facts)
-        if options.warmup and found is None:
-            first = _first(workload, options.warmup)
-            own = prompts_of(first, manner.vocabulary, options.seed, 1 << 19, manner.overhead)
-            warm = await Load(session, first, own, manner, loop.time, loop.time, options.timeout_s).drive()
-            failed = [outcome for outcome in warm.outcomes if not outcome.usable]
-            if failed:
-                raise InputError(
-                    f"{len(failed)} of {len(first)} warm-up requests failed: {failed[0].message}", where=base
-                )
+            making_ready = _made_ready(session, base, workload, options, tell)
+            found = await _unless_stopped(making_ready, watch, len(workload))
+            if found is None:
+                return None
+        facts, manner = found
         prompts = prompts_of(workload, manner.vocabulary, options.seed, number, manner.overhead)
         async with session_of(base, options.headers) as beside:
             with no_pauses():
@@ -133,6 +125,43 @@ async def _pass(
                     with suppress(asyncio.CancelledError):
                         series = await poll
     return Recording(base, workload, facts, manner, driven, series)
+
+
+async def _made_ready(
+    session: aiohttp.ClientSession, base: str, workload: Workload, options: Options, tell: Told
+) -> tuple[ServerFacts, Manner]:
+    """What the server is and how it is asked; it is warm then."""
+    clock = asyncio.get_running_loop().time
+    facts = await probe(session, base, options.flavour, options.model)
+    manner = await find_manner(
+        session, base, facts, options.wish, clock, options.timeout_s, with_answers=holds_answers(workload)
+    )
+    tell(describe(facts, manner))
+    check_room(workload, facts)
+    if options.warmup:
+        first = _first(workload, options.warmup)
+        own = prompts_of(first, manner.vocabulary, options.seed, 1 << 19, manner.overhead)
+        warm = await Load(session, first, own, manner, clock, clock, options.timeout_s).drive()
+        failed = [outcome for outcome in warm.outcomes if not outcome.usable]
+        if failed:
+            raise InputError(
+                f"{len(failed)} of {len(first)} warm-up requests failed: {failed[0].message}", where=base
+            )
+    return facts, manner
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, T], watch: Watch, total: int) -> T | None:
+    """What ``work``, done before any of ``total`` requests is sent, gives; None if ``watch`` stops it."""
+    task = asyncio.create_task(work)
+    try:
+        while not task.done():
+            if watch(Count(total)):
+                return None
+            await asyncio.wait({task}, timeout=WATCH_S)
+        return task.result()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def _scraped(

@@ -22,8 +22,9 @@ NAN = float("nan")
 @dataclass(slots=True)
 class ServerSeries:
     """``time_s`` (the middle of a poll) and a column each metric that the server has; NaN where a poll lacked
-    it. ``missed`` polls had no answer."""
+    it. ``missed`` polls of ``path`` found nothing."""
 
+    path: str = ""
     time_s: array[float] = field(default_factory=lambda: array("d"))
     columns: dict[str, array[float]] = field(default_factory=dict)
     missed: int = 0
@@ -45,7 +46,7 @@ async def scrape(
 
     Returns what was found when it is cancelled.
     """
-    series = ServerSeries()
+    series = ServerSeries(path)
     with suppress(asyncio.CancelledError):
         while True:
             began = clock()

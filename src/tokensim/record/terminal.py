@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tokensim.metrics.latency import Distribution
@@ -14,17 +15,22 @@ if TYPE_CHECKING:
 COLUMNS = ("mean", "p50", "p90", "p95", "p99", "max")
 
 
-def render(recording: Recording, title: str) -> RenderableType:
-    """One recording as a block for the terminal."""
+def render(recording: Recording, title: str, more: Sequence[str] = ()) -> RenderableType:
+    """One recording as a block for the terminal, without figures if it has none; ``more`` notes follow its
+    own."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
-    figures, good = recording.figures(), recording.usable
+    good, notes = recording.usable, [*recording.notes(), *more]
     head = Text("", "bold")
     if not recording.driven.complete:
         head.append("PARTIAL: ", "red")
     head.append(f"{title}: {count(len(good))} of {count(len(recording.workload))} requests answered")
+    told = [Text(f"note: {note}", "yellow") for note in notes]
+    if not good:
+        return Group(head, *told, Text())
+    figures = recording.figures()
     head.append(f" in {duration(figures.makespan_s)}", "not bold")
     table = Table(box=None, padding=(0, 1, 0, 0), header_style="dim")
     table.add_column("latency", min_width=11, no_wrap=True)
@@ -40,13 +46,12 @@ def render(recording: Recording, title: str) -> RenderableType:
         f"event loop   a timer waited p50 {_ms(lag.p50_s)}, p99 {_ms(lag.p99_s)}, max {_ms(lag.max_s)}",
     ]
     series = recording.series
-    if len(series.time_s):
+    if len(series.time_s) or series.missed:
         lines.append(f"metrics      {count(len(series.time_s))} polls, {count(series.missed)} missed")
-    notes = [Text(f"note: {note}", "yellow") for note in recording.notes()]
-    return Group(head, Text(), table, Text(), *(Text(line) for line in lines), *notes, Text())
+    return Group(head, Text(), table, Text(), *(Text(line) for line in lines), *told, Text())
 
 
-def as_dict(recording: Recording) -> dict[str, Any]:
+def as_dict(recording: Recording, more: Sequence[str] = ()) -> dict[str, Any]:
     """The same for a program; seconds and tokens a second."""
     figures, trueness = recording.figures(), recording.driven.trueness
     latency = {
@@ -70,7 +75,7 @@ def as_dict(recording: Recording) -> dict[str, Any]:
         "makespan_s": figures.makespan_s,
         "recorder": {"lateness": trueness.lateness.to_dict(), "loop_lag": trueness.lag.to_dict()},
         "metrics": {"polls": len(recording.series.time_s), "missed": recording.series.missed},
-        "notes": recording.notes(),
+        "notes": [*recording.notes(), *more],
     }
 
 

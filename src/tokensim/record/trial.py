@@ -60,7 +60,6 @@ class Wish:
     prompts: PromptKind = "auto"
     vocabulary: Words | None = None
     extra: Mapping[str, Any] | None = None
-    timeout_s: float = 60.0
 
 
 async def find_manner(
@@ -69,13 +68,14 @@ async def find_manner(
     facts: ServerFacts,
     wish: Wish,
     clock: Callable[[], float],
+    timeout_s: float,
     *,
     with_answers: bool = False,
 ) -> Manner:
     """Try forms until one works; raises ``InputError`` with what the server said if none does.
 
-    ``with_answers``: prompts will hold earlier answers, so that ids are of use only if the server tells those
-    of its answers too.
+    A request may take ``timeout_s``. ``with_answers``: prompts will hold earlier answers, so that ids are of
+    use only if the server tells those of its answers too.
     """
     last = "nothing was tried"
     room = (facts.max_model_len or 1 << 30) - OUTPUT
@@ -83,7 +83,7 @@ async def find_manner(
     for dialect, vocabulary in _forms(facts, wish):
         tried = Outcome(0, clock())
         for number, size in enumerate(sizes):
-            outcome = await _try(session, dialect, vocabulary, size, number, wish.timeout_s, clock)
+            outcome = await _try(session, dialect, vocabulary, size, number, timeout_s, clock)
             if not outcome.usable:
                 last = outcome.message
                 if outcome.status in ("refused", "bad-answer") and outcome.http_status in {*GIVEN_UP, 200}:

@@ -4,14 +4,14 @@ metrics over time, and what failed."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tokensim.errors import InputError, SimulationError
+from tokensim.errors import SimulationError
 from tokensim.record.blocks import hash_ids, shares
 from tokensim.record.client import Outcome
 from tokensim.record.recording import Recording
@@ -21,6 +21,7 @@ from tokensim.validation.output import write_text
 
 REQUESTS, TOKENS, SERVER, FAILURES = "requests.jsonl", "tokens.parquet", "server.parquet", "failures.jsonl"
 FILES = ("case.yaml", REQUESTS, TOKENS, SERVER, FAILURES)
+"""All that may be left; with any of them a folder has a case."""
 
 BLOCK = 16
 """Prompt tokens an id of shared content stands for where the server does not tell its block size (vLLM's
@@ -30,21 +31,18 @@ TOLD = ("num_gpu_blocks", "block_size", "max_model_len", "enable_prefix_caching"
 """What a server may tell that is an option of ``engine`` in a scenario."""
 
 
-def check_folder(folder: Path, *, force: bool) -> None:
-    """Refuse a folder that has a case already, before anything is recorded; raises ``InputError``."""
-    if folder.exists() and not folder.is_dir():
-        raise InputError("is a file, not a folder", where=str(folder), hint="give another with --output")
-    if not force and any((folder / name).exists() for name in FILES):
-        raise InputError("there is a case in it already", where=str(folder), hint="--force replaces it")
-
-
 def write_recording(
-    folder: Path, recording: Recording, scenario: Mapping[str, Any], *, name: str
+    folder: Path,
+    recording: Recording,
+    scenario: Mapping[str, Any],
+    *,
+    name: str,
+    notes: Sequence[str] = (),
 ) -> list[Path]:
     """Write ``recording`` as a case with ``scenario`` (its tree, without workload) into ``folder``.
 
-    Returns the files. Raises ``SimulationError`` if no request succeeded (what failed is written still) or
-    the folder cannot be written.
+    ``notes`` follow those of the recording. Returns the files. Raises ``SimulationError`` if no request
+    succeeded (what failed is written still) or the folder cannot be written.
     """
     good = _in_order(recording)
     files = []
@@ -65,7 +63,7 @@ def write_recording(
     if len(recording.series.time_s):
         _write_parquet(folder / SERVER, {"time_s": recording.series.time_s, **recording.series.columns})
         files.append(folder / SERVER)
-    tree = _case(recording, dict(scenario), rows, name)
+    tree = _case(recording, dict(scenario), rows, name, [*recording.notes(), *notes])
     write_text(folder / "case.yaml", yaml_text.dump(tree))
     return [folder / "case.yaml", *files]
 
@@ -96,7 +94,7 @@ def _parents(recording: Recording, good: list[Outcome]) -> dict[int, int]:
 
 def _arrivals(recording: Recording, good: list[Outcome]) -> dict[int, float]:
     """When the client meant to send each: one that waits for another has the time of the first of its
-    chain."""
+    chain, one that was sent again that of its last attempt, the only one that a replay knows."""
     workload, parents = recording.workload, _parents(recording, good)
     waits = set() if workload.after is None else set(np.flatnonzero(workload.after >= 0).tolist())
     arrivals: dict[int, float] = {}
@@ -104,6 +102,8 @@ def _arrivals(recording: Recording, good: list[Outcome]) -> dict[int, float]:
         index = outcome.index
         if index in parents:
             arrivals[index] = arrivals[parents[index]]
+        elif outcome.attempts > 1:
+            arrivals[index] = outcome.sent_s
         elif index in waits or index in recording.driven.cause:
             arrivals[index] = max(outcome.released_s, 0.0)
         else:
@@ -114,10 +114,12 @@ def _arrivals(recording: Recording, good: list[Outcome]) -> dict[int, float]:
 def _rows(recording: Recording, good: list[Outcome]) -> list[dict[str, Any]]:
     """The lines of ``requests.jsonl``."""
     workload, parents, arrivals = recording.workload, _parents(recording, good), _arrivals(recording, good)
+    by_index = {outcome.index: outcome for outcome in good}
     lengths = [recording.input_tokens(outcome) for outcome in good]
     ids = None
     if shares(workload):
-        ids = hash_ids(workload, [o.index for o in good], lengths, _block(recording))
+        answers = {outcome.index: outcome.output_tokens for outcome in good}
+        ids = hash_ids(workload, [o.index for o in good], lengths, answers, _block(recording))
     rows = []
     for number, outcome in enumerate(good):
         row: dict[str, Any] = {
@@ -132,17 +134,21 @@ def _rows(recording: Recording, good: list[Outcome]) -> list[dict[str, Any]]:
             row["cached_tokens"] = outcome.cached_tokens
         if parents:
             row["request_id"] = str(outcome.index)
-            row["after"] = str(parents[outcome.index]) if outcome.index in parents else ""
-            row["delay_s"] = _pause(recording, outcome.index) if outcome.index in parents else 0.0
+            above = by_index.get(parents.get(outcome.index, -1))
+            row["after"] = "" if above is None else str(above.index)
+            row["delay_s"] = 0.0 if above is None else _pause(recording, above, outcome)
         if ids is not None:
             row["hash_ids"] = ids[number]
         rows.append(row)
     return rows
 
 
-def _pause(recording: Recording, index: int) -> float:
-    """Seconds from the end of what it waited for to when it is due."""
-    workload = recording.workload
+def _pause(recording: Recording, above: Outcome, outcome: Outcome) -> float:
+    """Seconds from the end of ``above``, for which it waited, to when it is due; to its last attempt, if it
+    had several."""
+    workload, index = recording.workload, outcome.index
+    if outcome.attempts > 1:
+        return round(max(outcome.sent_s - above.ended_s, 0.0), 6)
     if index in recording.driven.cause:
         return 0.0 if workload.think_s is None else float(workload.think_s[index])
     return 0.0 if workload.delay_s is None else float(workload.delay_s[index])
@@ -164,10 +170,13 @@ def _tokens(good: list[Outcome]) -> dict[str, Any]:
 
 
 def _case(
-    recording: Recording, scenario: dict[str, Any], rows: list[dict[str, Any]], name: str
+    recording: Recording,
+    scenario: dict[str, Any],
+    rows: list[dict[str, Any]],
+    name: str,
+    notes: list[str],
 ) -> dict[str, Any]:
     facts, trueness, workload = recording.facts, recording.driven.trueness, recording.workload
-    notes = recording.notes()
     _fill_in(scenario, facts.to_dict(), notes)
     tree: dict[str, Any] = {
         "name": name,

@@ -63,6 +63,10 @@ class ServerFacts(Section):
     """Its version."""
     model: str = ""
     """The name that it gives to the model."""
+    root: str = ""
+    """Where it loaded the model from, an id or a path; of an adapter, its base; "": the same as its name."""
+    parent: str = ""
+    """The name of the model that it is an adapter of."""
     max_model_len: Count | None = None
     """Tokens of a request at most."""
     num_gpu_blocks: Count | None = None
