@@ -204,6 +204,10 @@ def test_a_step_that_the_engine_would_not_run_is_explained_with_a_note(
     code, out, _ = tokensim("explain", scenario, "--step", "decode=64@8", "--set", "engine.max_num_seqs=32")
     assert code == 0
     assert "note: the engine would not run this step: 64 requests, max_num_seqs is 32" in out
+    _, out, _ = tokensim("explain", scenario, "--step", "decode=8@128", "--set", "engine.num_gpu_blocks=50")
+    assert "note: the engine would not run this step: 1,024 tokens, its KV pool holds 800" in out
+    _, out, _ = tokensim("explain", scenario, "--step", "decode=8@100", "--set", "engine.num_gpu_blocks=50")
+    assert "would not run" not in out
 
 
 def test_a_user_s_own_source_is_asked_first(tokensim: Command, scenario: str, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from test_sweep import Counting
 from tokensim.errors import InputError
 from tokensim.explore.capacities import capacities
 from tokensim.explore.capacity import capacity
+from tokensim.explore.capacity_report import statement
 from tokensim.explore.executors import make_executor
 from tokensim.explore.judging import doubts, verdict_of
 from tokensim.explore.load import load_of
@@ -206,8 +207,10 @@ def test_a_run_that_ends_before_the_queue_shows_is_told() -> None:
     found = find(server({"process": "constant", "rate": 50}, 150, slo={"ttft": 1.0}), seeds=1)
     assert found.value == pytest.approx(300, rel=0.05)
     assert any("twice the requests" in note for note in found.notes)
+    assert not found.lasts and statement(found).startswith("Not for long")
     fine = find(server({"process": "constant", "rate": 50}, 2000, slo={"ttft": 0.015}), seeds=1)
     assert not any("twice the requests" in note for note in fine.notes)
+    assert fine.lasts and statement(fine).startswith("Capacity: ")
 
 
 def workload(arrivals: Any, **keys: Any) -> Scenario:

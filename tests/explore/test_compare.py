@@ -50,6 +50,14 @@ def test_the_same_scenario_with_the_same_seeds_is_equal() -> None:
     assert all(gap.equal and not gap.real for gap in gaps(found).values())
 
 
+def test_what_one_side_has_none_of_is_told_entry_by_entry() -> None:
+    restarts = [{"pool": "serve", "at": 1.0}]
+    restarted = from_mapping({**SCENARIO, "cluster": {**SCENARIO["cluster"], "restarts": restarts}})
+    found = compare([from_mapping(SCENARIO), restarted], executor=SERIAL)
+    paths = [path for path, _ in found.differences]
+    assert "cluster.restarts[0].pool" in paths and "cluster.restarts" not in paths
+
+
 def test_a_real_difference_is_found_and_where_it_comes_from() -> None:
     found = compare([scenario(), scenario(max_num_batched_tokens=256)], executor=SERIAL)
     assert found.paired == (True,)

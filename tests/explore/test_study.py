@@ -124,6 +124,11 @@ def test_runs_are_known_by_what_they_are_not_by_their_number() -> None:
     assert len({digest(more.task(point)) for point in more}) == 3
 
 
+def test_a_scenario_is_told_from_a_study() -> None:
+    with pytest.raises(InputError, match="is a scenario, not a study"):
+        Study.from_mapping(SCENARIO)
+
+
 @pytest.mark.parametrize(
     ("keys", "told"),
     [

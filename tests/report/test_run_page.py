@@ -77,6 +77,11 @@ def test_verdicts_and_partial_results_stand_first() -> None:
     assert "Partial results" not in run_page(run_data_of())
 
 
+def test_a_tile_shows_the_percentile_that_was_judged() -> None:
+    page = run_page(run_data_of(slo=Slo(ttft_s=0.3, percentile=50.0)))
+    assert "TTFT, p50" in page and "TPOT, p99" in page
+
+
 def test_a_run_in_which_nothing_happened_has_a_page() -> None:
     page = run_page(run_data_of(empty_log()))
     assert "<figure" not in page

@@ -162,4 +162,8 @@ def _notes(plan: PoolPlan, step: Step, rows: int) -> list[str]:
         most = getattr(engine, limit)
         if value > most:
             notes.append(f"the engine would not run this step: {value:,} {what}, {limit} is {most:,}")
+    held = sum(requests * context for requests, context in step.decodes) + sum(map(sum, step.chunks))
+    room = (engine.num_gpu_blocks or 0) * (engine.block_size or 1)
+    if held > room and plan.stages[0].window is None:
+        notes.append(f"the engine would not run this step: {held:,} tokens, its KV pool holds {room:,}")
     return notes

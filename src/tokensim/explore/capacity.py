@@ -190,7 +190,7 @@ def _checked(result: Capacity, what: _Searched) -> Search[Tree, Outcome, Capacit
         f"with twice the requests, {what.load.text(value)} miss the SLO ({worst.text if worst else '-'}):"
         " the runs are too short to show what it bears for long"
     )
-    return replace(result, notes=(*result.notes, note))
+    return replace(result, lasts=False, notes=(*result.notes, note))
 
 
 def _guess(flood: Figures, given: float, figures: Figures) -> float:

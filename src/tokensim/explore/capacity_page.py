@@ -211,7 +211,9 @@ def _tiles(answer: Plain) -> list[Tile]:
         told = f"one seed: {answer['seeds'][0]['missed']:.4g} misses the SLO"
         if interval is not None:
             told = f"{100 * answer['confidence']:.6g} % interval {low:,.4g} to {high:,.4g}"
-        tiles.append(Tile("Capacity", f"{value:,.4g} {unit}", told, good=True))
+        lasts = answer.get("lasts", True)  # answers of earlier versions do not say
+        told = told if lasts else f"{told}; not for long"
+        tiles.append(Tile("Capacity", f"{value:,.4g} {unit}", told, good=lasts))
     else:
         tiles.append(Tile("Capacity", "-", answer["status"], good=False))
     if answer["bound"]:

@@ -19,6 +19,8 @@ def statement(result: Capacity) -> str:
     if load is None or result.value is None:
         return f"No capacity was found ({result.status}{f': {result.error}' if result.error else ''})."
     text = f"Capacity: {load.text(result.value)}"
+    if not result.lasts:
+        text = f"Not for long (runs twice as long miss the SLO below it): {load.text(result.value)}"
     if result.interval is None:
         edge = result.edges[0]
         assert edge.high is not None

@@ -227,7 +227,8 @@ def _differences(sides: Sequence[Side]) -> Iterator[tuple[str, tuple[Any, ...]]]
     trees = [dict(_leaves(side.scenario.model_dump(mode="json"), "")) for side in sides]
     for path in dict.fromkeys(path for tree in trees for path in tree):
         values = tuple(tree.get(path) for tree in trees)
-        if path != "name" and any(value != values[0] for value in values):
+        empty = all(value is None or value in ([], {}) for value in values)  # others have entries, told below
+        if path != "name" and not empty and any(value != values[0] for value in values):
             yield path, values
 
 

@@ -98,7 +98,8 @@ class Capacity:
     ``crashed``, with ``error``). ``value`` is the mean over seeds of the highest loads met; ``interval``
     covers the mean edge with the given confidence, the search's resolution included (None: one seed).
     ``binding``: the bound that the next higher load misses (``bound``: its name). ``tried``: all runs that
-    went well, as they were made. ``notes``: what to know before trusting it.
+    went well, as they were made. ``lasts``: not known to be false; False if runs twice as long miss the SLO
+    below it. ``notes``: what to know before trusting it.
     """
 
     status: str
@@ -111,6 +112,7 @@ class Capacity:
     binding: str = ""
     limits: str = ""
     saturated_per_s: float | None = None
+    lasts: bool = True
     notes: tuple[str, ...] = ()
     error: str | None = None
     runs: int = 0
@@ -128,6 +130,7 @@ class Capacity:
             "error": self.error,
             "load": None if self.load is None else {"kind": self.load.kind, "unit": self.load.unit},
             "capacity": self.value,
+            "lasts": self.lasts,
             "interval": None if self.interval is None else list(self.interval),
             "confidence": self.confidence,
             "seeds": [

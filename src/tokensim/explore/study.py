@@ -98,6 +98,12 @@ class Study:
     ) -> Study:
         """The study that ``data`` describes; paths in it count from ``folder``. Raises ``InputError``."""
         folder = Path.cwd() if folder is None else folder
+        if "workload" in data and "scenario" not in data:
+            raise InputError(
+                "is a scenario, not a study",
+                where=where,
+                hint="a study has parameters: what is varied, and scenario: this file",
+            )
         try:
             file = StudyFile.model_validate(dict(data))
         except ValidationError as error:

@@ -76,11 +76,12 @@ def _tiles(summary: Any) -> list[Tile]:
     for metric, label in LATENCIES:
         told, bound = summary["latency"][f"{metric}_s"], bounds.get(metric)
         detail, good = f"p50 {duration(told['p50'])}", None
+        which, value = "p99", told["p99"]
         if bound:
-            good = bound["met"]
+            good, value, which = bound["met"], bound["value_s"], f"p{slo['percentile']:g}"
             verdict = {True: "met", False: "missed", None: "not judged"}[good]
             detail += f" · SLO {setting(bound['bound_s'])} {verdict}"
-        tiles.append(Tile(f"{label}, p99", duration(told["p99"]), detail, good))
+        tiles.append(Tile(f"{label}, {which}", duration(value), detail, good))
     rate, requests, spending = summary["throughput"], summary["requests"], summary["spending"]
     tiles.append(
         Tile(

@@ -132,12 +132,13 @@ def _read_text(file: Path) -> str:
 
 
 def _beside(file: Path) -> str | None:
-    """The YAML file in the same folder whose name is nearest."""
+    """The YAML file in the same folder whose name is near."""
     try:
         names = [other.name for other in file.parent.iterdir() if other.suffix in (".yaml", ".yml")]
     except OSError:
         return None
-    return nearest(file.name, names) if names else None
+    hint = nearest(file.name, names)
+    return hint if hint.startswith("did you mean") else None
 
 
 def absolute_paths(data: dict[str, Any], folder: Path) -> dict[str, Any]:
