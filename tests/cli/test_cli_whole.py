@@ -105,6 +105,10 @@ def test_every_example_runs(tokensim: Command, example: Path) -> None:
             "GiB a device: more tensor-parallel ranks, a larger device",
         ),
         (
+            ("--gpu-memory-utilization", "0.1"),
+            "it needs 17.3 GiB a device: engine.gpu_memory_utilization of 0.22 or more, more",
+        ),
+        (
             ("-tp", "3"),
             "--tensor-parallel-size 3: cluster.pools[0].parallel.tensor: 3 does not divide the model's "
             "attention heads, 32 (meta-llama/Llama-3.1-8B)\n  possible: 1, 2, 4, 8, 16, 32",

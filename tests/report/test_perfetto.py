@@ -55,6 +55,13 @@ def test_counters_follow_blocks_and_queues() -> None:
     }
 
 
+def test_blocks_climb_within_a_long_run() -> None:
+    grown = replace(step_rows(), first_blocks=ints(10, 12, 39, 5, 10))  # of 10, 20, 40, 5, 10
+    told = _events(_trace(run_log(steps=grown)), ph="C", name="KV blocks", pid=1)
+    assert [e["args"]["used"] for e in told] == [10, 12, 14, 16, 18, 20, 39, 40]
+    assert [round(e["ts"]) for e in told] == [0, *range(100_000, 500_000, 80_000), 500_000, 750_000]
+
+
 def test_slices_in_a_row_touch_to_the_nanosecond_and_do_not_overlap() -> None:
     """A viewer would nest a slice that starts a rounding error before the end of the one before."""
     durations = [0.1 + i / 3e7 for i in range(400)]

@@ -10,10 +10,13 @@ import typer
 from tokensim.cli.options import Operators, Overrides, Plugins, load_plugins
 
 if TYPE_CHECKING:
-    from tokensim.cost.explain import Step
+    from tokensim.cost.explain import Explanation, Step
     from tokensim.plan import PoolPlan
     from tokensim.report.explain import OnDevice
     from tokensim.scenario.loading import Document
+
+ABOVE_PEAK = 1.1
+"""Share of the memory's bandwidth from which operands must lie in a cache: more than tables scatter."""
 
 
 def explain(
@@ -97,9 +100,22 @@ def _explained(document: Document, step: Step, pool: str | None, hardware: str |
             *_notes(plan, step, explanation.rows),
             *_sends(plan, step, stage),
             *_drafts(plan, step),
+            *_above_peak(explanation),
         )
         explained.append(OnDevice(plan.device.id, name, plan.operators, explanation, notes))
     return explained
+
+
+def _above_peak(explanation: Explanation) -> list[str]:
+    """What outruns the memory of the device."""
+    found = [
+        part.operator
+        for part in explanation.operators
+        if part.bound == "memory" and part.of_peak is not None and part.of_peak > ABOVE_PEAK
+    ]
+    if not found:
+        return []
+    return [f"above the memory's bandwidth, since measured with operands in a cache: {', '.join(found)}"]
 
 
 def _sends(plan: PoolPlan, step: Step, stage: int) -> list[str]:

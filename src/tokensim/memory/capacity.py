@@ -8,6 +8,7 @@ what is left of ``device memory × gpu_memory_utilization`` to the KV cache (``v
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 from tokensim.errors import InputError
 from tokensim.hardware import Device
@@ -76,7 +77,9 @@ def derive_capacity(
         places = 2 * (max_num_batched_tokens // block_size + max_num_seqs) + 1
         blocks = places if left >= 0 else 0
     if blocks < 2:
-        needed = (weight + activations + RESERVED_BYTES + 2 * block) / utilization
+        needed = weight + activations + RESERVED_BYTES + 2 * block
+        share = needed / device.memory_bytes
+        higher = f"engine.gpu_memory_utilization of {ceil(100 * share) / 100:g} or more"
         ranks = f" over {tensor} devices" if tensor > 1 else ""
         raise InputError(
             f"{model.name} does not fit on {device.id}{ranks}: weights {weight / GIB:.1f} GiB"
@@ -84,8 +87,8 @@ def derive_capacity(
             f" {usable / GIB:.1f} GiB usable ({device.memory_bytes / GIB:.1f} × {utilization:g}) a device"
             " leave no room for KV blocks",
             where=where,
-            hint=f"it needs {needed / GIB:.1f} GiB a device: more tensor-parallel ranks, a larger device,"
-            " smaller weights (fp8, int4), or a higher engine.gpu_memory_utilization",
+            hint=f"it needs {needed / GIB:.1f} GiB a device: {higher + ', ' if share <= 1.0 else ''}more"
+            " tensor-parallel ranks, a larger device, or smaller weights (fp8, int4)",
         )
     return Capacity(device.memory_bytes, usable, weight, activations, RESERVED_BYTES, block, blocks)
 

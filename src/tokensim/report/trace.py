@@ -30,6 +30,9 @@ MAX_STEPS = 20_000
 MAX_REQUESTS = 5_000
 """About 100,000 events and 15 MB in all, which Perfetto opens in a few seconds."""
 
+STAIRS = 4
+"""Values of a counter between the start and the end of a run of steps, at most."""
+
 CLIENT = 0
 """Process id of the client; instance i is process i + 1."""
 
@@ -96,14 +99,16 @@ def _step_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
     starts, ends, idle = _edges(s.instance[shown], s.start_s[shown], s.end_s[shown])
     columns = (
         *(s.instance, s.first_step_s, s.last_step_s, what.steps, what.decode),
-        *(s.prefill_tokens, s.running, s.waiting, s.used_blocks),
+        *(s.prefill_tokens, s.running, np.rint(s.mean_waiting).astype(np.int64), s.first_blocks),
+        s.used_blocks,
     )
-    for start, end, rests, instance, first, last, steps, decode, prefill, running, waiting, blocks in zip(
+    for start, end, rests, index, first, last, steps, decode, prefill, running, waiting, least, most in zip(
         *(edge.tolist() for edge in (starts, ends, idle)),
         *(column[shown].tolist() for column in columns),
         strict=True,
     ):
-        at = f'"pid": {instance + 1}, "tid": 0, "ts": {_us(start)}'
+        track = f'"pid": {index + 1}, "tid": 0, "ts": '
+        at = f"{track}{_us(start)}"
         if not decode and not prefill:  # of a rank that has nothing to run in a step of its group
             name = "dummy"
         else:
@@ -113,9 +118,13 @@ def _step_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
             f'"decode requests": {decode}, "prefill tokens": {prefill}, '
             f'"first step (ms)": {first * 1e3:.6g}, "last step (ms)": {last * 1e3:.6g}}}}}'
         )
-        yield from _counters(at, running, waiting, blocks)
+        yield from _counters(at, running, waiting, least)
+        stairs = min(most - least, STAIRS)
+        for stair in range(1, stairs + 1):
+            grown = f"{track}{_us(start + stair * (end - start) // (stairs + 1))}"
+            yield _blocks(grown, least + stair * (most - least) // stairs)
         if rests:
-            yield from _counters(f'"pid": {instance + 1}, "tid": 0, "ts": {_us(end)}', 0, 0, 0)
+            yield from _counters(f"{track}{_us(end)}", 0, 0, 0)
 
 
 def _edges(instance: Ints, start_s: Floats, end_s: Floats) -> tuple[Ints, Ints, npt.NDArray[np.bool_]]:
@@ -134,8 +143,12 @@ def _edges(instance: Ints, start_s: Floats, end_s: Floats) -> tuple[Ints, Ints, 
 
 
 def _counters(at: str, running: int, waiting: int, blocks: int) -> Iterator[str]:
-    yield f'{{"ph": "C", {at}, "name": "KV blocks", "args": {{"used": {blocks}}}}}'
+    yield _blocks(at, blocks)
     yield f'{{"ph": "C", {at}, "name": "requests", "args": {{"running": {running}, "waiting": {waiting}}}}}'
+
+
+def _blocks(at: str, blocks: int) -> str:
+    return f'{{"ph": "C", {at}, "name": "KV blocks", "args": {{"used": {blocks}}}}}'
 
 
 def _request_events(log: RunLog, until_s: float, whole: bool) -> Iterator[str]:
