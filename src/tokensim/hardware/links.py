@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from tokensim import fast_yaml
 from tokensim.errors import InputError, nearest
 from tokensim.hardware.base import Device, Link
 from tokensim.scenario.network import GivenLink, GivenPort, NodeNetwork
@@ -29,7 +28,7 @@ class LinkPreset:
 @cache
 def link_presets() -> Mapping[str, LinkPreset]:
     """All named links."""
-    data: dict[str, Any] = yaml.safe_load(FILE.read_text(encoding="utf-8"))
+    data: dict[str, Any] = fast_yaml.load(FILE.read_text(encoding="utf-8"))
     sources = data.pop("sources")
     return {
         key: LinkPreset(

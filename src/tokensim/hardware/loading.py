@@ -15,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from tokensim import fast_yaml
 from tokensim.errors import InputError, nearest
 from tokensim.hardware.base import PCIE_5, Device, Link
 from tokensim.hardware.reading import Reader, plain_number
@@ -110,7 +111,7 @@ def _aliases() -> dict[str, str]:
 def _read_yaml(file: Path, where: str) -> Mapping[str, Any]:
     """The mapping in ``file``."""
     try:
-        data = yaml.load(file.read_text(encoding="utf-8"), Loader=_FastLoader)
+        data = fast_yaml.load(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"no such device file: {file}", where=where, hint="check the path") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -122,9 +123,6 @@ def _read_yaml(file: Path, where: str) -> Mapping[str, Any]:
             f"the device file {file} holds no mapping", where=where, hint="keys: " + ", ".join(_KEYS)
         )
     return data
-
-
-_FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _from_file(file: Path, where: str) -> Device:

@@ -14,8 +14,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-import yaml
-
+from tokensim import fast_yaml
 from tokensim.cost.builtin.forms import FORMS, Form
 from tokensim.hardware.base import Device
 
@@ -75,7 +74,7 @@ NEAREST: dict[str, tuple[str, str]] = {
 @cache
 def measured() -> dict[str, Measured]:
     """The measured devices, by catalog id."""
-    tree = yaml.safe_load((files(__package__) / FILE).read_text(encoding="utf-8"))
+    tree = fast_yaml.load((files(__package__) / FILE).read_text(encoding="utf-8"))
     return {id_: _measured(id_, body) for id_, body in tree["devices"].items()}
 
 

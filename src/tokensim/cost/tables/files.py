@@ -58,8 +58,10 @@ def read_mapping(file: Path, needed: Collection[str], hint: str) -> dict[str, An
     """The mapping in a YAML file, with the ``needed`` keys; raises ``InputError``."""
     import yaml
 
+    from tokensim import fast_yaml
+
     try:
-        facts = yaml.safe_load(file.read_text("utf-8"))
+        facts = fast_yaml.load(file.read_text("utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"cannot be read: {error}", where=str(file)) from None
     missing = [key for key in needed if not isinstance(facts, dict) or key not in facts]
