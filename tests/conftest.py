@@ -11,6 +11,20 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
+LONG = {
+    "test_docs.py",
+    "test_exact_steps.py",
+    "test_profile_torch.py",
+    "test_ranks.py",
+    "test_real_servers.py",
+}
+"""Files whose tests take many seconds each."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests come first: at the end no worker waits for another one's."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
 
 @pytest.fixture(scope="session")
 def shared() -> Path:

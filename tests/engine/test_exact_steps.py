@@ -84,7 +84,7 @@ def assert_same_story(seed: int) -> RunLog | str:
     return runs
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=800, deadline=None)
 @given(seed=st.integers(0, 2**48))
 def test_step_runs_equal_single_steps(seed: int) -> None:
     assert_same_story(seed)
