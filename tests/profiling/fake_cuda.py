@@ -41,7 +41,7 @@ class FakeCuda:
             def __init__(self) -> None:
                 self.kernels: list[float] = []
 
-            def capture_begin(self) -> None:
+            def capture_begin(self, capture_error_mode: str) -> None:
                 if gpu._broken and gpu._failed:
                     raise RuntimeError("captures_underway.empty() INTERNAL ASSERT FAILED")
                 gpu.capturing = []

@@ -69,3 +69,16 @@ def test_a_device_that_captures_nothing_any_more_is_not_measured_on(monkeypatch:
     runner = runner_on(gpu, monkeypatch)
     with pytest.raises(DeviceLost, match="INTERNAL ASSERT"):
         runner.sampler([gpu.wait])
+
+
+@pytest.mark.parametrize(("size", "seconds", "together"), [(1 << 10, 15e-6, 16), (64 << 20, 5e-3, 1)])
+def test_collectives_are_timed_without_their_launches(
+    size: int, seconds: float, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = FakeCuda()
+    runner_on(gpu, monkeypatch)
+    from tokensim.profiling.kernels.collectives import _row
+
+    row = _row(partial(gpu.kernel, seconds), size, SimpleNamespace(type="cuda"))  # type: ignore[arg-type]
+    assert [row(count) / count for count in (1, 16, 40)] == pytest.approx([seconds] * 3)
+    assert gpu.graphs == [together]

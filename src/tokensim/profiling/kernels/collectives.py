@@ -20,17 +20,23 @@ from typing import Any
 import torch
 
 from tokensim.profiling.bench import Unmeasurable
-from tokensim.profiling.kernels.runner import HEAD_CYCLES, busy, first_line
+from tokensim.profiling.kernels.runner import (
+    GRAPH_CALLS,
+    HEAD_CYCLES,
+    Call,
+    busy,
+    first_line,
+    graph_of,
+    on_device,
+    on_host,
+)
 from tokensim.profiling.shapes import Shape
 
 PATIENCE_S = 60.0
 """Starting ranks, or one sample, must not take longer."""
 
-GRAPH_CALLS = 16
-"""Collectives in a CUDA graph, so that what is timed is the devices and not the hosts that launch."""
-
 GRAPH_BYTES = 4 << 20
-"""One that is larger has a graph of its own: it takes longer than a launch."""
+"""A collective that is larger has a CUDA graph of its own: it takes longer than a launch."""
 
 
 class Ranks:
@@ -140,12 +146,11 @@ Row = Callable[[int], float]
 """Seconds that so many collectives take."""
 
 
-def _row(call: Any, size: int, device: torch.device) -> Row:
+def _row(call: Call, size: int, device: torch.device) -> Row:
     if device.type == "cpu":
-        return partial(_on_host, call)
+        return on_host([call])
     for _ in range(3):  # libraries connect the ranks, and choose algorithms, at their first calls
         call()
-    torch.cuda.synchronize(device)
     length = GRAPH_CALLS if size <= GRAPH_BYTES else 1  # the same for all ranks, captured or not
 
     def one_by_one() -> None:
@@ -153,40 +158,22 @@ def _row(call: Any, size: int, device: torch.device) -> Row:
             call()
 
     try:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(torch.cuda.Stream(device)):
-            graph.capture_begin(capture_error_mode="thread_local")  # NCCL's watchdog asks meanwhile
-            try:
-                one_by_one()
-            finally:
-                graph.capture_end()
+        graph = graph_of([call], length, device, "thread_local")  # NCCL's watchdog asks meanwhile
     except RuntimeError:
-        return partial(_on_device, call, one_by_one, length)
-    return partial(_on_device, call, graph.replay, length)
+        return partial(_together, call, one_by_one, length)
+    return partial(_together, call, graph.replay, length)
 
 
-def _on_host(call: Any, count: int) -> float:
-    began = time.perf_counter_ns()
-    for _ in range(count):
-        call()
-    return (time.perf_counter_ns() - began) / 1e9
-
-
-def _on_device(call: Any, many: Any, length: int, count: int) -> float:
-    """After one that brings the ranks together; while they spin, the host launches."""
+def _together(call: Call, many: Call, length: int, count: int) -> float:
+    """Seconds of ``count`` collectives, ``length`` of which are ``many``, after one that brings the ranks
+    together; while they spin, the host launches."""
     times = ceil(count / length)
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     busy(HEAD_CYCLES)
     call()
-    start.record()
-    for _ in range(times):
-        many()
-    end.record()
-    end.synchronize()
-    return float(start.elapsed_time(end)) / 1e3 * count / (times * length)
+    return on_device(many, times) * count / (times * length)
 
 
-def _call(dist: Any, collective: str, size: int, ranks: int, device: torch.device) -> Any:
+def _call(dist: Any, collective: str, size: int, ranks: int, device: torch.device) -> Call:
     """One collective whose whole buffer has about ``size`` bytes of 16-bit numbers (a multiple of the
     ranks)."""
     count = max(1, round(size / 2 / ranks)) * ranks

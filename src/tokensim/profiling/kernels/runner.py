@@ -50,7 +50,7 @@ class Runner:
         """A function from a number of calls to the seconds that they take together; it goes round ``calls``
         and on from where it ended."""
         if self.device.type == "cpu":
-            return _on_host(calls)
+            return on_host(calls)
         graph = self._captured(calls)
         if graph is None:
             self.check()
@@ -69,8 +69,7 @@ class Runner:
         if self.device.type == "cpu":
             return
         try:
-            graph = self._graph([lambda: self._one.add_(1.0)], 1)
-            graph.replay()
+            graph_of([lambda: self._one.add_(1.0)], 1, self.device).replay()
             torch.cuda.synchronize(self.device)
         except torch.cuda.OutOfMemoryError:
             return
@@ -90,29 +89,11 @@ class Runner:
             each = max(time.perf_counter() - began, 1e-9)
         rounds = ceil(min(GRAPH_CALLS, max(1.0, GRAPH_S / each)) / len(calls))
         try:
-            return self._graph(calls, rounds), rounds * len(calls)
+            return graph_of(calls, rounds, self.device), rounds * len(calls)
         except torch.cuda.OutOfMemoryError:
             raise
         except RuntimeError:  # an operation that waits for the device, or allocates outside the graph's pool
             return None
-
-    def _graph(self, calls: Sequence[Call], rounds: int) -> Any:
-        """The calls in a graph. (``torch.cuda.graph`` would collect garbage and empty the cache each time,
-        and leaves its stream the current one where capturing fails.)"""
-        torch.cuda.synchronize(self.device)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.stream(torch.cuda.Stream(self.device)):
-            graph.capture_begin()
-            try:
-                for _ in range(rounds):
-                    for call in calls:
-                        call()
-            except BaseException:
-                with contextlib.suppress(RuntimeError):
-                    graph.capture_end()
-                raise
-            graph.capture_end()
-        return graph
 
     def _replayed(self, graph: Any, length: int) -> Callable[[int], float]:
         def sample(count: int) -> float:
@@ -132,16 +113,44 @@ class Runner:
         return lambda count: self._between(step, count, min(MOST_CYCLES, HEAD_CYCLES + LAUNCH_CYCLES * count))
 
     def _between(self, step: Call, count: int, head: int) -> float:
-        """Seconds on the device of ``count`` times ``step``."""
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        """Seconds on the device, which is free before, of ``count`` times ``step``."""
         torch.cuda.synchronize(self.device)
         busy(head)
-        start.record()
-        for _ in range(count):
-            step()
-        end.record()
-        end.synchronize()
-        return float(start.elapsed_time(end)) / 1e3
+        return on_device(step, count)
+
+
+def graph_of(calls: Sequence[Call], rounds: int, device: torch.device, errors: str = "global") -> Any:
+    """``calls``, so many times, in a CUDA graph; ``errors``: what other threads may do meanwhile.
+
+    (``torch.cuda.graph`` would collect garbage and empty the cache each time, and leaves its stream the
+    current one where capturing fails.)
+    """
+    torch.cuda.synchronize(device)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.stream(torch.cuda.Stream(device)):
+        graph.capture_begin(capture_error_mode=errors)
+        try:
+            for _ in range(rounds):
+                for call in calls:
+                    call()
+        except BaseException:
+            with contextlib.suppress(RuntimeError):
+                graph.capture_end()
+            raise
+        graph.capture_end()
+    return graph
+
+
+def on_device(step: Call, count: int) -> float:
+    """Seconds on the current device of ``count`` times ``step``, from when it has done what was launched
+    before."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(count):
+        step()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end)) / 1e3
 
 
 def busy(cycles: int) -> None:
@@ -155,7 +164,8 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0][:120] or type(error).__name__
 
 
-def _on_host(calls: Sequence[Call]) -> Callable[[int], float]:
+def on_host(calls: Sequence[Call]) -> Callable[[int], float]:
+    """A function from a number of calls to the host's seconds for them; it goes round ``calls``."""
     position = 0
 
     def sample(count: int) -> float:
