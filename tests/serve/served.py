@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -41,6 +42,7 @@ class Served:
         self.endpoint, self.server, self.port = endpoint, server, port
         self.url = f"http://127.0.0.1:{port}"
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        self._asking = ThreadPoolExecutor()
 
     @property
     def live(self) -> Any:
@@ -49,12 +51,21 @@ class Served:
     def post(self, path: str, **body: Any) -> httpx.Response:
         return self.http.post(path, json=body)
 
+    def later(self, path: str, **body: Any) -> Future[httpx.Response]:
+        """``post``, without waiting for the answer."""
+        return self._asking.submit(self.post, path, **body)
+
     def until(self, holds: Callable[[], bool], what: str) -> None:
         """Wait for something that is about to happen."""
         end = time.monotonic() + 20
         while not holds():
             assert time.monotonic() < end, what
             time.sleep(0.01)
+
+    def close(self) -> None:
+        """Nobody asks any more."""
+        self.http.close()
+        self._asking.shutdown(cancel_futures=True)
 
     def check_empty(self) -> None:
         """Nothing simulated is left behind."""
@@ -95,7 +106,7 @@ def served(made: Scenario | None = None, *, has_workload: bool = True, **options
     try:
         yield made_client
     finally:
-        made_client.http.close()
+        made_client.close()
         server.handle_exit(2, None)
         thread.join(20)
         sock.close()

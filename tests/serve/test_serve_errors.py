@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -73,21 +72,12 @@ def test_the_scheme_of_the_key_may_be_in_any_case() -> None:
 
 def test_a_lost_answer_is_an_error_however_much_of_it_there_was() -> None:
     with served(time_scale=0.5, rules=Rules(admin=True)) as server:
-        answers: list[httpx.Response] = []
-
-        def ask(n: int) -> None:
-            answers.append(server.post("/v1/completions", prompt="a", max_tokens=2000, n=n))
-
-        asking = [threading.Thread(target=ask, args=(n,)) for n in (1, 2)]
-        for thread in asking:
-            thread.start()
+        asked = [server.later("/v1/completions", prompt="a", max_tokens=2000, n=n) for n in (1, 2)]
         server.until(lambda: server.endpoint.service.metrics._generated > 30, "no tokens come")
         assert [one["running"] for one in server.http.get("/admin/replicas").json()] == [3]
         told = server.post("/admin/replicas/serve-0/fail", requests="lose").json()
         assert [(one["state"], one["running"], one["waiting"]) for one in told] == [("down", 0, 0)]
-        for thread in asking:
-            thread.join(20)
-        for answer in answers:
+        for answer in [one.result(20) for one in asked]:
             assert answer.status_code == 503
             assert "replica that served it has failed" in answer.json()["error"]["message"]
 
@@ -102,18 +92,12 @@ def test_answers_end_with_the_simulation_if_that_breaks_down() -> None:
             raise RuntimeError("a plug-in's mistake")
 
         server.endpoint.on_failure = stop
-        answers: list[httpx.Response] = []
-
-        def ask() -> None:
-            answers.append(server.post("/v1/completions", prompt="a", max_tokens=500))
-
-        asking = threading.Thread(target=ask)
-        asking.start()
+        asked = server.later("/v1/completions", prompt="a", max_tokens=500)
         server.until(lambda: server.live.present == 1, "the request does not come")
         server.live.advance = broken
-        asking.join(10)
-        assert answers[0].status_code == 503
-        assert "a plug-in's mistake" in answers[0].json()["error"]["message"]
+        answer = asked.result(10)
+        assert answer.status_code == 503
+        assert "a plug-in's mistake" in answer.json()["error"]["message"]
         server.endpoint.pacer.error = None  # that was wanted
 
 

@@ -6,7 +6,6 @@ import asyncio
 import json
 import socket
 import struct
-import threading
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -343,17 +342,10 @@ def test_what_admission_control_rejects_is_told_to_come_back() -> None:
         "admission": {"max_outstanding": 1, "max_queued": 0},
     }
     with served(scenario(cluster=cluster), time_scale=0.5) as server:
-        held: list[httpx.Response] = []
-
-        def hold() -> None:
-            held.append(server.post("/v1/completions", prompt="a", max_tokens=60))
-
-        thread = threading.Thread(target=hold)
-        thread.start()
+        held = server.later("/v1/completions", prompt="a", max_tokens=60)
         server.until(lambda: server.live.present == 1, "the first request does not come")
         assert server.post("/v1/completions", prompt="a").status_code == 429
-        thread.join()
-        assert held[0].status_code == 200
+        assert held.result().status_code == 200
         server.check_empty()
 
 
