@@ -327,10 +327,9 @@ class Cluster:
         return replica
 
     def advise(self, request: Request, replicas: Sequence[Replica], now: float) -> Replica:
-        """The one of ``replicas`` that the router wants for ``request``, which stays as it is for now; of its
-        answer, which is not counted while a run lasts, the router sees nothing."""
+        """The one of ``replicas`` that the router wants for ``request``, which stays as it is for now."""
         content, shared_output, tokens = request.content, request.shared_output, request.tokens
-        request.tokens = request.input_tokens
+        request.tokens = request.input_tokens  # its answer is not counted while a run lasts
         replica = self.choose(self.router, request, replicas, now)
         request.content, request.shared_output, request.tokens = content, shared_output, tokens
         self._identified = None

@@ -189,7 +189,7 @@ def series_of(log: RunLog, points: int = SERIES_POINTS, standing: Standing | Non
     if log.end_s <= 0:
         return Series(0.0, (), (), (), ())
     edges = np.linspace(0.0, log.end_s, points + 1)
-    rows = log.steps
+    rows, mean_waiting = log.steps, log.steps.mean_waiting
     there = standing or always(len(log.num_blocks))
     used, running, waiting, busy, stood, blocks = (np.zeros(points) for _ in range(6))
     for i, num_blocks in enumerate(log.num_blocks):
@@ -199,7 +199,7 @@ def series_of(log: RunLog, points: int = SERIES_POINTS, standing: Standing | Non
         used += interval_means(edges, start, end, rows.used_blocks[own], rows.first_blocks[own])
         if i not in log.later_stages:
             running += interval_means(edges, start, end, rows.running[own])
-            waiting += interval_means(edges, start, end, rows.mean_waiting[own])
+            waiting += interval_means(edges, start, end, mean_waiting[own])
         busy += interval_means(edges, start, end, np.ones(len(own)))
         part = np.minimum(edges[1:], there.to_s[i]) - np.maximum(edges[:-1], there.from_s[i])
         present = np.maximum(part, 0.0) / np.diff(edges)

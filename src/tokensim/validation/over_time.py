@@ -169,6 +169,7 @@ def _load(edges: Floats, log: RunLog, name: str) -> Floats:
     rows = log.steps
     total = np.zeros(len(edges) - 1)
     blocks = float(sum(log.num_blocks)) or 1.0
+    requests = rows.mean_waiting if name == "waiting" else rows.running
     for instance in range(len(log.num_blocks)):
         if name != "kv_usage" and instance in log.later_stages:
             continue
@@ -178,8 +179,7 @@ def _load(edges: Floats, log: RunLog, name: str) -> Floats:
         if name == "kv_usage":
             total += interval_means(*between, rows.used_blocks[own] / blocks, rows.first_blocks[own] / blocks)
         else:
-            value = rows.mean_waiting if name == "waiting" else rows.running
-            total += interval_means(*between, value[own])
+            total += interval_means(*between, requests[own])
     return total
 
 

@@ -49,7 +49,7 @@ def load_over_time(
 
 
 def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int], there: Standing) -> Columns:
-    rows = log.steps
+    rows, mean_waiting = log.steps, log.steps.mean_waiting
     kv, running, waiting = [], [], []
     stood, stood_first = (np.zeros(len(edges) - 1) for _ in range(2))  # of later stages KV alone is told
     for i in members:
@@ -60,15 +60,12 @@ def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int], there: S
         own = own[np.argsort(rows.start_s[own], kind="stable")]
         start, end = rows.start_s[own], rows.end_s[own]
         blocks = max(log.num_blocks[i], 1)
-        means = interval_means(
-            edges, start, end, rows.used_blocks[own] / blocks, rows.first_blocks[own] / blocks
-        )
-        kv.append((means, interval_maxima(edges, start, end, rows.used_blocks[own] / blocks)))
+        used, first = rows.used_blocks[own] / blocks, rows.first_blocks[own] / blocks
+        kv.append(_told(edges, start, end, used, first=first))
         if i not in log.later_stages:
             stood_first += present
             running.append(_told(edges, start, end, rows.running[own]))
-            means = interval_means(edges, start, end, rows.mean_waiting[own])
-            waiting.append((means, interval_maxima(edges, start, end, rows.waiting[own])))
+            waiting.append(_told(edges, start, end, rows.waiting[own], mean=mean_waiting[own]))
     told = {"kv": (kv, stood), "running": (running, stood_first), "waiting": (waiting, stood_first)}
     bins = len(edges) - 1
     table = columns(time_s=(edges[:-1] + edges[1:]) / 2, instance=[name] * bins)
@@ -81,8 +78,18 @@ def _one(log: RunLog, edges: Floats, name: str, members: Sequence[int], there: S
     return table
 
 
-def _told(edges: Floats, start: Floats, end: Floats, value: np.typing.ArrayLike) -> tuple[Floats, Floats]:
-    return interval_means(edges, start, end, value), interval_maxima(edges, start, end, value)
+def _told(
+    edges: Floats,
+    start: Floats,
+    end: Floats,
+    value: np.typing.ArrayLike,
+    *,
+    mean: np.typing.ArrayLike | None = None,
+    first: np.typing.ArrayLike | None = None,
+) -> tuple[Floats, Floats]:
+    """Means and maxima of rows that end at ``value``: on average they are ``mean``, or begin at ``first``."""
+    means = interval_means(edges, start, end, value if mean is None else mean, first)
+    return means, interval_maxima(edges, start, end, value)
 
 
 def throughput_over_time(log: RunLog, bins: int = BINS // 2) -> Columns:
